@@ -1,0 +1,18 @@
+//! The metric collectors of nodewarden: what node_exporter says of a Linux host, read from `/proc`, `/sys`,
+//! netlink and a few system calls, with the same names, types, help texts, labels and number format.
+//!
+//! One file per collector under [`node`]; the list of them is [`node::ALL`]. A collector reads through a
+//! [`Host`], says what it found into [`Samples`], and [`text::write`] prints those as an exposition page.
+//! This crate knows nothing of HTTP, of an async runtime or of the agent.
+
+pub mod collector;
+pub mod filter;
+pub mod host;
+pub mod node;
+pub mod samples;
+pub mod sysfs;
+pub mod text;
+
+pub use collector::{BuildError, CollectError, Collector, Entry, Flag, FlagKind, Options, Settings};
+pub use host::{Host, HostFile};
+pub use samples::{Desc, Kind, Samples};

@@ -1,0 +1,1 @@
+//! The log path on one screen: files in, confirmed positions back.

@@ -1,0 +1,3 @@
+//! The `nodewarden` binary.
+
+fn main() {}

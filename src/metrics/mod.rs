@@ -1,0 +1,1 @@
+//! The metrics page: one scrape at a time over all collectors.

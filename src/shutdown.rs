@@ -1,0 +1,1 @@
+//! The one signal that ends the agent.

@@ -1,0 +1,1 @@
+//! The local store: recent lines in bounded segments of compressed blocks.

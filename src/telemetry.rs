@@ -1,0 +1,1 @@
+//! How the agent speaks about itself on standard error.

@@ -1,0 +1,1 @@
+//! The two listeners: metrics for everybody, admin for who has the token.
