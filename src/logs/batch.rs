@@ -1,0 +1,281 @@
+//! Lines on their way to the sink: one buffer in the sink's own form, with an index of what lies where.
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::record::{FileFacts, Line, Stream};
+
+/// A file in the reader's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileKey(pub u32);
+
+/// A buffer of encoded lines.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Counts upwards over the life of the agent.
+    pub number: u64,
+    /// The items one after the other, in the sink's form.
+    pub body: Vec<u8>,
+    items: Vec<Item>,
+    /// The files that the items come from.
+    pub files: Vec<BatchFile>,
+}
+
+/// One line in a batch.
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    end: u32,
+    file: u32,
+}
+
+/// What a batch carries of one file.
+#[derive(Debug)]
+pub struct BatchFile {
+    /// The file.
+    pub key: FileKey,
+    /// Its facts, for sinks that keep them beside the lines.
+    pub facts: Arc<FileFacts>,
+    /// Lines of it in this batch.
+    pub lines: u64,
+    /// Bytes of the file that these lines take.
+    pub bytes: u64,
+    /// Of these lines, those that were refused for good and went to the dead letters.
+    pub dead_lines: u64,
+}
+
+impl Batch {
+    /// How many items there are.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there is no item.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Where in the body an item lies.
+    pub fn range(&self, item: usize) -> Range<usize> {
+        let start = item.checked_sub(1).map_or(0, |previous| self.items[previous].end);
+        start as usize..self.items[item].end as usize
+    }
+
+    /// The place in [`Self::files`] of an item's file.
+    pub fn file_of(&self, item: usize) -> usize {
+        self.items[item].file as usize
+    }
+
+    /// Notes that the body now ends with a line of this file, which takes `bytes` there.
+    pub fn push(&mut self, key: FileKey, facts: &Arc<FileFacts>, bytes: u64) {
+        // Lines of one file come in runs, so the last file is the likeliest.
+        let known = self.files.iter().rposition(|file| file.key == key);
+        let file = known.unwrap_or_else(|| {
+            self.files.push(BatchFile { key, facts: Arc::clone(facts), lines: 0, bytes: 0, dead_lines: 0 });
+            self.files.len() - 1
+        });
+        self.files[file].lines += 1;
+        self.files[file].bytes += bytes;
+        self.items.push(Item { end: self.body.len() as u32, file: file as u32 });
+    }
+
+    /// Empties the batch and keeps its buffers.
+    pub fn clear(&mut self) {
+        self.body.clear();
+        self.items.clear();
+        self.files.clear();
+    }
+}
+
+/// The form in which the local store takes lines: what [`records`] reads back.
+pub fn encode_record(line: &Line<'_>, body: &mut Vec<u8>) {
+    body.extend_from_slice(&line.time.to_le_bytes());
+    body.extend_from_slice(&line.span.start.to_le_bytes());
+    body.push(match line.stream {
+        Stream::None => 0,
+        Stream::Stdout => 1,
+        Stream::Stderr => 2,
+    });
+    body.extend_from_slice(line.text);
+}
+
+/// A line as [`encode_record`] wrote it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Nanoseconds since the epoch.
+    pub time: i64,
+    /// Offset of the line's first byte.
+    pub position: u64,
+    /// 0 none, 1 standard output, 2 standard error.
+    pub stream: u8,
+    /// The text.
+    pub text: &'a [u8],
+}
+
+/// The records of a batch with the place of their file in [`Batch::files`].
+pub fn records(batch: &Batch) -> impl Iterator<Item = (usize, Record<'_>)> {
+    (0..batch.len()).filter_map(|item| {
+        let bytes = &batch.body[batch.range(item)];
+        let (time, rest) = bytes.split_first_chunk()?;
+        let (position, rest) = rest.split_first_chunk()?;
+        let (stream, text) = rest.split_first()?;
+        let record = Record {
+            time: i64::from_le_bytes(*time),
+            position: u64::from_le_bytes(*position),
+            stream: *stream,
+            text,
+        };
+        Some((batch.file_of(item), record))
+    })
+}
+
+/// When a batch is full and how many there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// A batch closes before its body grows beyond this; a single longer line travels alone.
+    pub max_bytes: usize,
+    /// A batch closes this long after its first line.
+    pub max_wait: Duration,
+    /// Batches that exist at once; when all are on their way, reading stops.
+    pub buffers: usize,
+}
+
+/// Fills batches out of a fixed number of buffers.
+#[derive(Debug)]
+pub struct Batcher {
+    limits: BatchLimits,
+    idle: Vec<Batch>,
+    made: usize,
+    open: Option<(Batch, Instant)>,
+    next_number: u64,
+}
+
+impl Batcher {
+    /// No buffer is allocated before it is needed.
+    pub fn new(limits: BatchLimits) -> Self {
+        Self { limits, idle: Vec::new(), made: 0, open: None, next_number: 0 }
+    }
+
+    /// The batch to write the next lines into; `None` while every buffer is on its way.
+    pub fn open(&mut self, now: Instant) -> Option<&mut Batch> {
+        if self.open.is_none() {
+            let mut batch = match self.idle.pop() {
+                Some(batch) => batch,
+                None if self.made < self.limits.buffers => {
+                    self.made += 1;
+                    Batch::default()
+                }
+                None => return None,
+            };
+            batch.number = self.next_number;
+            self.next_number += 1;
+            self.open = Some((batch, now));
+        }
+        self.open.as_mut().map(|(batch, _)| batch)
+    }
+
+    /// Takes the open batch out when a line of about `next` bytes would not fit any more.
+    pub fn close_full(&mut self, next: usize) -> Option<Batch> {
+        let (batch, _) = self.open.as_ref()?;
+        if batch.is_empty() || batch.body.len() + next <= self.limits.max_bytes {
+            return None;
+        }
+        self.open.take().map(|(batch, _)| batch)
+    }
+
+    /// Takes the open batch out when it is old enough, or in any case when there will be no more lines.
+    pub fn close_aged(&mut self, now: Instant, last: bool) -> Option<Batch> {
+        let (batch, opened) = self.open.as_ref()?;
+        if batch.is_empty() || !last && now.saturating_duration_since(*opened) < self.limits.max_wait {
+            return None;
+        }
+        self.open.take().map(|(batch, _)| batch)
+    }
+
+    /// When the open batch has to leave at the latest.
+    pub fn due(&self) -> Option<Instant> {
+        let (batch, opened) = self.open.as_ref()?;
+        (!batch.is_empty()).then(|| *opened + self.limits.max_wait)
+    }
+
+    /// Takes a confirmed batch back for reuse. A body that one giant line blew up is let go.
+    pub fn give_back(&mut self, mut batch: Batch) {
+        batch.clear();
+        batch.body.shrink_to(self.limits.max_bytes);
+        self.idle.push(batch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::record::{FileId, Origin, Span};
+
+    fn facts() -> Arc<FileFacts> {
+        Arc::new(FileFacts { id: FileId([1; 12]), path: "/var/log/a".into(), origin: Origin::Plain })
+    }
+
+    fn limits() -> BatchLimits {
+        BatchLimits { max_bytes: 10, max_wait: Duration::from_secs(1), buffers: 2 }
+    }
+
+    #[test]
+    fn items_know_their_bytes_and_their_file() {
+        let mut batch = Batch::default();
+        for (key, text) in [(1, "aa"), (2, "b"), (1, "ccc")] {
+            batch.body.extend_from_slice(text.as_bytes());
+            batch.push(FileKey(key), &facts(), 5);
+        }
+        assert_eq!((batch.range(0), batch.range(1), batch.range(2)), (0..2, 2..3, 3..6));
+        assert_eq!((batch.file_of(0), batch.file_of(1), batch.file_of(2)), (0, 1, 0));
+        assert_eq!((batch.files[0].lines, batch.files[0].bytes), (2, 10));
+    }
+
+    #[test]
+    fn a_record_reads_back() {
+        let mut batch = Batch::default();
+        let line = Line {
+            time: -5,
+            stream: Stream::Stderr,
+            text: b"text",
+            span: Span { start: 7, end: 12 },
+            bytes: 5,
+        };
+        encode_record(&line, &mut batch.body);
+        batch.push(FileKey(0), &facts(), 5);
+        let read: Vec<_> = records(&batch).collect();
+        assert_eq!(read, [(0, Record { time: -5, position: 7, stream: 2, text: b"text" })]);
+    }
+
+    #[test]
+    fn a_batch_closes_when_full_or_old() {
+        let start = Instant::now();
+        let mut batcher = Batcher::new(limits());
+        let batch = batcher.open(start).expect("a buffer");
+        batch.body.extend_from_slice(b"12345678");
+        batch.push(FileKey(0), &facts(), 8);
+        assert!(batcher.close_full(2).is_none());
+        assert!(batcher.close_full(3).is_some());
+        let batch = batcher.open(start).expect("a buffer");
+        batch.push(FileKey(0), &facts(), 8);
+        assert!(batcher.close_aged(start, false).is_none());
+        assert!(batcher.close_aged(start + Duration::from_secs(1), false).is_some());
+    }
+
+    #[test]
+    fn no_more_buffers_than_allowed_are_out_at_once() {
+        let now = Instant::now();
+        let mut batcher = Batcher::new(limits());
+        let mut away = Vec::new();
+        for _ in 0..2 {
+            batcher.open(now).expect("a buffer").push(FileKey(0), &facts(), 1);
+            away.extend(batcher.close_aged(now, true));
+        }
+        assert_eq!((away[0].number, away[1].number), (0, 1));
+        assert!(batcher.open(now).is_none());
+        batcher.give_back(away.remove(0));
+        assert_eq!(batcher.open(now).map(|batch| batch.number), Some(2));
+    }
+}

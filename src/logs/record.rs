@@ -1,0 +1,247 @@
+//! What travels along the log path: where a file comes from, who it is, and one line of it.
+
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// What the path of a log file says about its writer. Nobody else has to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A container's file: `/var/log/pods/<namespace>_<pod>_<uid>/<container>/<restart>.log`.
+    Container(Container),
+    /// Any other file.
+    Plain,
+}
+
+/// The facts in the path of a container's log file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's uid; for a static pod the hash of its manifest.
+    pub uid: String,
+    /// The container's name in the pod.
+    pub name: String,
+    /// How often the container had been restarted when it wrote this file.
+    pub restart: u32,
+}
+
+impl Origin {
+    /// The namespace for bounded metrics; empty for plain files.
+    pub fn namespace(&self) -> &str {
+        match self {
+            Self::Container(container) => &container.namespace,
+            Self::Plain => "",
+        }
+    }
+}
+
+/// Everything about a log file that stays the same for all its lines.
+#[derive(Debug, Clone)]
+pub struct FileFacts {
+    /// Who the file is.
+    pub id: FileId,
+    /// Its name when it was the active one; a rotated file keeps that name in documents.
+    pub path: PathBuf,
+    /// Who writes it.
+    pub origin: Origin,
+}
+
+/// Who a file is: stable over rename and restart, another one for a reused inode or a truncated file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId(pub [u8; 12]);
+
+/// Where a file lies on disk, as far as the file system can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Inode {
+    /// The device of the file system.
+    pub device: u64,
+    /// The number in it.
+    pub number: u64,
+    /// Birth time in nanoseconds, 0 where the file system keeps none.
+    pub birth: u64,
+}
+
+/// How much of the first line goes into the identity, in bytes; a longer first line is known by its beginning.
+pub const IDENTITY_BYTES: usize = 4096;
+
+/// Base 64 digits that sort as their values do and need no escaping in JSON or a URL.
+pub const ORDERED_DIGITS: &[u8; 64] = b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
+
+impl FileId {
+    /// The identity of a file whose first line is `first` (at most [`IDENTITY_BYTES`] of it).
+    ///
+    /// A container's file is known by pod, container, restart and its first line, which starts with the runtime's
+    /// nanosecond time: that also holds for a copy or a compressed file. First lines of other files repeat ("log
+    /// opened"), so they are known by their inode too. `generation` counts truncations seen under the same first line.
+    pub fn new(origin: &Origin, inode: Inode, generation: u32, first: &[u8]) -> Self {
+        let mut hash = Xxh3Default::new();
+        let mut field = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        match origin {
+            Origin::Container(container) => {
+                field(b"container");
+                field(container.uid.as_bytes());
+                field(container.name.as_bytes());
+                field(&container.restart.to_le_bytes());
+            }
+            Origin::Plain => {
+                field(b"plain");
+                field(&inode.device.to_le_bytes());
+                field(&inode.number.to_le_bytes());
+                field(&inode.birth.to_le_bytes());
+            }
+        }
+        field(&generation.to_le_bytes());
+        field(first);
+        let digest = hash.digest128().to_be_bytes();
+        let mut id = [0; 12];
+        id.copy_from_slice(&digest[..12]);
+        Self(id)
+    }
+
+    /// The identity as 16 ordered digits.
+    pub fn text(self) -> [u8; 16] {
+        let mut text = [0; 16];
+        for (three, four) in self.0.chunks_exact(3).zip(text.chunks_exact_mut(4)) {
+            let bits = u32::from(three[0]) << 16 | u32::from(three[1]) << 8 | u32::from(three[2]);
+            for (place, character) in four.iter_mut().enumerate() {
+                *character = ORDERED_DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
+            }
+        }
+        text
+    }
+
+    /// Reads what [`Self::hex`] wrote.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        if bytes.len() != 24 {
+            return None;
+        }
+        let mut id = [0; 12];
+        for (byte, pair) in id.iter_mut().zip(bytes.chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(id))
+    }
+
+    /// The identity as 24 hexadecimal digits.
+    pub fn hex(self) -> String {
+        use std::fmt::Write;
+        self.0.iter().fold(String::with_capacity(24), |mut text, byte| {
+            // Writing to a String can't fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+impl std::fmt::Debug for FileId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+/// The stream a container wrote a line to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stream {
+    /// The format has no streams.
+    #[default]
+    None,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// The word in documents; empty when there is none.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: u64,
+    /// Offset after the last byte, its newline included.
+    pub end: u64,
+}
+
+/// One whole line of a log, joined from its parts.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
+    /// When it was written, in nanoseconds since the epoch.
+    pub time: i64,
+    /// Where it was written to.
+    pub stream: Stream,
+    /// The text, without its newline; any bytes.
+    pub text: &'a [u8],
+    /// From the first byte of its first part to the last byte of its last part.
+    pub span: Span,
+    /// Bytes of the file that its parts take, newlines included: less than the span when another stream's lines lie between.
+    pub bytes: u64,
+}
+
+/// A path for messages and documents; bytes that are not UTF-8 become U+FFFD.
+pub fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(restart: u32) -> Origin {
+        Origin::Container(Container {
+            namespace: "shop".into(),
+            pod: "cart-1".into(),
+            uid: "u-1".into(),
+            name: "app".into(),
+            restart,
+        })
+    }
+
+    const HERE: Inode = Inode { device: 1, number: 2, birth: 3 };
+    const THERE: Inode = Inode { device: 1, number: 9, birth: 3 };
+
+    #[test]
+    fn a_container_file_is_the_same_under_another_inode() {
+        let id = FileId::new(&container(0), HERE, 0, b"first");
+        assert_eq!(id, FileId::new(&container(0), THERE, 0, b"first"));
+        assert_ne!(id, FileId::new(&container(1), HERE, 0, b"first"));
+        assert_ne!(id, FileId::new(&container(0), HERE, 0, b"second"));
+    }
+
+    #[test]
+    fn a_plain_file_is_another_one_under_another_inode_or_after_truncation() {
+        let id = FileId::new(&Origin::Plain, HERE, 0, b"first");
+        assert_ne!(id, FileId::new(&Origin::Plain, THERE, 0, b"first"));
+        assert_ne!(id, FileId::new(&Origin::Plain, HERE, 1, b"first"));
+    }
+
+    #[test]
+    fn an_identity_reads_back_from_its_digits() {
+        let id = FileId::new(&container(0), HERE, 0, b"first");
+        assert_eq!(FileId::from_hex(&id.hex()), Some(id));
+        assert_eq!(FileId::from_hex("abc"), None);
+        assert_eq!(FileId::from_hex("zz0000000000000000000000"), None);
+    }
+
+    #[test]
+    fn the_text_of_an_identity_keeps_its_order() {
+        let (low, high) = (FileId([0; 12]), FileId([255; 12]));
+        assert_eq!(&low.text(), b"----------------");
+        assert_eq!(&high.text(), b"zzzzzzzzzzzzzzzz");
+    }
+}

@@ -1,0 +1,390 @@
+//! A line as the sink wants it: everything constant of a file is rendered once, a line only adds its own bytes.
+
+use super::{
+    batch::encode_record,
+    format::write_rfc3339,
+    index::{IndexTemplate, dataset},
+    record::{FileFacts, Line, ORDERED_DIGITS, Origin, Stream, path_text},
+};
+
+/// The field names of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Schema {
+    /// Elastic Common Schema.
+    #[default]
+    Ecs,
+    /// The names of the fluentd image.
+    Fluent,
+}
+
+/// The form of the items in a batch.
+#[derive(Debug, Clone)]
+pub enum Encoding {
+    /// Bulk requests of Elasticsearch and OpenSearch.
+    Bulk(BulkEncoding),
+    /// Records of the local store.
+    Records,
+}
+
+/// What all documents of this agent share.
+#[derive(Debug, Clone)]
+pub struct BulkEncoding {
+    /// Where documents go.
+    pub index: IndexTemplate,
+    /// Their field names.
+    pub schema: Schema,
+    /// Whether a document's `_id` comes from its place in the file: repeats are then refused by the server.
+    pub position_ids: bool,
+    /// The node's name.
+    pub node: String,
+}
+
+/// One file's share of the documents' bytes.
+#[derive(Debug)]
+pub enum Shape {
+    /// Nothing is constant in a record.
+    Record,
+    /// Pieces of the bulk body.
+    Bulk(Box<BulkShape>),
+}
+
+/// The constant pieces of one file's documents.
+#[derive(Debug)]
+pub struct BulkShape {
+    encoding: BulkEncoding,
+    facts_id: [u8; 16],
+    origin: Origin,
+    /// `{"create":{"_index":"...","_id":"IDENTITY`, up to where the offset goes.
+    action: Vec<u8>,
+    /// The hour the index name in `action` is good for; `None` when it is good for ever.
+    action_hour: Option<i64>,
+    /// From the end of the message on to where the offset goes.
+    before_offset: Vec<u8>,
+    /// From the offset to the newline.
+    after_offset: Vec<u8>,
+}
+
+impl Shape {
+    /// Renders what is constant.
+    pub fn new(encoding: &Encoding, facts: &FileFacts) -> Self {
+        match encoding {
+            Encoding::Records => Self::Record,
+            Encoding::Bulk(encoding) => Self::Bulk(Box::new(BulkShape::new(encoding, facts))),
+        }
+    }
+
+    /// Appends one line to the body of a batch.
+    pub fn encode(&mut self, line: &Line<'_>, body: &mut Vec<u8>) {
+        match self {
+            Self::Record => encode_record(line, body),
+            Self::Bulk(shape) => shape.encode(line, body),
+        }
+    }
+}
+
+impl BulkShape {
+    fn new(encoding: &BulkEncoding, facts: &FileFacts) -> Self {
+        let (before_offset, after_offset) = match encoding.schema {
+            Schema::Ecs => ecs_pieces(encoding, facts),
+            Schema::Fluent => fluent_pieces(encoding, facts),
+        };
+        let mut shape = Self {
+            encoding: encoding.clone(),
+            facts_id: facts.id.text(),
+            origin: facts.origin.clone(),
+            action: Vec::new(),
+            action_hour: None,
+            before_offset,
+            after_offset,
+        };
+        shape.render_action(0);
+        shape
+    }
+
+    fn render_action(&mut self, time: i64) {
+        let index = self.encoding.index.render(&self.origin, &self.encoding.node, time);
+        self.action.clear();
+        self.action.extend_from_slice(b"{\"create\":{\"_index\":");
+        write_string(index.as_bytes(), &mut self.action);
+        if self.encoding.position_ids {
+            self.action.extend_from_slice(b",\"_id\":\"");
+            self.action.extend_from_slice(&self.facts_id);
+        }
+        self.action_hour = self.encoding.index.is_dated().then(|| hour_of(time));
+    }
+
+    fn encode(&mut self, line: &Line<'_>, body: &mut Vec<u8>) {
+        if self.action_hour.is_some_and(|hour| hour != hour_of(line.time)) {
+            self.render_action(line.time);
+        }
+        body.extend_from_slice(&self.action);
+        if self.encoding.position_ids {
+            write_offset_digits(line.span.start, body);
+            body.push(b'"');
+        }
+        body.extend_from_slice(b"}}\n{\"@timestamp\":\"");
+        write_rfc3339(line.time, body);
+        body.extend_from_slice(match self.encoding.schema {
+            Schema::Ecs => b"\",\"message\":",
+            Schema::Fluent => b"\",\"log\":",
+        });
+        write_string(line.text, body);
+        if line.stream != Stream::None {
+            body.extend_from_slice(b",\"stream\":\"");
+            body.extend_from_slice(line.stream.as_str().as_bytes());
+            body.push(b'"');
+        }
+        body.extend_from_slice(&self.before_offset);
+        if !self.before_offset.is_empty() {
+            write_decimal(line.span.start, body);
+        }
+        body.extend_from_slice(&self.after_offset);
+    }
+}
+
+fn hour_of(time: i64) -> i64 {
+    time.div_euclid(3_600_000_000_000)
+}
+
+fn ecs_pieces(encoding: &BulkEncoding, facts: &FileFacts) -> (Vec<u8>, Vec<u8>) {
+    let mut before = b",\"log\":{\"file\":{\"path\":".to_vec();
+    write_string(path_text(&facts.path).as_bytes(), &mut before);
+    before.extend_from_slice(b"},\"offset\":");
+    let mut after = b"},\"host\":{\"name\":".to_vec();
+    write_string(encoding.node.as_bytes(), &mut after);
+    after.push(b'}');
+    if let Origin::Container(container) = &facts.origin {
+        let kubernetes = serde_json::json!({
+            "namespace": container.namespace,
+            "node": {"name": encoding.node},
+            "pod": {"name": container.pod, "uid": container.uid},
+            "container": {"name": container.name, "restart_count": container.restart},
+        });
+        after.extend_from_slice(format!(",\"kubernetes\":{kubernetes}").as_bytes());
+    }
+    after.extend_from_slice(data_stream_piece(encoding, facts).as_bytes());
+    after.extend_from_slice(b"}\n");
+    (before, after)
+}
+
+/// A data stream named `logs-DATASET-NAMESPACE` says so in its documents; other indices have no such fields.
+fn data_stream_piece(encoding: &BulkEncoding, facts: &FileFacts) -> String {
+    let index = encoding.index.render(&facts.origin, &encoding.node, 0);
+    let dataset = dataset(&facts.origin);
+    match index
+        .strip_prefix("logs-")
+        .and_then(|rest| rest.strip_prefix(dataset))
+        .and_then(|rest| rest.strip_prefix('-'))
+    {
+        Some(namespace) if !namespace.is_empty() && !encoding.index.is_dated() => format!(
+            ",\"data_stream\":{}",
+            serde_json::json!({"type": "logs", "dataset": dataset, "namespace": namespace})
+        ),
+        _ => String::new(),
+    }
+}
+
+/// The fluentd image's documents say nothing of the offset.
+fn fluent_pieces(encoding: &BulkEncoding, facts: &FileFacts) -> (Vec<u8>, Vec<u8>) {
+    let mut after = Vec::new();
+    if let Origin::Container(container) = &facts.origin {
+        let kubernetes = serde_json::json!({
+            "namespace_name": container.namespace,
+            "pod_name": container.pod,
+            "pod_id": container.uid,
+            "container_name": container.name,
+            "host": encoding.node,
+        });
+        after.extend_from_slice(format!(",\"kubernetes\":{kubernetes}").as_bytes());
+    }
+    after.extend_from_slice(b"}\n");
+    (Vec::new(), after)
+}
+
+/// A file offset as eight ordered digits, so that the ids of a file compress well and reach the
+/// index in order. Offsets up to 2^48.
+fn write_offset_digits(offset: u64, out: &mut Vec<u8>) {
+    out.extend((0..8).rev().map(|place| ORDERED_DIGITS[(offset >> (6 * place) & 63) as usize]));
+}
+
+fn write_decimal(mut value: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Writes any bytes as a JSON string; what is not UTF-8 becomes U+FFFD.
+pub fn write_string(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    match std::str::from_utf8(text) {
+        Ok(_) => write_escaped(text, out),
+        Err(_) => {
+            for chunk in text.utf8_chunks() {
+                write_escaped(chunk.valid().as_bytes(), out);
+                if !chunk.invalid().is_empty() {
+                    out.extend_from_slice("\u{fffd}".as_bytes());
+                }
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+/// Copies runs that need no escape in one go.
+fn write_escaped(mut text: &[u8], out: &mut Vec<u8>) {
+    while let Some(at) = find_escape(text) {
+        out.extend_from_slice(&text[..at]);
+        match text[at] {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            control => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(control >> 4)]);
+                out.push(HEX[usize::from(control & 15)]);
+            }
+        }
+        text = &text[at + 1..];
+    }
+    out.extend_from_slice(text);
+}
+
+/// Where the next byte is that a JSON string can't hold. Sixteen bytes at a time, without a branch among them, so that the
+/// compiler makes vector instructions of it.
+fn find_escape(text: &[u8]) -> Option<usize> {
+    let needs = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let mut at = 0;
+    let (chunks, rest) = text.as_chunks::<16>();
+    for chunk in chunks {
+        if chunk.iter().fold(false, |found, &byte| found | needs(byte)) {
+            return chunk.iter().position(|&byte| needs(byte)).map(|place| at + place);
+        }
+        at += 16;
+    }
+    rest.iter().position(|&byte| needs(byte)).map(|place| at + place)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::logs::record::{Container, FileId, Span};
+
+    fn facts(origin: Origin) -> FileFacts {
+        FileFacts { id: FileId([0; 12]), path: "/var/log/pods/a/0.log".into(), origin }
+    }
+
+    fn container() -> Origin {
+        Origin::Container(Container {
+            namespace: "shop".into(),
+            pod: "cart-1".into(),
+            uid: "u-1".into(),
+            name: "app".into(),
+            restart: 2,
+        })
+    }
+
+    fn encoding(index: &str, schema: Schema) -> Encoding {
+        Encoding::Bulk(BulkEncoding {
+            index: IndexTemplate::parse(index).expect("a template"),
+            schema,
+            position_ids: true,
+            node: "n1".into(),
+        })
+    }
+
+    fn line(text: &[u8]) -> Line<'_> {
+        Line {
+            time: 1_475_713_029_669_794_202,
+            stream: Stream::Stdout,
+            text,
+            span: Span { start: 65, end: 99 },
+            bytes: 34,
+        }
+    }
+
+    fn encoded(encoding: &Encoding, origin: Origin, text: &[u8]) -> String {
+        let mut body = Vec::new();
+        Shape::new(encoding, &facts(origin)).encode(&line(text), &mut body);
+        String::from_utf8(body).expect("UTF-8")
+    }
+
+    #[test]
+    fn an_ecs_document_says_where_its_line_comes_from() {
+        assert_eq!(
+            encoded(&encoding("logs-{dataset}-default", Schema::Ecs), container(), b"say \"hi\""),
+            concat!(
+                r#"{"create":{"_index":"logs-kubernetes.container_logs-default","_id":"----------------------00"}}"#,
+                "\n",
+                r#"{"@timestamp":"2016-10-06T00:17:09.669794202Z","message":"say \"hi\"","stream":"stdout","#,
+                r#""log":{"file":{"path":"/var/log/pods/a/0.log"},"offset":65},"host":{"name":"n1"},"#,
+                r#""kubernetes":{"namespace":"shop","node":{"name":"n1"},"pod":{"name":"cart-1","uid":"u-1"},"#,
+                r#""container":{"name":"app","restart_count":2}},"#,
+                r#""data_stream":{"type":"logs","dataset":"kubernetes.container_logs","namespace":"default"}}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_fluent_document_has_that_images_names() {
+        assert_eq!(
+            encoded(&encoding("logstash-%Y.%m.%d", Schema::Fluent), container(), b"text"),
+            concat!(
+                r#"{"create":{"_index":"logstash-2016.10.06","_id":"----------------------00"}}"#,
+                "\n",
+                r#"{"@timestamp":"2016-10-06T00:17:09.669794202Z","log":"text","stream":"stdout","#,
+                r#""kubernetes":{"namespace_name":"shop","pod_name":"cart-1","pod_id":"u-1","container_name":"app","host":"n1"}}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_replaced() {
+        let mut out = Vec::new();
+        write_string(b"a\xffb\xc3", &mut out);
+        assert_eq!(out, "\"a\u{fffd}b\u{fffd}\"".as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_reads_back_as_json(text in any::<String>()) {
+            let mut out = Vec::new();
+            write_string(text.as_bytes(), &mut out);
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).ok(), Some(text));
+        }
+
+        #[test]
+        fn any_bytes_make_valid_json(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut out = Vec::new();
+            write_string(&bytes, &mut out);
+            prop_assert_eq!(
+                serde_json::from_slice::<String>(&out).ok(),
+                Some(String::from_utf8_lossy(&bytes).into_owned())
+            );
+        }
+
+        #[test]
+        fn offset_digits_sort_as_the_numbers_do(left in 0_u64..1 << 48, right in 0_u64..1 << 48) {
+            let digits = |offset| {
+                let mut out = Vec::new();
+                write_offset_digits(offset, &mut out);
+                out
+            };
+            prop_assert_eq!(left.cmp(&right), digits(left).cmp(&digits(right)));
+        }
+    }
+}
