@@ -32,7 +32,12 @@ pub struct Position {
     pub inode: Inode,
     /// Its path then, for people.
     pub path: PathBuf,
+    /// When the file was last in the table, in seconds since the epoch.
+    pub seen: u64,
 }
+
+/// A file that was not seen for this long will not come back, in seconds.
+const FORGET_AFTER: u64 = 7 * 24 * 3600;
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
@@ -45,6 +50,8 @@ struct Entry {
     #[serde(default)]
     birth: u64,
     path: String,
+    #[serde(default)]
+    seen: u64,
 }
 
 /// What was known at start.
@@ -71,8 +78,9 @@ impl Checkpoint {
         Self { directory: directory.to_owned(), body: Vec::new() }
     }
 
-    /// Reads what is known. A corrupt file is set aside and the previous one read; nothing here fails the start.
-    pub fn load(&self) -> Known {
+    /// Reads what is known at `now` (seconds since the epoch). A corrupt file is set aside and the previous one read; nothing
+    /// here fails the start.
+    pub fn load(&self, now: u64) -> Known {
         let mut known = Known { first_run: true, ..Known::default() };
         for name in ["positions", "positions.old"] {
             let path = self.directory.join(name);
@@ -89,6 +97,7 @@ impl Checkpoint {
             match parse(&bytes) {
                 Ok(positions) => {
                     known.positions = positions;
+                    known.positions.retain(|_, position| position.seen.saturating_add(FORGET_AFTER) > now);
                     return known;
                 }
                 Err(what) => known.complaints.push(self.set_aside(&path, &what)),
@@ -119,6 +128,7 @@ impl Checkpoint {
                 inode: position.inode.number,
                 birth: position.inode.birth,
                 path: position.path.to_string_lossy().into_owned(),
+                seen: position.seen,
             };
             serde_json::to_writer(&mut self.body, &entry)?;
             self.body.push(b'\n');
@@ -148,13 +158,8 @@ fn parse(bytes: &[u8]) -> Result<HashMap<FileId, Position>, String> {
         let entry: Entry = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         let id = FileId::from_hex(&entry.id).ok_or_else(|| format!("{:?} is no identity", entry.id))?;
         let inode = Inode { device: entry.device, number: entry.inode, birth: entry.birth };
-        let position = Position {
-            id,
-            offset: entry.offset,
-            generation: entry.generation,
-            inode,
-            path: entry.path.into(),
-        };
+        let Entry { offset, generation, seen, .. } = entry;
+        let position = Position { id, offset, generation, inode, path: entry.path.into(), seen };
         positions.insert(id, position);
     }
     Ok(positions)
@@ -191,6 +196,7 @@ mod tests {
             generation: 0,
             inode: Inode { device: 1, number: u64::from(number), birth: 5 },
             path: format!("/var/log/{number}").into(),
+            seen: 1000,
         }
     }
 
@@ -204,17 +210,23 @@ mod tests {
     #[test]
     fn an_empty_directory_is_a_first_run() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let known = Checkpoint::new(dir.path()).load();
+        let known = Checkpoint::new(dir.path()).load(2000);
         assert!(known.first_run && known.positions.is_empty() && known.complaints.is_empty());
     }
 
     #[test]
     fn positions_come_back() {
         let (_dir, checkpoint) = written(&[position(1, 10), position(2, 20)]);
-        let known = checkpoint.load();
+        let known = checkpoint.load(2000);
         assert!(!known.first_run);
         assert_eq!(known.positions.len(), 2);
         assert_eq!(known.positions[&FileId([2; 12])], position(2, 20));
+    }
+
+    #[test]
+    fn a_file_not_seen_for_a_week_is_forgotten() {
+        let (_dir, checkpoint) = written(&[position(1, 10)]);
+        assert!(checkpoint.load(1000 + FORGET_AFTER).positions.is_empty());
     }
 
     #[test]
@@ -233,7 +245,7 @@ mod tests {
         for bytes in damaged {
             fs::write(&path, bytes).expect("written");
             fs::write(dir.path().join("positions.old"), &previous).expect("written");
-            let known = checkpoint.load();
+            let known = checkpoint.load(2000);
             // A flipped bit may be harmless (the case of a digit of the checksum), never a wrong position.
             let offset = known.positions[&FileId([1; 12])].offset;
             assert!(
@@ -246,7 +258,7 @@ mod tests {
     fn a_damaged_file_is_set_aside_by_name() {
         let (dir, checkpoint) = written(&[position(1, 10)]);
         fs::write(dir.path().join("positions"), "scrambled").expect("written");
-        let known = checkpoint.load();
+        let known = checkpoint.load(2000);
         assert!(known.complaints[0].contains("positions.corrupt"), "{:?}", known.complaints);
         assert!(dir.path().join("positions.corrupt").exists());
         assert!(!known.first_run);

@@ -3,8 +3,16 @@
 pub mod ack;
 pub mod batch;
 pub mod checkpoint;
+pub mod discover;
+pub mod file;
 pub mod format;
 pub mod index;
 pub mod join;
+pub mod mail;
+pub mod output;
+pub mod reader;
 pub mod record;
 pub mod shape;
+pub mod status;
+pub mod table;
+pub mod tail;

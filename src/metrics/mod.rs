@@ -1,1 +1,2 @@
 //! The metrics page: one scrape at a time over all collectors.
+pub mod own;

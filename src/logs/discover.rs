@@ -1,0 +1,330 @@
+//! Which log files there are: enumeration is the truth, inotify only says when to look again.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::inotify;
+
+use super::record::{Container, Origin};
+
+/// Where to look for log files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The kubelet's tree of container logs.
+    Kubernetes {
+        /// Usually `/var/log/pods`.
+        path: PathBuf,
+        /// Namespaces whose logs are not read.
+        exclude_namespaces: Vec<String>,
+    },
+    /// Plain files.
+    Files {
+        /// Glob patterns of files to read.
+        include: Vec<glob::Pattern>,
+        /// Glob patterns of files not to read.
+        exclude: Vec<glob::Pattern>,
+    },
+}
+
+/// A log file that is there now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The name under which it is or was written to.
+    pub active_path: PathBuf,
+    /// Who writes it.
+    pub origin: Origin,
+}
+
+impl Found {
+    /// Whether it was renamed away and another file took its name.
+    pub fn is_rotated(&self) -> bool {
+        self.path != self.active_path
+    }
+}
+
+/// What one look around found.
+#[derive(Debug, Default)]
+pub struct Enumeration {
+    /// The files, each once.
+    pub files: Vec<Found>,
+    /// The directories that new files may appear in.
+    pub directories: HashSet<PathBuf>,
+    /// Directories that could not be listed.
+    pub problems: Vec<(PathBuf, io::Error)>,
+}
+
+/// Looks at every source.
+pub fn enumerate(sources: &[Source]) -> Enumeration {
+    let mut found = Enumeration::default();
+    for source in sources {
+        match source {
+            Source::Kubernetes { path, exclude_namespaces } => {
+                enumerate_pods(path, exclude_namespaces, &mut found)
+            }
+            Source::Files { include, exclude } => enumerate_files(include, exclude, &mut found),
+        }
+    }
+    let mut seen = HashSet::new();
+    found.files.retain(|file| seen.insert(file.path.clone()));
+    found
+}
+
+fn enumerate_pods(root: &Path, exclude_namespaces: &[String], found: &mut Enumeration) {
+    for (pod_path, pod_name) in list(root, found) {
+        let Some((namespace, pod, uid)) = parse_pod_directory(&pod_name) else {
+            continue;
+        };
+        if exclude_namespaces.iter().any(|excluded| excluded == namespace) {
+            continue;
+        }
+        for (container_path, container) in list(&pod_path, found) {
+            for (path, file_name) in list(&container_path, found) {
+                let Some(restart) = parse_container_file(&file_name) else {
+                    continue;
+                };
+                let origin = Origin::Container(Container {
+                    namespace: namespace.to_owned(),
+                    pod: pod.to_owned(),
+                    uid: uid.to_owned(),
+                    name: container.clone(),
+                    restart,
+                });
+                let active_path = container_path.join(format!("{restart}.log"));
+                found.files.push(Found { path, active_path, origin });
+            }
+        }
+    }
+}
+
+/// The entries of a directory that is to be watched; one that vanishes meanwhile, or is a file, has none.
+fn list(directory: &Path, found: &mut Enumeration) -> Vec<(PathBuf, String)> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Vec::new();
+        }
+        Err(error) => {
+            found.problems.push((directory.to_owned(), error));
+            return Vec::new();
+        }
+    };
+    found.directories.insert(directory.to_owned());
+    let named = |entry: fs::DirEntry| Some((entry.path(), entry.file_name().into_string().ok()?));
+    entries.flatten().filter_map(named).collect()
+}
+
+/// "shop_cart-1_0b9c...": neither namespaces nor pod names hold an underscore.
+fn parse_pod_directory(name: &str) -> Option<(&str, &str, &str)> {
+    let mut fields = name.splitn(3, '_');
+    Some((fields.next()?, fields.next()?, fields.next()?))
+}
+
+/// "3.log" or "3.log.20261121-101010", the kubelet's rotated name; its compressed files end in ".gz" or ".tmp".
+fn parse_container_file(name: &str) -> Option<u32> {
+    let (restart, rest) = name.split_once(".log")?;
+    let is_ours = rest.is_empty() || rest.strip_prefix('.').is_some_and(is_rotation_suffix);
+    if is_ours { restart.parse().ok() } else { None }
+}
+
+/// What logrotate or the kubelet append: digits, dashes; never a compressed copy.
+fn is_rotation_suffix(suffix: &str) -> bool {
+    !suffix.is_empty() && suffix.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+}
+
+fn enumerate_files(include: &[glob::Pattern], exclude: &[glob::Pattern], found: &mut Enumeration) {
+    for pattern in include {
+        if let Some(parent) = fixed_parent(pattern.as_str()) {
+            found.directories.insert(parent);
+        }
+        // The pattern was compiled once already, so it is valid.
+        let Ok(paths) = glob::glob(pattern.as_str()) else { continue };
+        for path in paths {
+            match path {
+                Ok(path) if path.is_file() => add_with_rotated(&path, exclude, found),
+                Ok(_) => {}
+                Err(error) => found.problems.push((error.path().to_owned(), error.into())),
+            }
+        }
+    }
+}
+
+/// The file and the siblings that were renamed away from its name: "syslog.1", "app.log-20261121".
+fn add_with_rotated(active: &Path, exclude: &[glob::Pattern], found: &mut Enumeration) {
+    if exclude.iter().any(|pattern| pattern.matches_path(active)) {
+        return;
+    }
+    let mut push = |path: PathBuf| {
+        found.files.push(Found { path, active_path: active.to_owned(), origin: Origin::Plain });
+    };
+    push(active.to_owned());
+    let (Some(parent), Some(name)) = (active.parent(), active.file_name().and_then(|name| name.to_str()))
+    else {
+        return;
+    };
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let sibling = entry.file_name();
+        let suffix =
+            sibling.to_str().and_then(|sibling| sibling.strip_prefix(name)?.strip_prefix(['.', '-']));
+        if suffix.is_some_and(is_rotation_suffix) {
+            push(entry.path());
+        }
+    }
+}
+
+/// The directory before the first wildcard of a pattern.
+fn fixed_parent(pattern: &str) -> Option<PathBuf> {
+    let wildcard = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
+    let end = pattern[..wildcard].rfind('/')?;
+    Some(PathBuf::from(if end == 0 { "/" } else { &pattern[..end] }))
+}
+
+/// Says when something changed in the directories of log files.
+///
+/// inotify is used directly and only for names that come and go: a watcher that also reports writes, as general crates do,
+/// would wake for every line that any pod writes.
+#[derive(Debug)]
+pub struct Watcher {
+    inotify: Option<OwnedFd>,
+    watched: HashSet<PathBuf>,
+}
+
+impl Watcher {
+    /// A watcher of nothing; without inotify it stays silent, and the regular look around has to do.
+    pub fn new() -> Self {
+        let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+        let inotify = inotify::init(flags)
+            .inspect_err(|error| tracing::warn!(%error, "no inotify, new log files are found by looking every few seconds"))
+            .ok();
+        Self { inotify, watched: HashSet::new() }
+    }
+
+    /// What to poll for readability.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Watches these directories; those that are gone fall out by themselves.
+    pub fn watch(&mut self, directories: HashSet<PathBuf>) {
+        let Some(fd) = &self.inotify else { return };
+        let names = inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::MOVED_FROM
+            | inotify::WatchFlags::DELETE
+            | inotify::WatchFlags::ONLYDIR;
+        for directory in directories.difference(&self.watched) {
+            // A failure (gone again, too many watches) costs nothing but the hint.
+            if let Err(error) = inotify::add_watch(fd, directory, names) {
+                tracing::debug!(%error, path = %directory.display(), "could not watch");
+            }
+        }
+        self.watched = directories;
+    }
+
+    /// Takes in what was reported; whether there was anything.
+    pub fn drain(&mut self) -> bool {
+        let Some(fd) = &self.inotify else { return false };
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(fd, &mut buffer);
+        let mut any = false;
+        // Ends with EAGAIN when the queue is empty.
+        while reader.next().is_ok() {
+            any = true;
+        }
+        any
+    }
+}
+
+impl Default for Watcher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(path: &Path) {
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        fs::write(path, "").expect("written");
+    }
+
+    fn names(found: &Enumeration) -> Vec<String> {
+        let mut names: Vec<_> = found
+            .files
+            .iter()
+            .map(|file| {
+                file.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_pods_tree_tells_who_writes() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        touch(&dir.path().join("shop_cart-1_u-1/app/2.log"));
+        touch(&dir.path().join("shop_cart-1_u-1/app/2.log.20261121-101010"));
+        touch(&dir.path().join("shop_cart-1_u-1/app/1.log.20261121-101010.gz"));
+        touch(&dir.path().join("quiet_x_u-2/app/0.log"));
+        touch(&dir.path().join("stray.txt"));
+        let source = Source::Kubernetes { path: dir.path().into(), exclude_namespaces: vec!["quiet".into()] };
+        let found = enumerate(&[source]);
+        assert_eq!(names(&found), ["2.log", "2.log.20261121-101010"]);
+        assert_eq!(
+            found.files[0].origin,
+            Origin::Container(Container {
+                namespace: "shop".into(),
+                pod: "cart-1".into(),
+                uid: "u-1".into(),
+                name: "app".into(),
+                restart: 2,
+            })
+        );
+        assert_eq!(found.files.iter().filter(|file| file.is_rotated()).count(), 1);
+        assert!(found.directories.contains(&dir.path().join("shop_cart-1_u-1/app")));
+    }
+
+    #[test]
+    fn plain_files_bring_their_rotated_siblings() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for name in ["syslog", "syslog.1", "syslog-20261121", "syslog.2.gz", "syslogd", "debug"] {
+            touch(&dir.path().join(name));
+        }
+        let pattern =
+            |name: &str| glob::Pattern::new(&format!("{}/{name}", dir.path().display())).expect("a pattern");
+        let source = Source::Files { include: vec![pattern("*")], exclude: vec![pattern("d*")] };
+        let found = enumerate(std::slice::from_ref(&source));
+        // Here the wildcard matches the siblings by themselves, and each file is there once.
+        assert_eq!(names(&found), ["syslog", "syslog-20261121", "syslog.1", "syslog.2.gz", "syslogd"]);
+        let source = Source::Files { include: vec![pattern("syslog")], exclude: vec![] };
+        assert_eq!(names(&enumerate(&[source])), ["syslog", "syslog-20261121", "syslog.1"]);
+    }
+
+    #[test]
+    fn a_missing_tree_is_no_problem_but_an_unreadable_one_is() {
+        let source = Source::Kubernetes { path: "/nonexistent/pods".into(), exclude_namespaces: vec![] };
+        let found = enumerate(&[source]);
+        assert!(found.files.is_empty() && found.problems.is_empty());
+    }
+
+    #[test]
+    fn the_watcher_reports_new_names() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut watcher = Watcher::new();
+        watcher.watch(HashSet::from([dir.path().to_owned()]));
+        assert!(!watcher.drain());
+        touch(&dir.path().join("new.log"));
+        assert!(watcher.drain());
+        fs::write(dir.path().join("new.log"), "more").expect("written");
+        assert!(!watcher.drain());
+    }
+}

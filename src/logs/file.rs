@@ -1,0 +1,206 @@
+//! What the reader knows of one log file: where it is, who it is, how far it is read and confirmed.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use prometheus::IntCounter;
+
+use super::{
+    ack::Acks,
+    checkpoint::Position,
+    discover::Found,
+    format::Format,
+    join::Joiner,
+    record::{FileFacts, Inode, Origin, path_text},
+    shape::Shape,
+    status::FileStatus,
+    tail::Tail,
+};
+
+/// How long a file that nobody should write to any more has to be still before it counts as complete: the container runtime
+/// goes on writing to a rotated file until it is told to open the new one.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// One log file.
+#[derive(Debug)]
+pub struct LogFile {
+    /// `None` when everything of it is confirmed and no more will come.
+    pub tail: Option<Tail>,
+    /// Where the file is now.
+    pub path: PathBuf,
+    /// The name under which it is or was written to.
+    pub active_path: PathBuf,
+    /// Who writes it.
+    pub origin: Origin,
+    /// Where it lies on disk.
+    pub inode: Inode,
+    /// Who it is, once its first line is known.
+    pub identity: Option<Identity>,
+    /// How its lines are written.
+    pub format: Format,
+    /// Parts waiting for the end of their line.
+    pub joiner: Joiner,
+    /// Batches waiting for their confirmation.
+    pub acks: Acks,
+    /// Where a line starts that is longer than allowed and whose end was not reached yet.
+    pub overlong: Option<u64>,
+    /// Every byte below was taken.
+    pub read_to: u64,
+    /// Where the last read ended: what lies between [`Self::read_to`] and here is no whole line.
+    pub tried: u64,
+    /// Bytes in the file at the last look.
+    pub size: u64,
+    /// Whether the last look around found it.
+    pub present: bool,
+    /// Whether no name leads to it any more.
+    pub unlinked: bool,
+    /// Whether it waits in the queue of files to read.
+    pub queued: bool,
+    /// When it last grew.
+    pub grew: Instant,
+    /// When it was last confirmed up to its end.
+    pub caught_up: Instant,
+    /// What went wrong last.
+    pub error: Option<String>,
+}
+
+/// What follows from a file's identity.
+#[derive(Debug)]
+pub struct Identity {
+    /// The facts that travel with its lines.
+    pub facts: Arc<FileFacts>,
+    /// How often it was truncated under the same first line.
+    pub generation: u32,
+    /// Its share of the documents.
+    pub shape: Shape,
+    /// The counters of its namespace.
+    pub counters: Counters,
+}
+
+/// The counters of one namespace, looked up once per file.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    /// Lines read.
+    pub read_lines: IntCounter,
+    /// Bytes read.
+    pub read_bytes: IntCounter,
+}
+
+impl LogFile {
+    /// A file just opened; nobody knows yet who it is.
+    pub fn new(found: Found, tail: Tail, inode: Inode, now: Instant) -> Self {
+        Self {
+            tail: Some(tail),
+            path: found.path,
+            active_path: found.active_path,
+            origin: found.origin,
+            inode,
+            identity: None,
+            format: Format::Unknown,
+            joiner: Joiner::default(),
+            acks: Acks::default(),
+            overlong: None,
+            read_to: 0,
+            tried: 0,
+            size: 0,
+            present: true,
+            unlinked: false,
+            queued: false,
+            grew: now,
+            caught_up: now,
+            error: None,
+        }
+    }
+
+    /// Every byte below is confirmed.
+    pub fn confirmed_to(&self) -> u64 {
+        let read_to = self.acks.position(self.read_to);
+        [self.joiner.pending_from(), self.overlong].into_iter().flatten().fold(read_to, u64::min)
+    }
+
+    /// Bytes not yet confirmed.
+    pub fn lag(&self) -> u64 {
+        self.size.saturating_sub(self.confirmed_to())
+    }
+
+    /// Whether another file has its name now, or none.
+    pub fn is_dying(&self) -> bool {
+        self.unlinked || !self.present || self.path != self.active_path
+    }
+
+    /// Whether it is dying and was still for long enough to hold nothing more than it holds now.
+    pub fn is_complete(&self, now: Instant) -> bool {
+        self.is_dying() && now.saturating_duration_since(self.grew) >= GRACE
+    }
+
+    /// Whether reading would bring something new.
+    pub fn wants_turn(&self, now: Instant) -> bool {
+        self.size > self.read_to.max(self.tried)
+            || self.is_complete(now) && (self.size > self.read_to || self.joiner.pending_from().is_some())
+    }
+
+    /// Whether nothing of it has to be done any more.
+    pub fn is_finished(&self) -> bool {
+        self.confirmed_to() >= self.size && self.acks.is_clear()
+    }
+
+    /// Notes that something went wrong with it; said once.
+    pub fn fail(&mut self, what: &str, error: &io::Error) {
+        let sentence = format!("{what}: {error}");
+        if self.error.as_ref() != Some(&sentence) {
+            tracing::warn!(path = %self.path.display(), error = sentence, "a log file is not read");
+            self.error = Some(sentence);
+        }
+    }
+
+    /// What the checkpoint remembers of it at `now` (seconds since the epoch).
+    pub fn position(&self, now: u64) -> Option<Position> {
+        let identity = self.identity.as_ref()?;
+        Some(Position {
+            id: identity.facts.id,
+            offset: self.confirmed_to(),
+            generation: identity.generation,
+            inode: self.inode,
+            path: self.path.clone(),
+            seen: now,
+        })
+    }
+
+    /// Its row in the table of files.
+    pub fn status(&self, now: Instant) -> FileStatus {
+        let container = match &self.origin {
+            Origin::Container(container) => Some(container),
+            Origin::Plain => None,
+        };
+        let lag_bytes = self.lag();
+        FileStatus {
+            path: path_text(&self.path),
+            namespace: container.map(|container| container.namespace.clone()),
+            pod: container.map(|container| container.pod.clone()),
+            container: container.map(|container| container.name.clone()),
+            format: self.format.as_str(),
+            offset: self.confirmed_to(),
+            size: self.size,
+            lag_bytes,
+            lag_seconds: (lag_bytes > 0).then(|| now.saturating_duration_since(self.caught_up).as_secs_f64()),
+            state: self.state(),
+            last_error: self.error.clone(),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        if self.error.is_some() {
+            "error"
+        } else if self.identity.is_none() {
+            "waiting"
+        } else if self.is_dying() {
+            "rotated"
+        } else {
+            "open"
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The way out of the reader: a physical line becomes a document in a batch, a full batch goes to the queue.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    ack::Acks,
+    batch::{Batch, BatchLimits, Batcher, FileKey},
+    file::{Identity, LogFile},
+    format::{parse_container_line, parse_plain_line},
+    join::Joined,
+    record::{Line, Origin, Span},
+    status::Ledger,
+};
+use crate::metrics::own::LogMetrics;
+
+/// Room that a document takes beyond its text, for deciding whether it fits into a batch.
+const DOCUMENT_OVERHEAD: usize = 1024;
+
+/// Turns lines into batches. The queue has as many places as there are batches, so handing one over never waits.
+pub struct Output {
+    batcher: Batcher,
+    queue: Option<mpsc::Sender<Batch>>,
+    books: Books,
+}
+
+/// Whether a line was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in a batch, or held until it is whole.
+    Yes,
+    /// Every buffer is on its way: try again after a confirmation.
+    NoRoom,
+}
+
+impl Output {
+    /// A way out into `queue`; text beyond `max_line` bytes of a line is left out.
+    pub fn new(
+        limits: BatchLimits,
+        queue: mpsc::Sender<Batch>,
+        max_line: usize,
+        metrics: LogMetrics,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        let books = Books { max_line, metrics, ledger, marked: Vec::new() };
+        Self { batcher: Batcher::new(limits), queue: Some(queue), books }
+    }
+
+    /// Takes one physical line of an identified file, its newline already off; `cut` bytes of it were left out.
+    pub fn take(
+        &mut self,
+        key: FileKey,
+        file: &mut LogFile,
+        text: &[u8],
+        span: Span,
+        cut: u64,
+        now: Instant,
+    ) -> Taken {
+        let LogFile { joiner, identity: Some(identity), acks, origin, format, .. } = file else {
+            return Taken::Yes;
+        };
+        let Some(batch) = self.room(joiner.held_bytes() + text.len(), now) else {
+            return Taken::NoRoom;
+        };
+        let parsed = match origin {
+            Origin::Container(_) => parse_container_line(text),
+            Origin::Plain => parse_plain_line(text),
+        };
+        *format = parsed.format;
+        let (batch, books) = batch;
+        let mut joined = joiner.push(&parsed, span, wall_clock(), books.max_line);
+        joined.cut += cut;
+        books.enter(key, identity, acks, &joined, batch);
+        Taken::Yes
+    }
+
+    /// Gives out the parts whose end never came, when nothing more comes.
+    pub fn take_held(&mut self, key: FileKey, file: &mut LogFile, now: Instant) -> Taken {
+        let end = file.read_to;
+        let LogFile { joiner, identity: Some(identity), acks, .. } = file else {
+            return Taken::Yes;
+        };
+        while joiner.pending_from().is_some() {
+            let Some((batch, books)) = self.room(joiner.held_bytes(), now) else {
+                return Taken::NoRoom;
+            };
+            if let Some(joined) = joiner.flush(end) {
+                books.enter(key, identity, acks, &joined, batch);
+            }
+        }
+        Taken::Yes
+    }
+
+    /// Counts bytes of a line that were passed over because the line is longer than allowed.
+    pub fn count_cut(&self, bytes: u64) {
+        self.books.count_cut(bytes);
+    }
+
+    /// Hands over the open batch when it is old enough, or in any case when there will be no more lines.
+    pub fn close_aged(&mut self, now: Instant, last: bool) {
+        if let Some(batch) = self.batcher.close_aged(now, last) {
+            self.hand_over(batch);
+        }
+    }
+
+    /// When the open batch has to leave at the latest.
+    pub fn due(&self) -> Option<Instant> {
+        self.batcher.due()
+    }
+
+    /// Takes a confirmed batch back.
+    pub fn give_back(&mut self, batch: Batch) {
+        self.batcher.give_back(batch);
+    }
+
+    /// No more lines will come: the shipper sees the end of the queue.
+    pub fn close(&mut self, now: Instant) {
+        self.close_aged(now, true);
+        self.queue = None;
+    }
+
+    /// A batch with room for a document of `text` bytes.
+    fn room(&mut self, text: usize, now: Instant) -> Option<(&mut Batch, &mut Books)> {
+        if let Some(full) = self.batcher.close_full(text + DOCUMENT_OVERHEAD) {
+            self.hand_over(full);
+        }
+        Some((self.batcher.open(now)?, &mut self.books))
+    }
+
+    fn hand_over(&self, batch: Batch) {
+        let Some(queue) = &self.queue else { return };
+        if let Err(error) = queue.try_send(batch) {
+            // Only when the shipper has ended: its lines stay unconfirmed and are read again at the next start.
+            tracing::debug!(%error, "a batch was left behind");
+        }
+    }
+}
+
+/// Who writes lines into batches and keeps the accounts of it.
+struct Books {
+    max_line: usize,
+    metrics: LogMetrics,
+    ledger: Arc<Ledger>,
+    /// The text of a cut line with the mark at its end.
+    marked: Vec<u8>,
+}
+
+impl Books {
+    fn enter(
+        &mut self,
+        key: FileKey,
+        identity: &mut Identity,
+        acks: &mut Acks,
+        joined: &Joined<'_>,
+        batch: &mut Batch,
+    ) {
+        let Some(line) = joined.line else { return };
+        if joined.cut > 0 {
+            self.mark_cut(line.text, joined.cut);
+            identity.shape.encode(&Line { text: &self.marked, ..line }, &mut batch.body);
+        } else {
+            identity.shape.encode(&line, &mut batch.body);
+        }
+        batch.push(key, &identity.facts, line.bytes);
+        acks.emitted(batch.number, line.span.start);
+        identity.counters.read_lines.inc();
+        identity.counters.read_bytes.inc_by(line.bytes);
+        self.ledger.read_lines.fetch_add(1, Relaxed);
+        self.ledger.read_bytes.fetch_add(line.bytes, Relaxed);
+        self.ledger.in_flight_lines.fetch_add(1, Relaxed);
+    }
+
+    fn mark_cut(&mut self, text: &[u8], cut: u64) {
+        self.count_cut(cut);
+        self.marked.clear();
+        self.marked.extend_from_slice(text);
+        self.marked.extend_from_slice(b" [cut by nodewarden]");
+    }
+
+    fn count_cut(&self, bytes: u64) {
+        self.metrics.lost_bytes.with_label_values(&["line_too_long"]).inc_by(bytes);
+        self.ledger.lost_bytes.fetch_add(bytes, Relaxed);
+    }
+}
+
+/// Nanoseconds since the epoch.
+fn wall_clock() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
+}

@@ -1,0 +1,447 @@
+//! The reader's thread: finds files, reads their lines in turns, fills batches, keeps the positions.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+use tokio::sync::mpsc;
+
+use super::{
+    batch::{Batch, BatchLimits, FileKey},
+    checkpoint::Checkpoint,
+    discover::{Source, Watcher, enumerate},
+    mail::{Mail, Mailbox},
+    output::{Output, Taken},
+    record::Span,
+    shape::Encoding,
+    status::Ledger,
+    table::{Table, unix_seconds},
+};
+use crate::metrics::own::LogMetrics;
+
+/// Bytes read of one file before the next one has its turn.
+const TURN: usize = 256 * 1024;
+/// Room for what a container runtime writes before the text of a line.
+const LINE_HEADER: usize = 256;
+/// How often directories are listed although nobody said that they changed.
+const ENUMERATE_EVERY: Duration = Duration::from_secs(5);
+/// How soon directories are listed again when they keep changing.
+const ENUMERATE_PAUSE: Duration = Duration::from_millis(100);
+/// How often files are asked for their size, while there are few.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often positions are written when they move, while there are few.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// What the reader is told at start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to look for log files.
+    pub sources: Vec<Source>,
+    /// On the very first run, at most this much history is read of each file, in bytes.
+    pub first_run_bytes: u64,
+    /// Longer lines are cut, in bytes.
+    pub max_line: usize,
+    /// The batches.
+    pub batch: BatchLimits,
+    /// Their form.
+    pub encoding: Encoding,
+    /// Where positions are kept; exists.
+    pub state_dir: PathBuf,
+}
+
+/// The reader; [`Reader::run`] is its thread.
+pub struct Reader {
+    table: Table,
+    output: Output,
+    mailbox: Mailbox,
+    watcher: Watcher,
+    checkpoint: Checkpoint,
+    /// Files with unread bytes, in the order of their turns.
+    turns: VecDeque<FileKey>,
+    /// No buffer is free: nothing is read until a batch comes back.
+    blocked: bool,
+    stopped: bool,
+    moved: bool,
+    checkpoint_failed: bool,
+    buffer: Vec<u8>,
+    due: Due,
+    sources: Vec<Source>,
+    max_line: usize,
+    metrics: LogMetrics,
+    ledger: Arc<Ledger>,
+    ready: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// When things are to be done again.
+struct Due {
+    enumerate: Instant,
+    enumerated: Instant,
+    look: Instant,
+    checkpoint: Instant,
+}
+
+impl Reader {
+    /// A reader with what the state directory knows. `ready` is called once, after the first look around.
+    pub fn new(
+        options: Options,
+        queue: mpsc::Sender<Batch>,
+        mailbox: Mailbox,
+        metrics: LogMetrics,
+        ledger: Arc<Ledger>,
+        ready: Box<dyn FnOnce() + Send>,
+    ) -> Self {
+        let checkpoint = Checkpoint::new(&options.state_dir);
+        let known = checkpoint.load(unix_seconds());
+        for complaint in &known.complaints {
+            tracing::warn!("{complaint}; lines since the last good positions are read again");
+        }
+        let now = Instant::now();
+        Self {
+            table: Table::new(known, options.first_run_bytes, options.encoding, metrics.clone()),
+            output: Output::new(options.batch, queue, options.max_line, metrics.clone(), Arc::clone(&ledger)),
+            mailbox,
+            watcher: Watcher::new(),
+            checkpoint,
+            turns: VecDeque::new(),
+            blocked: false,
+            stopped: false,
+            moved: false,
+            checkpoint_failed: false,
+            buffer: Vec::new(),
+            due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now },
+            sources: options.sources,
+            max_line: options.max_line,
+            metrics,
+            ledger,
+            ready: Some(ready),
+        }
+    }
+
+    /// Works until it is told to finish.
+    pub fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            self.mailbox.hush();
+            if !self.take_mail(now) {
+                break;
+            }
+            if !self.stopped {
+                self.look_around(now);
+                self.look_at_files(now);
+                self.read_turns(now);
+                self.output.close_aged(now, false);
+            }
+            self.write_positions(now, false);
+            self.sleep(now);
+        }
+        self.write_positions(Instant::now(), true);
+    }
+
+    /// Whether to go on.
+    fn take_mail(&mut self, now: Instant) -> bool {
+        while let Some(mail) = self.mailbox.take() {
+            match mail {
+                Mail::Confirmed(batch) => self.confirm(batch),
+                Mail::Files(reply) => {
+                    // Who asked may have gone meanwhile.
+                    let _ = reply.send(self.table.status(now));
+                }
+                Mail::Stop => {
+                    self.stopped = true;
+                    self.output.close(now);
+                }
+                Mail::Finish => return false,
+            }
+        }
+        true
+    }
+
+    fn confirm(&mut self, batch: Batch) {
+        for part in &batch.files {
+            let acked = part.lines - part.dead_lines;
+            let namespace = [part.facts.origin.namespace()];
+            self.metrics.acked_lines.with_label_values(&namespace).inc_by(acked);
+            self.metrics.acked_bytes.with_label_values(&namespace).inc_by(part.bytes);
+            self.ledger.acked_lines.fetch_add(acked, Relaxed);
+            self.ledger.acked_bytes.fetch_add(part.bytes, Relaxed);
+            self.ledger.dead_letter_lines.fetch_add(part.dead_lines, Relaxed);
+            self.ledger.in_flight_lines.fetch_sub(part.lines, Relaxed);
+            if let Some(file) = self.table.get_mut(part.key) {
+                file.acks.confirmed(batch.number);
+            }
+        }
+        self.output.give_back(batch);
+        self.blocked = false;
+        self.moved = true;
+    }
+
+    fn look_around(&mut self, now: Instant) {
+        if self.watcher.drain() {
+            self.due.enumerate = self.due.enumerate.min(self.due.enumerated + ENUMERATE_PAUSE);
+        }
+        if now < self.due.enumerate {
+            return;
+        }
+        let found = enumerate(&self.sources);
+        self.watcher.watch(found.directories.clone());
+        self.table.reconcile(found, now);
+        self.due.enumerated = now;
+        self.due.enumerate = now + ENUMERATE_EVERY;
+        self.due.look = now;
+    }
+
+    fn look_at_files(&mut self, now: Instant) {
+        if now < self.due.look {
+            return;
+        }
+        for key in self.table.keys() {
+            self.look_at_file(key, now);
+        }
+        self.table.first_run_is_over();
+        self.count_files(now);
+        if let Some(ready) = self.ready.take() {
+            ready();
+        }
+        // A look at a file is about a microsecond: many quiet files are asked less often.
+        self.due.look = now
+            + LOOK_EVERY.max(Duration::from_millis(self.table.len() as u64 / 2)).min(Duration::from_secs(2));
+    }
+
+    fn look_at_file(&mut self, key: FileKey, now: Instant) {
+        let Some(file) = self.table.get_mut(key) else { return };
+        let Some(tail) = &file.tail else { return };
+        let look = match tail.look() {
+            Ok(look) => look,
+            Err(error) => return file.fail("could not be looked at", &error),
+        };
+        if look.size < file.read_to {
+            return self.table.restart_truncated(key, look.size, now);
+        }
+        if look.size != file.size {
+            file.grew = now;
+        }
+        file.size = look.size;
+        file.unlinked = look.unlinked;
+        if file.lag() == 0 {
+            file.caught_up = now;
+        }
+        match self.table.identify(key, now) {
+            Ok(true) => self.give_turn_or_finish(key, now),
+            Ok(false) => self.drop_if_empty_and_gone(key, now),
+            Err(error) => {
+                if let Some(file) = self.table.get_mut(key) {
+                    file.fail("could not be read", &error);
+                }
+            }
+        }
+    }
+
+    fn give_turn_or_finish(&mut self, key: FileKey, now: Instant) {
+        let Some(file) = self.table.get_mut(key) else { return };
+        if file.wants_turn(now) {
+            if !file.queued {
+                file.queued = true;
+                self.turns.push_back(key);
+            }
+        } else if file.is_complete(now) && file.is_finished() {
+            file.tail = None;
+            if file.unlinked {
+                self.table.forget(key);
+            }
+            self.moved = true;
+        }
+    }
+
+    /// A file that never held a line and lost its name leaves nothing behind.
+    fn drop_if_empty_and_gone(&mut self, key: FileKey, now: Instant) {
+        if self.table.get_mut(key).is_some_and(|file| file.is_complete(now) && file.size == 0) {
+            self.table.remove(key);
+        }
+    }
+
+    fn count_files(&self, now: Instant) {
+        let mut open = 0;
+        let mut lags: std::collections::BTreeMap<&str, (u64, f64)> = std::collections::BTreeMap::new();
+        for file in self.table.files().filter(|file| file.tail.is_some()) {
+            open += 1;
+            let lag = lags.entry(file.origin.namespace()).or_default();
+            let bytes = file.lag();
+            lag.0 += bytes;
+            if bytes > 0 {
+                lag.1 = lag.1.max(now.saturating_duration_since(file.caught_up).as_secs_f64());
+            }
+        }
+        self.metrics.files_open.set(open);
+        for (namespace, (bytes, seconds)) in lags {
+            self.metrics.lag_bytes.with_label_values(&[namespace]).set(bytes as i64);
+            self.metrics.lag_seconds.with_label_values(&[namespace]).set(seconds);
+        }
+    }
+
+    /// Gives every file in the queue one turn.
+    fn read_turns(&mut self, now: Instant) {
+        for _ in 0..self.turns.len() {
+            if self.blocked {
+                return;
+            }
+            let Some(key) = self.turns.pop_front() else { return };
+            if self.read_turn(key, now) {
+                self.turns.push_back(key);
+            } else if let Some(file) = self.table.get_mut(key) {
+                file.queued = false;
+            }
+        }
+    }
+
+    /// Reads a block of one file. Whether it wants another turn.
+    fn read_turn(&mut self, key: FileKey, now: Instant) -> bool {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let wants_more = self.read_lines(key, &mut buffer, now);
+        buffer.clear();
+        buffer.shrink_to(TURN);
+        self.buffer = buffer;
+        wants_more
+    }
+
+    fn read_lines(&mut self, key: FileKey, buffer: &mut Vec<u8>, now: Instant) -> bool {
+        let longest = self.max_line + LINE_HEADER;
+        let Some(file) = self.table.get_mut(key) else { return false };
+        let Some(tail) = &file.tail else { return false };
+        let mut limit = TURN;
+        loop {
+            if let Err(error) = tail.read_block(file.read_to, buffer, limit) {
+                file.fail("could not be read", &error);
+                return false;
+            }
+            // A line that fills the whole block needs a larger one, up to the longest that is allowed.
+            if limit >= longest || buffer.len() < limit || memchr::memchr(b'\n', buffer).is_some() {
+                break;
+            }
+            limit = longest;
+        }
+        let block_start = file.read_to;
+        let mut taken = 0;
+        while let Some(length) = memchr::memchr(b'\n', &buffer[taken..]) {
+            let text = &buffer[taken..taken + length];
+            let start = block_start + taken as u64;
+            let end = start + length as u64 + 1;
+            match file.overlong.take() {
+                Some(_) => self.output.count_cut(length as u64),
+                None => match self.output.take(key, file, text, Span { start, end }, 0, now) {
+                    Taken::Yes => {}
+                    Taken::NoRoom => {
+                        self.blocked = true;
+                        break;
+                    }
+                },
+            }
+            taken += length + 1;
+        }
+        file.read_to = block_start + taken as u64;
+        if self.blocked {
+            return true;
+        }
+        file.tried = block_start + buffer.len() as u64;
+        let rest = &buffer[taken..];
+        if taken == 0 && rest.len() >= longest {
+            return self.take_overlong(key, rest.len(), buffer, now);
+        }
+        if file.is_complete(now) && file.read_to + rest.len() as u64 >= file.size {
+            return self.take_last_words(key, taken, buffer, now);
+        }
+        taken > 0 && buffer.len() == limit
+    }
+
+    /// A line longer than allowed: its beginning is taken now, the rest is passed over. Whether to go on.
+    fn take_overlong(&mut self, key: FileKey, length: usize, buffer: &[u8], now: Instant) -> bool {
+        let Some(file) = self.table.get_mut(key) else { return false };
+        let (start, end) = (file.read_to, file.read_to + length as u64);
+        if file.overlong.is_some() {
+            self.output.count_cut(length as u64);
+        } else {
+            // One byte more than fits is said to be cut: how much really is shows only when the line ends.
+            match self.output.take(key, file, &buffer[..length], Span { start, end }, 1, now) {
+                Taken::Yes => file.overlong = Some(start),
+                Taken::NoRoom => {
+                    self.blocked = true;
+                    return true;
+                }
+            }
+        }
+        file.read_to = end;
+        true
+    }
+
+    /// What a file holds after its last newline when no more will come, and parts whose end never came.
+    fn take_last_words(&mut self, key: FileKey, taken: usize, buffer: &[u8], now: Instant) -> bool {
+        let Some(file) = self.table.get_mut(key) else { return false };
+        let text = &buffer[taken..];
+        let (start, end) = (file.read_to, file.read_to + text.len() as u64);
+        if !text.is_empty() && file.overlong.take().is_none() {
+            if self.output.take(key, file, text, Span { start, end }, 0, now) == Taken::NoRoom {
+                self.blocked = true;
+                return true;
+            }
+        }
+        file.read_to = end;
+        self.blocked = self.output.take_held(key, file, now) == Taken::NoRoom;
+        self.blocked
+    }
+
+    fn write_positions(&mut self, now: Instant, last: bool) {
+        if !self.moved || !last && now < self.due.checkpoint {
+            return;
+        }
+        match self.checkpoint.write(self.table.positions()) {
+            Ok(()) => {
+                if std::mem::take(&mut self.checkpoint_failed) {
+                    tracing::info!("positions are written again");
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.checkpoint_failed, true) {
+                    tracing::error!(%error, "could not write the positions of log files: a restart would send lines again until the state directory is writable");
+                }
+            }
+        }
+        self.moved = false;
+        self.due.checkpoint = now + CHECKPOINT_EVERY.max(Duration::from_millis(self.table.len() as u64));
+    }
+
+    /// Sleeps until there is mail, a directory changed, or something is due; not at all while there is something to read.
+    fn sleep(&mut self, now: Instant) {
+        if !self.turns.is_empty() && !self.blocked && !self.stopped {
+            return;
+        }
+        let mut wake =
+            if self.stopped { now + ENUMERATE_EVERY } else { self.due.enumerate.min(self.due.look) };
+        if !self.stopped {
+            wake = self.output.due().into_iter().fold(wake, Instant::min);
+        }
+        if self.moved {
+            wake = wake.min(self.due.checkpoint);
+        }
+        let pause = wake.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: i64::from(pause.subsec_nanos()) };
+        let mail = PollFd::from_borrowed_fd(self.mailbox.fd(), PollFlags::IN);
+        let result = match self.watcher.fd() {
+            Some(fd) => poll(&mut [mail, PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout)),
+            None => poll(&mut [mail], Some(&timeout)),
+        };
+        match result {
+            Ok(_) | Err(Errno::INTR) => {}
+            // Never seen; without the pause a broken poll would take a whole core.
+            Err(error) => {
+                tracing::error!(%error, "could not wait for log files");
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! The reader's table of log files: who appears, who was renamed, truncated, finished.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    batch::FileKey,
+    checkpoint::{Known, Position},
+    discover::{Enumeration, Found},
+    file::{Counters, Identity, LogFile},
+    record::{FileFacts, FileId, Inode, Origin},
+    shape::{Encoding, Shape},
+    status::FileStatus,
+    tail::Tail,
+};
+use crate::metrics::own::LogMetrics;
+
+/// Seconds since the epoch.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Where a file lies, without what only an open file tells.
+type Place = (u64, u64);
+
+/// Every file that is or was read and may still be found.
+pub struct Table {
+    files: BTreeMap<FileKey, LogFile>,
+    by_place: HashMap<Place, FileKey>,
+    /// The identities of the files in the table.
+    ids: HashSet<FileId>,
+    /// Positions of files that are not in the table: not found yet, or gone.
+    known: HashMap<FileId, Position>,
+    /// Files that are left alone: history of a time before this agent, or copies of files it reads.
+    ignored: HashSet<Place>,
+    /// Paths that could not be opened, with the reason.
+    errors: BTreeMap<PathBuf, String>,
+    next_key: u32,
+    first_run: bool,
+    first_run_bytes: u64,
+    encoding: Encoding,
+    metrics: LogMetrics,
+}
+
+impl Table {
+    /// An empty table. `first_run_bytes` bounds the history that is read of each file on the very first run.
+    pub fn new(known: Known, first_run_bytes: u64, encoding: Encoding, metrics: LogMetrics) -> Self {
+        Self {
+            files: BTreeMap::new(),
+            by_place: HashMap::new(),
+            ids: HashSet::new(),
+            known: known.positions,
+            ignored: HashSet::new(),
+            errors: BTreeMap::new(),
+            next_key: 0,
+            first_run: known.first_run,
+            first_run_bytes,
+            encoding,
+            metrics,
+        }
+    }
+
+    /// The file with this key, if it is still there.
+    pub fn get_mut(&mut self, key: FileKey) -> Option<&mut LogFile> {
+        self.files.get_mut(&key)
+    }
+
+    /// How many files there are.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// The keys of all files.
+    pub fn keys(&self) -> Vec<FileKey> {
+        self.files.keys().copied().collect()
+    }
+
+    /// All files.
+    pub fn files(&self) -> impl Iterator<Item = &LogFile> {
+        self.files.values()
+    }
+
+    /// What the checkpoint has to remember.
+    pub fn positions(&self) -> impl Iterator<Item = Position> {
+        let now = unix_seconds();
+        self.files.values().filter_map(move |file| file.position(now)).chain(self.known.values().cloned())
+    }
+
+    /// The table as people see it.
+    pub fn status(&self, now: Instant) -> Vec<FileStatus> {
+        let failed = self.errors.iter().map(|(path, error)| FileStatus {
+            path: path.to_string_lossy().into_owned(),
+            namespace: None,
+            pod: None,
+            container: None,
+            format: "unknown",
+            offset: 0,
+            size: 0,
+            lag_bytes: 0,
+            lag_seconds: None,
+            state: "error",
+            last_error: Some(error.clone()),
+        });
+        // A finished file whose descriptor is closed only stays so that it is not read again.
+        let open = self.files.values().filter(|file| file.tail.is_some());
+        failed.chain(open.map(|file| file.status(now))).collect()
+    }
+
+    /// Takes in what a look around found: new files are opened, renamed ones follow their name, vanished ones are marked.
+    pub fn reconcile(&mut self, found: Enumeration, now: Instant) {
+        for file in self.files.values_mut() {
+            file.present = false;
+        }
+        let mut errors = BTreeMap::new();
+        for (path, error) in found.problems {
+            errors.insert(path, format!("could not be listed: {error}"));
+        }
+        let mut places = HashSet::new();
+        for file in found.files {
+            let path = file.path.clone();
+            match self.meet(file, now) {
+                Ok(place) => {
+                    places.insert(place);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    errors.insert(path, format!("could not be opened: {error}"));
+                }
+            }
+        }
+        self.ignored.retain(|place| places.contains(place));
+        for (path, error) in &errors {
+            if !self.errors.contains_key(path) {
+                tracing::warn!(path = %path.display(), error, "a log file is not read");
+            }
+        }
+        self.errors = errors;
+        self.forget_vanished();
+    }
+
+    /// The first look around is over: files that appear from now on are new, not history.
+    pub fn first_run_is_over(&mut self) {
+        self.first_run = false;
+    }
+
+    fn meet(&mut self, found: Found, now: Instant) -> io::Result<Place> {
+        let metadata = fs::metadata(&found.path)?;
+        let place = (metadata.dev(), metadata.ino());
+        // A file under an active name is never left alone: it may have got the inode of one that was.
+        if found.is_rotated() && self.ignored.contains(&place) {
+            return Ok(place);
+        }
+        if let Some(&key) = self.by_place.get(&place)
+            && let Some(file) = self.files.get_mut(&key)
+        {
+            // A closed file holds its inode no more: another size means that another file got the number.
+            if file.tail.is_some() || file.size == metadata.len() {
+                file.present = true;
+                file.path = found.path;
+                return Ok(place);
+            }
+            self.remove(key);
+        }
+        let (tail, inode) = Tail::open(&found.path)?;
+        self.insert(LogFile::new(found, tail, inode, now));
+        Ok((inode.device, inode.number))
+    }
+
+    fn insert(&mut self, file: LogFile) {
+        let key = FileKey(self.next_key);
+        self.next_key += 1;
+        self.by_place.insert((file.inode.device, file.inode.number), key);
+        self.files.insert(key, file);
+    }
+
+    /// Takes a file out of the table; its position stays known.
+    pub fn remove(&mut self, key: FileKey) {
+        let Some(file) = self.files.remove(&key) else { return };
+        let place = (file.inode.device, file.inode.number);
+        if self.by_place.get(&place) == Some(&key) {
+            self.by_place.remove(&place);
+        }
+        if let Some(position) = file.position(unix_seconds()) {
+            self.ids.remove(&position.id);
+            self.known.insert(position.id, position);
+        }
+    }
+
+    /// Takes a file out of the table that no name leads to: it can't be found again, and its position is of no use.
+    pub fn forget(&mut self, key: FileKey) {
+        let id = self.files.get(&key).and_then(|file| Some(file.identity.as_ref()?.facts.id));
+        self.remove(key);
+        if let Some(id) = id {
+            self.known.remove(&id);
+        }
+    }
+
+    /// Closed files that are not found any more need not be remembered.
+    fn forget_vanished(&mut self) {
+        let gone: Vec<FileKey> = self
+            .files
+            .iter()
+            .filter(|(_, file)| file.tail.is_none() && !file.present)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in gone {
+            self.forget(key);
+        }
+    }
+
+    /// Finds out who a file is once its first line is there, and where to go on reading. Whether it is to be read.
+    pub fn identify(&mut self, key: FileKey, now: Instant) -> io::Result<bool> {
+        let Some(file) = self.files.get(&key) else { return Ok(false) };
+        if file.identity.is_some() {
+            return Ok(true);
+        }
+        let Some(tail) = &file.tail else { return Ok(false) };
+        let Some(first) = tail.first_line(file.is_complete(now))? else { return Ok(false) };
+        let (id, generation, known) = self.resolve(&file.origin, file.inode, &first, file.size);
+        if self.is_left_alone(file, id, known.is_some()) {
+            self.ignored.insert((file.inode.device, file.inode.number));
+            self.remove(key);
+            return Ok(false);
+        }
+        let start = match known {
+            Some(position) => position.offset,
+            None if self.first_run && file.size > self.first_run_bytes => {
+                tail.next_line_start(file.size - self.first_run_bytes)?
+            }
+            None => 0,
+        };
+        self.known.remove(&id);
+        self.settle(key, id, generation, start);
+        Ok(true)
+    }
+
+    /// The identity behind a first line: the latest generation that is known, or a new one when the file is shorter than
+    /// what is known of it.
+    fn resolve(
+        &self,
+        origin: &Origin,
+        inode: Inode,
+        first: &[u8],
+        size: u64,
+    ) -> (FileId, u32, Option<Position>) {
+        let mut generation = 0;
+        let mut latest = None;
+        loop {
+            let id = FileId::new(origin, inode, generation, first);
+            match self.known.get(&id) {
+                Some(position) => latest = Some((id, position.clone())),
+                None => break,
+            }
+            generation += 1;
+        }
+        match latest {
+            Some((id, position)) if position.offset <= size => (id, generation - 1, Some(position)),
+            _ => (FileId::new(origin, inode, generation, first), generation, None),
+        }
+    }
+
+    /// Rotated plain files that were never read are history, and a second file with the identity of one in the table is a
+    /// copy of it.
+    fn is_left_alone(&self, file: &LogFile, id: FileId, is_known: bool) -> bool {
+        let is_history = matches!(file.origin, Origin::Plain) && file.path != file.active_path && !is_known;
+        is_history || self.ids.contains(&id)
+    }
+
+    fn settle(&mut self, key: FileKey, id: FileId, generation: u32, start: u64) {
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let facts = FileFacts { id, path: file.active_path.clone(), origin: file.origin.clone() };
+        let namespace = [file.origin.namespace()];
+        let counters = Counters {
+            read_lines: self.metrics.read_lines.with_label_values(&namespace),
+            read_bytes: self.metrics.read_bytes.with_label_values(&namespace),
+        };
+        let shape = Shape::new(&self.encoding, &facts);
+        self.ids.insert(id);
+        file.identity = Some(Identity { facts: Arc::new(facts), generation, shape, counters });
+        file.read_to = start;
+        tracing::debug!(path = %file.path.display(), offset = start, "reading");
+    }
+
+    /// A file became shorter than what was read of it: what it holds now is another file under the same name.
+    pub fn restart_truncated(&mut self, key: FileKey, size: u64, now: Instant) {
+        let Some(old) = self.files.get_mut(&key) else { return };
+        let Some(tail) = old.tail.take() else { return };
+        let unread = old.size.saturating_sub(old.read_to);
+        tracing::info!(path = %old.path.display(), unread, "the log file was truncated, reading it from its start");
+        self.metrics.lost_bytes.with_label_values(&["truncated"]).inc_by(unread);
+        let found = Found {
+            path: old.path.clone(),
+            active_path: old.active_path.clone(),
+            origin: old.origin.clone(),
+        };
+        let inode = old.inode;
+        let id = old.identity.as_ref().map(|identity| identity.facts.id);
+        self.remove(key);
+        // A position beyond any size: this identity is never taken again for what the file holds now, even if the first
+        // line is the same.
+        if let Some(position) = id.and_then(|id| self.known.get_mut(&id)) {
+            position.offset = u64::MAX;
+        }
+        let mut file = LogFile::new(found, tail, inode, now);
+        file.size = size;
+        self.insert(file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::OpenOptions, io::Write, path::Path};
+
+    use super::*;
+    use crate::{
+        logs::{
+            checkpoint::Checkpoint,
+            discover::{Source, enumerate},
+        },
+        metrics::own::Own,
+    };
+
+    /// A directory of plain files and the table over it.
+    struct Scene {
+        directory: tempfile::TempDir,
+        table: Table,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new(known: Known, first_run_bytes: u64) -> Self {
+            let metrics = Own::new(0).expect("a registry").logs;
+            Self {
+                directory: tempfile::tempdir().expect("a temporary directory"),
+                table: Table::new(known, first_run_bytes, Encoding::Records, metrics),
+                now: Instant::now(),
+            }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.directory.path().join(name)
+        }
+
+        fn append(&self, name: &str, text: &str) {
+            let mut file =
+                OpenOptions::new().create(true).append(true).open(self.path(name)).expect("opened");
+            file.write_all(text.as_bytes()).expect("written");
+        }
+
+        /// Looks around and identifies; what is then read, by file name.
+        fn look(&mut self) -> Vec<(String, u64, FileId)> {
+            let pattern = |path: &Path| glob::Pattern::new(&path.to_string_lossy()).expect("a pattern");
+            let source = Source::Files { include: vec![pattern(&self.path("app.log"))], exclude: vec![] };
+            self.table.reconcile(enumerate(&[source]), self.now);
+            for key in self.table.keys() {
+                let file = self.table.get_mut(key).expect("it is there");
+                file.size = file.tail.as_ref().expect("open").look().expect("looked").size;
+                self.table.identify(key, self.now).expect("read");
+            }
+            let name =
+                |file: &LogFile| file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let identified = self
+                .table
+                .files()
+                .filter_map(|file| Some((name(file), file.read_to, file.identity.as_ref()?.facts.id)));
+            identified.collect()
+        }
+
+        fn known(&self) -> Known {
+            let mut checkpoint = Checkpoint::new(self.directory.path());
+            checkpoint.write(self.table.positions()).expect("written");
+            checkpoint.load(unix_seconds())
+        }
+    }
+
+    fn nothing_known() -> Known {
+        Known { first_run: true, ..Known::default() }
+    }
+
+    #[test]
+    fn a_file_without_a_complete_line_waits() {
+        let mut scene = Scene::new(nothing_known(), 100);
+        scene.append("app.log", "half");
+        assert!(scene.look().is_empty());
+        scene.append("app.log", " a line\n");
+        assert_eq!(scene.look().len(), 1);
+    }
+
+    #[test]
+    fn a_renamed_file_stays_itself_and_the_new_one_is_another() {
+        let mut scene = Scene::new(nothing_known(), 100);
+        scene.append("app.log", "same first line\n");
+        let (_, _, id) = scene.look().remove(0);
+        fs::rename(scene.path("app.log"), scene.path("app.log.1")).expect("renamed");
+        scene.append("app.log", "same first line\n");
+        let read = scene.look();
+        assert_eq!((read[0].0.as_str(), read[0].2), ("app.log.1", id));
+        assert_eq!(read[1].0, "app.log");
+        assert_ne!(read[1].2, id);
+    }
+
+    #[test]
+    fn on_the_first_run_only_the_end_of_long_files_is_read_and_rotated_ones_not_at_all() {
+        let mut scene = Scene::new(nothing_known(), 10);
+        scene.append("app.log", "one line\ntwo line\nthree\n");
+        scene.append("app.log.1", "history\n");
+        let read = scene.look();
+        assert_eq!(read.len(), 1);
+        assert_eq!((read[0].0.as_str(), read[0].1), ("app.log", 18));
+    }
+
+    #[test]
+    fn a_file_rotated_while_the_agent_was_away_is_read_on() {
+        let mut scene = Scene::new(nothing_known(), 100);
+        scene.append("app.log", "first\n");
+        scene.look();
+        let key = scene.table.keys()[0];
+        scene.table.get_mut(key).expect("there").read_to = 6;
+        let known = scene.known();
+        scene.append("app.log", "second\n");
+        fs::rename(scene.path("app.log"), scene.path("app.log.1")).expect("renamed");
+        scene.append("app.log", "third\n");
+        scene.table = Table::new(known, 100, Encoding::Records, Own::new(0).expect("a registry").logs);
+        let mut read: Vec<_> = scene.look().into_iter().map(|(name, offset, _)| (name, offset)).collect();
+        read.sort();
+        assert_eq!(read, [("app.log".to_owned(), 0), ("app.log.1".to_owned(), 6)]);
+    }
+
+    #[test]
+    fn a_truncated_file_is_another_one_even_with_the_same_first_line() {
+        let mut scene = Scene::new(nothing_known(), 100);
+        scene.append("app.log", "opened\nmore\n");
+        let (_, _, first) = scene.look().remove(0);
+        let key = scene.table.keys()[0];
+        scene.table.get_mut(key).expect("there").read_to = 12;
+        fs::write(scene.path("app.log"), "opened\n").expect("truncated");
+        scene.table.restart_truncated(key, 7, scene.now);
+        let (_, offset, second) = scene.look().remove(0);
+        assert_eq!(offset, 0);
+        assert_ne!(first, second);
+        let known = scene.known();
+        scene.table = Table::new(known, 100, Encoding::Records, Own::new(0).expect("a registry").logs);
+        assert_eq!(scene.look().remove(0).2, second);
+    }
+}
