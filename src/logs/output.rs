@@ -188,6 +188,6 @@ impl Books {
 }
 
 /// Nanoseconds since the epoch.
-fn wall_clock() -> i64 {
+pub fn wall_clock() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
 }

@@ -128,20 +128,28 @@ impl Reader {
     pub fn run(mut self) {
         loop {
             let now = Instant::now();
-            self.mailbox.hush();
-            if !self.take_mail(now) {
+            if !self.step(now) {
                 break;
             }
-            if !self.stopped {
-                self.look_around(now);
-                self.look_at_files(now);
-                self.read_turns(now);
-                self.output.close_aged(now, false);
-            }
-            self.write_positions(now, false);
             self.sleep(now);
         }
         self.write_positions(Instant::now(), true);
+    }
+
+    /// Does what is due at `now`, without waiting. Whether to go on.
+    fn step(&mut self, now: Instant) -> bool {
+        self.mailbox.hush();
+        if !self.take_mail(now) {
+            return false;
+        }
+        if !self.stopped {
+            self.look_around(now);
+            self.look_at_files(now);
+            self.read_turns(now);
+            self.output.close_aged(now, false);
+        }
+        self.write_positions(now, false);
+        true
     }
 
     /// Whether to go on.
@@ -443,5 +451,235 @@ impl Reader {
                 std::thread::sleep(LOOK_EVERY);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        fs::{self, OpenOptions},
+        io::Write,
+        path::Path,
+    };
+
+    use prometheus::Registry;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        logs::{
+            batch::records,
+            mail::{Sender, mailbox},
+        },
+        metrics::own::Own,
+    };
+
+    /// A reader over a pods tree, with a sink that keeps what it is given by identity and offset, as an index does.
+    struct Scene {
+        logs: tempfile::TempDir,
+        state: tempfile::TempDir,
+        reader: Reader,
+        mail: Sender,
+        queue: mpsc::Receiver<Batch>,
+        in_flight: Vec<Batch>,
+        delivered: BTreeMap<([u8; 12], u64), Vec<u8>>,
+        now: Instant,
+        written: BTreeSet<Vec<u8>>,
+        rotations: u32,
+    }
+
+    fn start(logs: &Path, state: &Path, now: Instant) -> (Reader, Sender, mpsc::Receiver<Batch>) {
+        let (mail, mailbox) = mailbox().expect("an eventfd");
+        let (batches, queue) = mpsc::channel(3);
+        let options = Options {
+            sources: vec![Source::Kubernetes { path: logs.into(), exclude_namespaces: vec![] }],
+            first_run_bytes: u64::MAX,
+            max_line: 1000,
+            batch: BatchLimits { max_bytes: 2500, max_wait: Duration::from_secs(1), buffers: 3 },
+            encoding: Encoding::Records,
+            state_dir: state.into(),
+        };
+        let own = Own::new(Registry::new()).expect("a registry");
+        let mut reader = Reader::new(options, batches, mailbox, own.logs, Arc::default(), Box::new(|| ()));
+        // The scene has its own clock.
+        reader.due = Due { enumerate: now, enumerated: now, look: now, checkpoint: now };
+        (reader, mail, queue)
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let (logs, state) =
+                (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+            fs::create_dir_all(logs.path().join("shop_cart-1_u-1/app")).expect("made");
+            let now = Instant::now();
+            let (reader, mail, queue) = start(logs.path(), state.path(), now);
+            let (in_flight, delivered, written) = Default::default();
+            Self { logs, state, reader, mail, queue, in_flight, delivered, now, written, rotations: 0 }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.logs.path().join("shop_cart-1_u-1/app").join(name)
+        }
+
+        fn append(&self, bytes: &[u8]) {
+            let mut file =
+                OpenOptions::new().create(true).append(true).open(self.path("0.log")).expect("opened");
+            file.write_all(bytes).expect("written");
+        }
+
+        /// One line in one piece or in two parts, with another stream's line between them.
+        fn line(&mut self, in_parts: bool) {
+            let number = self.written.len();
+            // No two lines have the same time, as in what a runtime writes.
+            let time = format!("2026-11-21T10:{:02}:{:02}.{number:09}Z", number / 60 % 60, number % 60);
+            if in_parts {
+                self.append(
+                    format!("{time} stdout P half-{number} \n{time} stderr F between-{number}\n").as_bytes(),
+                );
+                self.append(format!("{time} stdout F whole-{number}\n").as_bytes());
+                self.written.insert(format!("between-{number}").into_bytes());
+                self.written.insert(format!("half-{number} whole-{number}").into_bytes());
+            } else {
+                self.append(format!("{time} stdout F line-{number}\n").as_bytes());
+                self.written.insert(format!("line-{number}").into_bytes());
+            }
+        }
+
+        fn rotate(&mut self) {
+            self.rotations += 1;
+            let rotated = format!("0.log.20261121-{:06}", self.rotations);
+            // Nothing was written yet, or nothing since the last rotation.
+            let _ = fs::rename(self.path("0.log"), self.path(&rotated));
+        }
+
+        fn step(&mut self, by: Duration) {
+            self.now += by;
+            assert!(self.reader.step(self.now));
+            while let Ok(batch) = self.queue.try_recv() {
+                self.in_flight.push(batch);
+            }
+        }
+
+        /// The sink accepts a batch; `heard` is whether the agent lives to hear it.
+        fn deliver(&mut self, at: usize, heard: bool) {
+            if self.in_flight.is_empty() {
+                return;
+            }
+            let batch = self.in_flight.remove(at % self.in_flight.len());
+            for (file, record) in records(&batch) {
+                let key = (batch.files[file].facts.id.0, record.position);
+                let text = record.text.to_vec();
+                if let Some(known) = self.delivered.insert(key, text.clone()) {
+                    assert_eq!(known, text, "one id stands for one line");
+                }
+            }
+            if heard {
+                self.mail.send(Mail::Confirmed(batch));
+            } else {
+                self.crash();
+            }
+        }
+
+        /// kill -9: what is in flight is forgotten, only what the checkpoint says remains.
+        fn crash(&mut self) {
+            self.in_flight.clear();
+            (self.reader, self.mail, self.queue) = start(self.logs.path(), self.state.path(), self.now);
+        }
+
+        fn settle(&mut self) {
+            // Once all is there, a few steps more show whether anything comes twice.
+            let mut more = 5;
+            for _ in 0..300 {
+                self.step(Duration::from_secs(3));
+                self.deliver(0, true);
+                more -= i32::from(self.delivered.len() >= self.written.len());
+                if more == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Action {
+        Line { in_parts: bool },
+        Lines(usize),
+        Rotate,
+        Step(u64),
+        Deliver { at: usize, heard: bool },
+        Crash,
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            4 => any::<bool>().prop_map(|in_parts| Action::Line { in_parts }),
+            2 => (1_usize..80).prop_map(Action::Lines),
+            1 => Just(Action::Rotate),
+            6 => (1_u64..4000).prop_map(Action::Step),
+            4 => (0_usize..4, proptest::bool::weighted(0.8)).prop_map(|(at, heard)| Action::Deliver { at, heard }),
+            1 => Just(Action::Crash),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+        /// Whatever happens in whatever order, every line that was written is in the sink once, under one id.
+        #[test]
+        fn every_line_is_delivered_once(actions in proptest::collection::vec(action(), 1..60)) {
+            let mut scene = Scene::new();
+            for action in actions {
+                match action {
+                    Action::Line { in_parts } => scene.line(in_parts),
+                    Action::Lines(count) => (0..count).for_each(|_| scene.line(false)),
+                    Action::Rotate => scene.rotate(),
+                    Action::Step(millis) => scene.step(Duration::from_millis(millis)),
+                    Action::Deliver { at, heard } => scene.deliver(at, heard),
+                    Action::Crash => scene.crash(),
+                }
+            }
+            scene.settle();
+            let delivered: Vec<&Vec<u8>> = scene.delivered.values().collect();
+            let distinct: BTreeSet<&Vec<u8>> = scene.delivered.values().collect();
+            prop_assert_eq!(delivered.len(), distinct.len(), "nothing twice");
+            prop_assert_eq!(distinct, scene.written.iter().collect(), "nothing lost");
+        }
+    }
+
+    #[test]
+    fn a_line_longer_than_allowed_is_cut_once_and_the_next_one_is_whole() {
+        let mut scene = Scene::new();
+        let time = "2026-11-21T10:00:00.000000001Z";
+        scene.append(format!("{time} stdout F {}\n{time} stdout F next\n", "x".repeat(TURN * 2)).as_bytes());
+        scene.settle();
+        let texts: Vec<_> = scene.delivered.values().collect();
+        assert_eq!(texts.len(), 2);
+        assert!(texts[0].starts_with(b"xxx") && texts[0].ends_with(b"[cut by nodewarden]"));
+        assert!(texts[0].len() < 1100);
+        assert_eq!(texts[1], b"next");
+    }
+
+    #[test]
+    fn the_last_words_of_a_rotated_file_are_delivered_without_a_newline() {
+        let mut scene = Scene::new();
+        scene.append(b"2026-11-21T10:00:00.000000001Z stdout F whole\n2026-11-21T10:00:00.000000002Z stdout F last words");
+        scene.settle();
+        assert_eq!(scene.delivered.len(), 1);
+        scene.rotate();
+        scene.settle();
+        assert_eq!(scene.delivered.values().last().map(Vec::as_slice), Some(&b"last words"[..]));
+    }
+
+    #[test]
+    fn a_full_queue_stops_the_reading() {
+        let mut scene = Scene::new();
+        (0..500).for_each(|_| scene.line(false));
+        for _ in 0..20 {
+            scene.step(Duration::from_secs(1));
+        }
+        assert_eq!(scene.in_flight.len(), 3);
+        scene.settle();
+        assert_eq!(scene.delivered.len(), 500);
     }
 }

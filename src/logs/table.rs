@@ -322,6 +322,8 @@ impl Table {
 mod tests {
     use std::{fs::OpenOptions, io::Write, path::Path};
 
+    use prometheus::Registry;
+
     use super::*;
     use crate::{
         logs::{
@@ -340,7 +342,7 @@ mod tests {
 
     impl Scene {
         fn new(known: Known, first_run_bytes: u64) -> Self {
-            let metrics = Own::new(0).expect("a registry").logs;
+            let metrics = Own::new(Registry::new()).expect("a registry").logs;
             Self {
                 directory: tempfile::tempdir().expect("a temporary directory"),
                 table: Table::new(known, first_run_bytes, Encoding::Records, metrics),
@@ -431,7 +433,8 @@ mod tests {
         scene.append("app.log", "second\n");
         fs::rename(scene.path("app.log"), scene.path("app.log.1")).expect("renamed");
         scene.append("app.log", "third\n");
-        scene.table = Table::new(known, 100, Encoding::Records, Own::new(0).expect("a registry").logs);
+        scene.table =
+            Table::new(known, 100, Encoding::Records, Own::new(Registry::new()).expect("a registry").logs);
         let mut read: Vec<_> = scene.look().into_iter().map(|(name, offset, _)| (name, offset)).collect();
         read.sort();
         assert_eq!(read, [("app.log".to_owned(), 0), ("app.log.1".to_owned(), 6)]);
@@ -450,7 +453,8 @@ mod tests {
         assert_eq!(offset, 0);
         assert_ne!(first, second);
         let known = scene.known();
-        scene.table = Table::new(known, 100, Encoding::Records, Own::new(0).expect("a registry").logs);
+        scene.table =
+            Table::new(known, 100, Encoding::Records, Own::new(Registry::new()).expect("a registry").logs);
         assert_eq!(scene.look().remove(0).2, second);
     }
 }

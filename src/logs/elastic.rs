@@ -1,0 +1,376 @@
+//! The sink that speaks the bulk API of Elasticsearch and OpenSearch.
+
+use std::{
+    future::Future,
+    io::{self, Write},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request, StatusCode,
+    client::conn::http1::{self, SendRequest},
+    header,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    backoff::Backoff,
+    batch::Batch,
+    dead_letters::{DeadLetter, DeadLetters},
+    output::wall_clock,
+    ship::Sink,
+    status::SinkState,
+    verdict::{Answer, FILTER_PATH, Verdict, judge},
+    window::Window,
+};
+use crate::{
+    metrics::own::{BulkMetrics, LogMetrics},
+    store::StoreError,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A bulk request that is not answered by then is sent again: its documents are then conflicts on their own ids.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// An answer with an error for each of the most documents that fit into a request.
+const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Name or address.
+    pub name: String,
+    /// Port.
+    pub port: u16,
+    /// What stands before `/_bulk`, without a slash at its end.
+    pub path: String,
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http://{}:{}{}", self.name, self.port, self.path)
+    }
+}
+
+/// How to speak to the servers.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The servers; at least one.
+    pub hosts: Vec<Host>,
+    /// The value of the `Authorization` header.
+    pub authorization: Option<String>,
+    /// gzip level, 0 for none.
+    pub compression: u32,
+    /// The most requests at once.
+    pub in_flight: usize,
+}
+
+/// The sink.
+pub struct Elastic {
+    options: Options,
+    /// The server in use: an index into the hosts, moved on when one fails.
+    current: AtomicUsize,
+    idle: Mutex<Vec<(usize, SendRequest<Full<Bytes>>)>>,
+    window: Window,
+    state: Arc<SinkState>,
+    dead_letters: DeadLetters,
+    bulk: BulkMetrics,
+    logs: LogMetrics,
+}
+
+impl Elastic {
+    /// A sink that connects when it has something to deliver.
+    pub fn new(
+        options: Options,
+        state: Arc<SinkState>,
+        dead_letters: DeadLetters,
+        bulk: BulkMetrics,
+        logs: LogMetrics,
+    ) -> Self {
+        Self {
+            window: Window::new(options.in_flight),
+            options,
+            current: AtomicUsize::new(0),
+            idle: Mutex::new(Vec::new()),
+            state,
+            dead_letters,
+            bulk,
+            logs,
+        }
+    }
+}
+
+impl Sink for Elastic {
+    fn deliver(self: Arc<Self>, batch: Batch) -> impl Future<Output = Batch> + Send {
+        let delivery = Delivery { sink: self, backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed()) };
+        delivery.run(batch)
+    }
+
+    fn window(&self) -> usize {
+        self.window.size()
+    }
+}
+
+/// One batch until the last of its documents is settled.
+struct Delivery {
+    sink: Arc<Elastic>,
+    backoff: Backoff,
+}
+
+impl Delivery {
+    async fn run(mut self, mut batch: Batch) -> Batch {
+        // Groups of items still to be sent, each in one request; a group is split when the server refuses it whole.
+        let mut groups = vec![(0..batch.len()).collect::<Vec<_>>()];
+        while let Some(group) = groups.pop() {
+            let (returned, body) = self.body(batch, &group).await;
+            batch = returned;
+            let answer = match body {
+                Ok(body) => self.sink.send(body, group.len()).await,
+                Err(error) => Answer::Retry(error.to_string()),
+            };
+            match answer {
+                Answer::AllDone => {
+                    self.sink.bulk.items.with_label_values(&["200"]).inc_by(group.len() as u64);
+                    self.delivered();
+                }
+                Answer::Items(verdicts) => {
+                    let rest = self.settle(&mut batch, &group, verdicts).await;
+                    if !rest.is_empty() {
+                        groups.push(rest);
+                    }
+                }
+                Answer::Retry(reason) => {
+                    self.sink.window.busy();
+                    self.sink.use_next_host();
+                    self.wait(&reason).await;
+                    groups.push(group);
+                }
+                Answer::Hold(reason) => {
+                    self.wait(&reason).await;
+                    groups.push(group);
+                }
+                Answer::Split(reason) => match &group[..] {
+                    [item] => {
+                        let dead = [(*item, reason)];
+                        self.bury(&mut batch, &dead).await;
+                    }
+                    _ => {
+                        let (left, right) = group.split_at(group.len() / 2);
+                        groups.extend([right.to_vec(), left.to_vec()]);
+                    }
+                },
+            }
+        }
+        batch
+    }
+
+    /// The request body for these items, compressed off the runtime's thread.
+    async fn body(&self, batch: Batch, group: &[usize]) -> (Batch, io::Result<Bytes>) {
+        let level = self.sink.options.compression;
+        let group = group.to_vec();
+        let made = tokio::task::spawn_blocking(move || {
+            let body = make_body(&batch, &group, level);
+            (batch, body)
+        });
+        match made.await {
+            Ok(made) => made,
+            // The closure can't panic but for a bug in the compressor; its lines are then read again at the next start.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Acts on each verdict; the items to send again.
+    async fn settle(&mut self, batch: &mut Batch, group: &[usize], verdicts: Vec<(u16, Verdict)>) -> Vec<usize> {
+        let (mut rest, mut dead, mut reason) = (Vec::new(), Vec::new(), None);
+        let mut is_busy = false;
+        for (&item, (status, verdict)) in group.iter().zip(verdicts) {
+            self.sink.bulk.items.with_label_values(&[status.to_string().as_str()]).inc();
+            match verdict {
+                Verdict::Done => {}
+                Verdict::Reject(why) => dead.push((item, why)),
+                Verdict::Retry(why) | Verdict::Hold(why) => {
+                    is_busy |= matches!(status, 429 | 500..);
+                    rest.push(item);
+                    reason = Some(why);
+                }
+            }
+        }
+        self.bury(batch, &dead).await;
+        match reason {
+            None => self.delivered(),
+            Some(reason) => {
+                if is_busy {
+                    self.sink.window.busy();
+                }
+                self.wait(&reason).await;
+            }
+        }
+        rest
+    }
+
+    fn delivered(&mut self) {
+        self.sink.window.good();
+        self.backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed());
+        if self.sink.state.ok() {
+            tracing::info!("delivering again");
+        }
+    }
+
+    /// Says why nothing is delivered, and waits.
+    async fn wait(&mut self, reason: &str) {
+        if self.sink.state.hold(reason) {
+            tracing::warn!(reason, "log lines wait in their files: the server does not take them");
+        }
+        tokio::time::sleep(self.backoff.next_wait()).await;
+    }
+
+    /// Keeps refused documents where people find them. Until that has worked they are not settled.
+    async fn bury(&mut self, batch: &mut Batch, dead: &[(usize, String)]) {
+        if dead.is_empty() {
+            return;
+        }
+        let letters: Arc<[DeadLetter]> =
+            dead.iter().map(|(item, reason)| DeadLetter::new(batch, *item, reason)).collect();
+        let mut next = 0;
+        while let Err((reached, error)) = self.keep(Arc::clone(&letters), next).await {
+            next = reached;
+            self.wait(&format!("could not keep a refused document: {error}")).await;
+        }
+        for (item, reason) in dead {
+            let kind = reason.split([' ', ':']).nth(1).unwrap_or("refused");
+            self.sink.logs.dead_letters.with_label_values(&[kind]).inc();
+            let file = batch.file_of(*item);
+            batch.files[file].dead_lines += 1;
+        }
+        tracing::warn!(documents = dead.len(), reason = dead[0].1, "documents were refused and kept as dead letters");
+    }
+
+    async fn keep(&self, letters: Arc<[DeadLetter]>, next: usize) -> Result<(), (usize, StoreError)> {
+        let dead_letters = self.sink.dead_letters.clone();
+        let kept = tokio::task::spawn_blocking(move || dead_letters.keep(&letters, next, wall_clock())).await;
+        kept.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+}
+
+impl Elastic {
+    /// Sends one request and judges what comes back, whatever that is.
+    async fn send(&self, body: Bytes, documents: usize) -> Answer {
+        let started = Instant::now();
+        let answer = match timeout(ANSWER_TIMEOUT, self.exchange(body)).await {
+            Ok(Ok((status, body))) => judge(status.as_u16(), &body, documents),
+            Ok(Err(error)) => Answer::Retry(format!("{}: {error}", self.host())),
+            Err(_) => Answer::Retry(format!("{}: no answer within {} s", self.host(), ANSWER_TIMEOUT.as_secs())),
+        };
+        self.bulk.duration.observe(started.elapsed().as_secs_f64());
+        self.bulk.requests.with_label_values(&[outcome(&answer)]).inc();
+        answer
+    }
+
+    async fn exchange(&self, body: Bytes) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+        let at = self.current.load(Relaxed) % self.options.hosts.len();
+        let host = &self.options.hosts[at];
+        let mut connection = match self.idle_connection(at).await {
+            Some(connection) => connection,
+            None => connect(host).await?,
+        };
+        let response = connection.send_request(self.request(host, body)?).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await?.to_bytes();
+        self.lock_idle().push((at, connection));
+        Ok((status, body))
+    }
+
+    fn request(&self, host: &Host, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let mut request = Request::post(format!("{}/_bulk?filter_path={FILTER_PATH}", host.path))
+            .header(header::HOST, format!("{}:{}", host.name, host.port))
+            .header(header::USER_AGENT, concat!("nodewarden/", env!("CARGO_PKG_VERSION")))
+            .header(header::CONTENT_TYPE, "application/x-ndjson");
+        if self.options.compression > 0 {
+            request = request.header(header::CONTENT_ENCODING, "gzip");
+        }
+        if let Some(authorization) = &self.options.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        request.body(Full::new(body))
+    }
+
+    async fn idle_connection(&self, host: usize) -> Option<SendRequest<Full<Bytes>>> {
+        loop {
+            let (at, mut connection) = self.lock_idle().pop()?;
+            // A server may have closed it meanwhile, or another one is in use by now.
+            if at == host && connection.ready().await.is_ok() {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<(usize, SendRequest<Full<Bytes>>)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn host(&self) -> &Host {
+        &self.options.hosts[self.current.load(Relaxed) % self.options.hosts.len()]
+    }
+
+    fn use_next_host(&self) {
+        self.current.fetch_add(1, Relaxed);
+    }
+}
+
+async fn connect(host: &Host) -> Result<SendRequest<Full<Bytes>>, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((host.name.as_str(), host.port)))
+        .await
+        .map_err(|_| format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))??;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+fn make_body(batch: &Batch, group: &[usize], level: u32) -> io::Result<Bytes> {
+    let pieces = || group.iter().map(|&item| &batch.body[batch.range(item)]);
+    if level == 0 {
+        return Ok(pieces().collect::<Vec<_>>().concat().into());
+    }
+    let mut encoder = GzEncoder::new(Vec::with_capacity(batch.body.len() / 8), Compression::new(level));
+    if group.len() == batch.len() {
+        encoder.write_all(&batch.body)?;
+    } else {
+        for piece in pieces() {
+            encoder.write_all(piece)?;
+        }
+    }
+    Ok(encoder.finish()?.into())
+}
+
+fn outcome(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::AllDone => "ok",
+        Answer::Items(_) => "partial",
+        Answer::Retry(_) => "retry",
+        Answer::Hold(_) => "hold",
+        Answer::Split(_) => "refused",
+    }
+}
+
+/// Chance for the waits; without any, agents only spread less well.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(_) => u64::from_ne_bytes(bytes),
+        Err(_) => u64::from(std::process::id()),
+    }
+}

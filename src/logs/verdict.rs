@@ -1,0 +1,198 @@
+//! What an answer to a bulk request means for each document: pure functions over status and body.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+/// What becomes of one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is in the index, now or from an earlier try.
+    Done,
+    /// The server is busy or hurt: the same document again, later.
+    Retry(String),
+    /// Nothing is wrong with the document: somebody has to grant, open or create something.
+    Hold(String),
+    /// It will never be accepted as it is.
+    Reject(String),
+}
+
+/// What becomes of a whole request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Every document is done.
+    AllDone,
+    /// One verdict and status per document, in the order they were sent.
+    Items(Vec<(u16, Verdict)>),
+    /// All of it again, later.
+    Retry(String),
+    /// All of it again, when somebody has mended what is said here.
+    Hold(String),
+    /// The request can't be taken as a whole: its halves may be.
+    Split(String),
+}
+
+/// The answer's fields that matter, to ask for no others: a clean answer then takes a few bytes per document.
+pub const FILTER_PATH: &str =
+    "errors,items.*.status,items.*.error.type,items.*.error.reason,error.type,error.reason";
+
+#[derive(Deserialize)]
+struct BulkAnswer<'a> {
+    errors: bool,
+    #[serde(borrow, default)]
+    items: Vec<Item<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Item<'a> {
+    #[serde(borrow)]
+    create: Outcome<'a>,
+}
+
+#[derive(Deserialize)]
+struct Outcome<'a> {
+    status: u16,
+    #[serde(borrow)]
+    error: Option<Cause<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+struct Cause<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    reason: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Failure<'a> {
+    #[serde(borrow)]
+    error: Cause<'a>,
+}
+
+/// Judges an answer to a bulk request of `sent` documents.
+pub fn judge(status: u16, body: &[u8], sent: usize) -> Answer {
+    match status {
+        200..=299 => judge_items(body, sent),
+        413 => Answer::Split("HTTP 413: the request is larger than http.max_content_length".into()),
+        429 | 500..=599 => Answer::Retry(failure(status, body)),
+        400 => Answer::Split(failure(status, body)),
+        401 => Answer::Hold(format!("{}: check elasticsearch.auth", failure(status, body))),
+        _ => Answer::Hold(failure(status, body)),
+    }
+}
+
+fn judge_items(body: &[u8], sent: usize) -> Answer {
+    let answer: BulkAnswer<'_> = match serde_json::from_slice(body) {
+        Ok(answer) => answer,
+        Err(error) => {
+            return Answer::Retry(format!("the answer to a bulk request is cut or no JSON: {error}"));
+        }
+    };
+    if !answer.errors {
+        return Answer::AllDone;
+    }
+    if answer.items.len() != sent {
+        let answered = answer.items.len();
+        return Answer::Retry(format!("the answer speaks of {answered} documents, {sent} were sent"));
+    }
+    Answer::Items(
+        answer.items.into_iter().map(|item| (item.create.status, judge_item(item.create))).collect(),
+    )
+}
+
+fn judge_item(outcome: Outcome<'_>) -> Verdict {
+    let Cause { kind, reason } = outcome.error.unwrap_or_default();
+    let sentence = || format!("{} {kind}: {reason}", outcome.status);
+    match outcome.status {
+        // A conflict on its own id says that an earlier try got through.
+        200..=299 | 409 => Verdict::Done,
+        429 | 500..=599 => Verdict::Retry(sentence()),
+        401 | 403 | 404 => Verdict::Hold(sentence()),
+        _ => Verdict::Reject(sentence()),
+    }
+}
+
+fn failure(status: u16, body: &[u8]) -> String {
+    match serde_json::from_slice::<Failure<'_>>(body) {
+        Ok(Failure { error: Cause { kind, reason } }) => format!("HTTP {status} {kind}: {reason}"),
+        Err(_) => format!("HTTP {status}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn items(statuses: &[(u16, &str)]) -> Vec<u8> {
+        let items: Vec<_> = statuses
+            .iter()
+            .map(|(status, kind)| match *kind {
+                "" => serde_json::json!({"create": {"status": status}}),
+                kind => serde_json::json!({"create": {"status": status, "error": {"type": kind, "reason": "why"}}}),
+            })
+            .collect();
+        serde_json::to_vec(&serde_json::json!({"errors": true, "items": items})).expect("JSON")
+    }
+
+    #[test]
+    fn a_clean_answer_confirms_all() {
+        assert_eq!(judge(200, br#"{"errors":false}"#, 3), Answer::AllDone);
+    }
+
+    /// Statuses and types as a real Elasticsearch 9 gives them.
+    #[test]
+    fn each_document_is_judged_alone() {
+        let body = items(&[
+            (201, ""),
+            (409, "version_conflict_engine_exception"),
+            (429, "es_rejected_execution_exception"),
+            (503, "unavailable_shards_exception"),
+            (403, "cluster_block_exception"),
+            (404, "index_not_found_exception"),
+            (400, "document_parsing_exception"),
+        ]);
+        let Answer::Items(verdicts) = judge(200, &body, 7) else { panic!("items") };
+        let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
+        assert_eq!(verdicts[0], Verdict::Done);
+        assert_eq!(verdicts[1], Verdict::Done);
+        assert_eq!(verdicts[2], Verdict::Retry("429 es_rejected_execution_exception: why".into()));
+        assert!(matches!(verdicts[3], Verdict::Retry(_)));
+        assert!(matches!(verdicts[4], Verdict::Hold(_)));
+        assert!(matches!(verdicts[5], Verdict::Hold(_)));
+        assert_eq!(verdicts[6], Verdict::Reject("400 document_parsing_exception: why".into()));
+    }
+
+    #[test]
+    fn a_whole_refusal_loses_nothing() {
+        let busy = br#"{"error":{"type":"es_rejected_execution_exception","reason":"full"},"status":429}"#;
+        assert_eq!(
+            judge(429, busy, 1),
+            Answer::Retry("HTTP 429 es_rejected_execution_exception: full".into())
+        );
+        assert!(matches!(judge(503, b"", 1), Answer::Retry(_)));
+        assert!(matches!(judge(401, b"", 1), Answer::Hold(_)));
+        assert!(matches!(judge(403, b"", 1), Answer::Hold(_)));
+        assert!(matches!(judge(302, b"", 1), Answer::Hold(_)));
+        assert!(matches!(judge(413, b"", 1), Answer::Split(_)));
+        assert!(matches!(judge(400, b"", 1), Answer::Split(_)));
+    }
+
+    #[test]
+    fn a_cut_or_short_answer_is_no_confirmation() {
+        let body = items(&[(201, ""), (201, "")]);
+        assert!(matches!(judge(200, &body[..body.len() - 1], 2), Answer::Retry(_)));
+        assert!(matches!(judge(200, &body, 3), Answer::Retry(_)));
+        assert!(matches!(judge(200, b"", 3), Answer::Retry(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics_or_confirms_by_accident(status in 100_u16..600, body in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let answer = judge(status, &body, 1);
+            prop_assert!(answer != Answer::AllDone || body.windows(5).any(|window| window == b"false"));
+        }
+    }
+}
