@@ -9,3 +9,12 @@ pub mod shutdown;
 pub mod store;
 pub mod telemetry;
 pub mod web;
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit of this build, empty when the build was not told.
+pub const REVISION: &str = match option_env!("NODEWARDEN_REVISION") {
+    Some(revision) => revision,
+    None => "",
+};

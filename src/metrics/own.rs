@@ -1,0 +1,354 @@
+//! The agent's own metrics: one group of handles per part, in a registry that is handed in.
+
+use nodewarden_collectors::{Kind, Samples, samples::Part};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::Collector,
+    proto::{self, MetricType},
+};
+
+/// Upper bounds in seconds: from a server on the same node to one that is about to time out.
+const BULK_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// All of the agent's own metrics. Clones share the same values.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// What the log path counts.
+    pub logs: LogMetrics,
+    /// What shipping to Elasticsearch counts.
+    pub bulk: BulkMetrics,
+    /// What the local store holds.
+    pub store: StoreMetrics,
+    features: IntGaugeVec,
+    memory_budget: IntGauge,
+    registry: Registry,
+}
+
+/// What the log path counts; labelled by `namespace`, not by container, so that the number of series stays small.
+#[derive(Debug, Clone)]
+pub struct LogMetrics {
+    /// Lines read from files, by `namespace`.
+    pub read_lines: IntCounterVec,
+    /// Bytes read from files, by `namespace`.
+    pub read_bytes: IntCounterVec,
+    /// Lines the sink confirmed, by `namespace`.
+    pub acked_lines: IntCounterVec,
+    /// Bytes the sink confirmed, by `namespace`.
+    pub acked_bytes: IntCounterVec,
+    /// Bytes that no sink will ever see, by `reason`.
+    pub lost_bytes: IntCounterVec,
+    /// Lines left out by a rule, by `reason`.
+    pub dropped_lines: IntCounterVec,
+    /// Documents the sink refused for good, by `reason`.
+    pub dead_letters: IntCounterVec,
+    /// Bytes in files that are not confirmed yet, by `namespace`.
+    pub lag_bytes: IntGaugeVec,
+    /// Age in seconds of the oldest line that is not confirmed yet, by `namespace`.
+    pub lag_seconds: GaugeVec,
+    /// Files open now.
+    pub files_open: IntGauge,
+}
+
+/// What shipping to Elasticsearch counts.
+#[derive(Debug, Clone)]
+pub struct BulkMetrics {
+    /// Bulk requests, by `outcome`.
+    pub requests: IntCounterVec,
+    /// Documents in bulk answers, by `status`.
+    pub items: IntCounterVec,
+    /// Seconds from sending a bulk request to its answer.
+    pub duration: Histogram,
+}
+
+/// What the local store holds.
+#[derive(Debug, Clone)]
+pub struct StoreMetrics {
+    /// Bytes on disk.
+    pub bytes: IntGauge,
+    /// Unix time in seconds of the oldest line, 0 when there is none.
+    pub oldest_timestamp: Gauge,
+}
+
+impl Own {
+    /// Registers everything; fails when `registry` already has a metric of one of these names.
+    pub fn new(registry: Registry) -> prometheus::Result<Self> {
+        let make = Make(&registry);
+        make.build_info()?;
+        Ok(Self {
+            logs: LogMetrics::new(&make)?,
+            bulk: BulkMetrics::new(&make)?,
+            store: StoreMetrics::new(&make)?,
+            features: make.int_gauges(
+                "nodewarden_feature_enabled",
+                "Whether a feature is on (1) or off (0), and why.",
+                &["feature", "reason"],
+            )?,
+            memory_budget: make.int_gauge(
+                "nodewarden_memory_budget_bytes",
+                "Memory that all buffers of the agent together may take.",
+            )?,
+            registry,
+        })
+    }
+
+    /// Says whether a feature is on, and why; what was said of it for another reason is forgotten.
+    pub fn feature(&self, feature: &str, on: bool, reason: &str) {
+        for old in self.features.collect().iter().flat_map(proto::MetricFamily::get_metric) {
+            let label =
+                |name| old.get_label().iter().find(|pair| pair.name() == name).map(|pair| pair.value());
+            if let (Some(known), Some(old_reason)) = (label("feature"), label("reason"))
+                && known == feature
+            {
+                // It was just listed; somebody else having removed it is as good.
+                let _ = self.features.remove_label_values(&[known, old_reason]);
+            }
+        }
+        self.features.with_label_values(&[feature, reason]).set(i64::from(on));
+    }
+
+    /// Says how much memory the buffers may take.
+    pub fn memory_budget(&self, bytes: u64) {
+        self.memory_budget.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Says all of them.
+    pub fn say(&self, out: &mut Samples) {
+        for family in self.registry.gather() {
+            say_family(&family, out);
+        }
+    }
+}
+
+impl LogMetrics {
+    fn new(make: &Make<'_>) -> prometheus::Result<Self> {
+        const NAMESPACE: &[&str] = &["namespace"];
+        const REASON: &[&str] = &["reason"];
+        let counters = |name, help, labels| make.int_counters(name, help, labels);
+        Ok(Self {
+            read_lines: counters("nodewarden_log_read_lines_total", "Lines read from log files.", NAMESPACE)?,
+            read_bytes: counters("nodewarden_log_read_bytes_total", "Bytes read from log files.", NAMESPACE)?,
+            acked_lines: counters(
+                "nodewarden_log_acked_lines_total",
+                "Lines that the sink confirmed.",
+                NAMESPACE,
+            )?,
+            acked_bytes: counters(
+                "nodewarden_log_acked_bytes_total",
+                "Bytes of log files that the sink confirmed.",
+                NAMESPACE,
+            )?,
+            lost_bytes: counters(
+                "nodewarden_log_lost_bytes_total",
+                "Bytes of log files that went away before the sink confirmed them.",
+                REASON,
+            )?,
+            dropped_lines: counters(
+                "nodewarden_log_dropped_lines_total",
+                "Lines left out by a rule.",
+                REASON,
+            )?,
+            dead_letters: counters(
+                "nodewarden_log_dead_letters_total",
+                "Documents that the sink refused for good.",
+                REASON,
+            )?,
+            lag_bytes: make.int_gauges(
+                "nodewarden_log_lag_bytes",
+                "Bytes in log files that the sink has not confirmed yet.",
+                NAMESPACE,
+            )?,
+            lag_seconds: make.gauges(
+                "nodewarden_log_lag_seconds",
+                "Age of the oldest line that the sink has not confirmed yet.",
+                NAMESPACE,
+            )?,
+            files_open: make.int_gauge("nodewarden_log_files_open", "Log files that are open now.")?,
+        })
+    }
+}
+
+impl BulkMetrics {
+    fn new(make: &Make<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            requests: make.int_counters(
+                "nodewarden_bulk_requests_total",
+                "Bulk requests to Elasticsearch.",
+                &["outcome"],
+            )?,
+            items: make.int_counters(
+                "nodewarden_bulk_items_total",
+                "Documents in the answers to bulk requests.",
+                &["status"],
+            )?,
+            duration: make.register(Histogram::with_opts(
+                HistogramOpts::new(
+                    "nodewarden_bulk_duration_seconds",
+                    "Time from sending a bulk request to its answer.",
+                )
+                .buckets(BULK_BUCKETS.to_vec()),
+            )?)?,
+        })
+    }
+}
+
+impl StoreMetrics {
+    fn new(make: &Make<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            bytes: make.int_gauge("nodewarden_store_bytes", "Bytes of the local store on disk.")?,
+            oldest_timestamp: make.register(Gauge::new(
+                "nodewarden_store_oldest_timestamp_seconds",
+                "Unix time of the oldest line in the local store, 0 without one.",
+            )?)?,
+        })
+    }
+}
+
+/// Makes metrics and registers them.
+struct Make<'a>(&'a Registry);
+
+impl Make<'_> {
+    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn int_counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+        self.register(GaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn int_gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.register(IntGauge::new(name, help)?)
+    }
+
+    fn build_info(&self) -> prometheus::Result<()> {
+        let info = self.int_gauges(
+            "nodewarden_build_info",
+            "A metric with a constant '1' value labeled by version and revision from which nodewarden was built.",
+            &["version", "revision"],
+        )?;
+        info.with_label_values(&[crate::VERSION, crate::REVISION]).set(1);
+        Ok(())
+    }
+}
+
+/// Says what the crate gathered; a family is made anew whenever the label names change from one metric to the next.
+fn say_family(family: &proto::MetricFamily, out: &mut Samples) {
+    let kind = kind_of(family.get_field_type());
+    let mut current = None;
+    for metric in family.get_metric() {
+        let names: Vec<&str> = metric.get_label().iter().map(|pair| pair.name()).collect();
+        let values: Vec<&str> = metric.get_label().iter().map(|pair| pair.value()).collect();
+        let id = match current.take() {
+            Some((known, id)) if known == names => id,
+            _ => out.dynamic_family(family.name(), family.help(), kind, &names),
+        };
+        match kind {
+            Kind::Histogram => say_histogram(metric.get_histogram(), |part, value| {
+                out.push_part(id, &values, part, value);
+            }),
+            Kind::Counter => out.push_to(id, &values, metric.get_counter().get_value()),
+            _ => out.push_to(id, &values, metric.get_gauge().get_value()),
+        }
+        current = Some((names, id));
+    }
+}
+
+fn kind_of(written: MetricType) -> Kind {
+    match written {
+        MetricType::COUNTER => Kind::Counter,
+        MetricType::HISTOGRAM => Kind::Histogram,
+        // The crate has no public way to make the other two.
+        MetricType::GAUGE | MetricType::SUMMARY | MetricType::UNTYPED => Kind::Gauge,
+    }
+}
+
+fn say_histogram(histogram: &proto::Histogram, mut say: impl FnMut(Part, f64)) {
+    for bucket in histogram.get_bucket() {
+        say(Part::Bucket(bucket.upper_bound()), bucket.cumulative_count() as f64);
+    }
+    // The crate leaves the last bucket to whoever prints.
+    let count = histogram.get_sample_count() as f64;
+    say(Part::Bucket(f64::INFINITY), count);
+    say(Part::Sum, histogram.get_sample_sum());
+    say(Part::Count, count);
+}
+
+#[cfg(test)]
+mod tests {
+    use nodewarden_collectors::text;
+
+    use super::*;
+
+    fn page(own: &Own) -> String {
+        let mut samples = Samples::new();
+        own.say(&mut samples);
+        let mut page = Vec::new();
+        text::write(&samples, &mut page);
+        String::from_utf8(page).expect("UTF-8")
+    }
+
+    fn own() -> Own {
+        Own::new(Registry::new()).expect("an empty registry takes every name")
+    }
+
+    #[test]
+    fn counters_are_printed_with_their_labels() {
+        let own = own();
+        own.logs.read_lines.with_label_values(&["kube-system"]).inc_by(3);
+        own.logs.read_lines.with_label_values(&["default"]).inc();
+        assert!(page(&own).contains(
+            "# HELP nodewarden_log_read_lines_total Lines read from log files.\n\
+             # TYPE nodewarden_log_read_lines_total counter\n\
+             nodewarden_log_read_lines_total{namespace=\"default\"} 1\n\
+             nodewarden_log_read_lines_total{namespace=\"kube-system\"} 3\n"
+        ));
+    }
+
+    #[test]
+    fn a_histogram_ends_with_its_infinite_bucket_sum_and_count() {
+        let own = own();
+        own.bulk.duration.observe(0.75);
+        own.bulk.duration.observe(64.0);
+        let page = page(&own);
+        assert!(page.contains("nodewarden_bulk_duration_seconds_bucket{le=\"0.5\"} 0\n"));
+        assert!(page.contains(
+            "nodewarden_bulk_duration_seconds_bucket{le=\"30\"} 1\n\
+             nodewarden_bulk_duration_seconds_bucket{le=\"+Inf\"} 2\n\
+             nodewarden_bulk_duration_seconds_sum 64.75\nnodewarden_bulk_duration_seconds_count 2\n"
+        ));
+    }
+
+    #[test]
+    fn the_build_names_its_version() {
+        let expected =
+            format!("nodewarden_build_info{{revision=\"{}\",version=\"0.1.0\"}} 1\n", crate::REVISION);
+        assert!(page(&own()).contains(&expected));
+    }
+
+    #[test]
+    fn a_feature_has_one_reason_at_a_time() {
+        let own = own();
+        own.feature("store", true, "default");
+        own.feature("page", true, "default");
+        own.feature("store", false, "disk full");
+        let page = page(&own);
+        assert!(page.contains("{feature=\"store\",reason=\"disk full\"} 0\n"));
+        assert!(!page.contains("{feature=\"store\",reason=\"default\"}"));
+        assert!(page.contains("{feature=\"page\",reason=\"default\"} 1\n"));
+    }
+
+    #[test]
+    fn a_registry_takes_them_only_once() {
+        let registry = Registry::new();
+        Own::new(registry.clone()).expect("the first time");
+        assert!(Own::new(registry).is_err());
+    }
+}
