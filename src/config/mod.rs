@@ -1,0 +1,8 @@
+//! What was written (flags, environment, file) becomes what it means: one `Config`, or every mistake at once.
+
+mod options;
+
+pub use options::{
+    AdminConfig, Auth, BulkConfig, Config, DocumentIds, ElasticConfig, ElasticHost, ListenAddress, LogConfig,
+    LogFormat, LogsConfig, MetricsConfig, Schema, Secret, Source, SourceKind, StoreConfig, WebConfig,
+};
