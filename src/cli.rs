@@ -9,6 +9,8 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
+pub use flags::{LATER, absent_collectors};
+
 /// What was written on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cli {

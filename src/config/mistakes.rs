@@ -21,7 +21,7 @@ pub enum Origin {
         column: usize,
     },
     /// An environment variable.
-    Env(&'static str),
+    Env(String),
     /// A flag, without its dashes.
     Flag(String),
 }

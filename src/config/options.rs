@@ -181,6 +181,9 @@ pub struct Source {
     pub index: Option<String>,
 }
 
+/// Where the kubelet keeps the containers' logs.
+pub const PODS: &str = "/var/log/pods";
+
 /// What a source reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceKind {
@@ -203,7 +206,7 @@ pub enum SourceKind {
 impl SourceKind {
     /// The containers of this node.
     pub fn kubernetes() -> Self {
-        Self::Kubernetes { path: "/var/log/pods".into(), exclude_namespaces: Vec::new() }
+        Self::Kubernetes { path: PODS.into(), exclude_namespaces: Vec::new() }
     }
 }
 

@@ -149,7 +149,7 @@ impl Builder<'_> {
             Some(Open::List(_, items)) => items.push(node),
             Some(Open::Map { entries, key, .. }) => match key.take() {
                 Some((name, origin)) => {
-                    add_entry(entries, Entry { key: name, origin, value: node }, self.mistakes)
+                    add_entry(entries, Entry { key: name, origin, value: node }, self.mistakes);
                 }
                 None => *key = Some(key_of(node, self.mistakes)),
             },
