@@ -1,1 +1,275 @@
 //! The command line: what was written, before it gets a meaning in `config`.
+
+mod flags;
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use clap::{
+    Arg, ArgAction, ArgMatches, Command as Clap,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+pub use flags::{LATER, absent_collectors};
+
+/// What was written on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cli {
+    /// What to do.
+    pub command: Command,
+    /// The configuration's flags.
+    pub flags: Flags,
+}
+
+/// Flag names without dashes to every value given; `--no-x` is `x` with the value `false`.
+pub type Flags = BTreeMap<String, Vec<String>>;
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Run the agent.
+    Run,
+    /// Say what the configuration means, or what is wrong with it.
+    Check,
+    /// Search the running agent's local store.
+    Logs(LogsArgs),
+    /// Show the files that the running agent reads.
+    Files,
+    /// Ask the running agent whether it is healthy.
+    Healthcheck,
+}
+
+/// What `nodewarden logs` was asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogsArgs {
+    /// Words to search.
+    pub query: Option<String>,
+    /// How far back, as written: `10m`.
+    pub since: Option<String>,
+    /// Only this namespace.
+    pub namespace: Option<String>,
+    /// Only this pod.
+    pub pod: Option<String>,
+    /// Only this container.
+    pub container: Option<String>,
+    /// Go on with new lines.
+    pub follow: bool,
+    /// One JSON object per line.
+    pub json: bool,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Help or version was asked for: for standard output, exit code 0.
+    Answer(String),
+    /// The command line can't be understood: one line for standard error, exit code 1.
+    Mistake(String),
+}
+
+/// Reads a command line; the first argument is the program's name.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Stop> {
+    let command = command();
+    let matches = match command.clone().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => return Err(stop(&error, &command)),
+    };
+    let mut flags = Flags::new();
+    flags::collect(&matches, &mut flags);
+    let command = match matches.subcommand() {
+        None => Command::Run,
+        Some((name, given)) => {
+            flags::collect(given, &mut flags);
+            subcommand(name, given)
+        }
+    };
+    Ok(Cli { command, flags })
+}
+
+fn command() -> Clap {
+    let root = Clap::new("nodewarden")
+        .bin_name("nodewarden")
+        .about("One agent for a Kubernetes node: metrics on :9100, logs to Elasticsearch or a local store.")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true)
+        .disable_version_flag(true)
+        .max_term_width(110)
+        .arg(Arg::new("version").long("version").help("Print the version").action(ArgAction::Version))
+        .subcommands(subcommands());
+    flags::add(root, false)
+}
+
+fn subcommands() -> Vec<Clap> {
+    let text = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    let switch = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+    };
+    let logs = Clap::new("logs").about("Search the local store of the running agent").args([
+        Arg::new("query").value_name("QUERY").help("Words to search; all lines without it"),
+        text("since", "DURATION", "How far back, such as 10m or 24h"),
+        text("namespace", "NAME", "Only this namespace"),
+        text("pod", "NAME", "Only this pod"),
+        text("container", "NAME", "Only this container"),
+        switch("follow", "Go on with new lines"),
+        switch("json", "One JSON object per line"),
+    ]);
+    let all = [
+        Clap::new("check")
+            .about("Print the effective configuration and where each value came from, or every mistake"),
+        logs,
+        Clap::new("files").about("Show the files that the running agent reads"),
+        Clap::new("healthcheck").about("Exit 0 when the running agent is healthy"),
+    ];
+    let note = "The agent's own flags work here too: see nodewarden --help.";
+    all.into_iter().map(|sub| flags::add(sub.after_help(note), true)).collect()
+}
+
+fn subcommand(name: &str, given: &ArgMatches) -> Command {
+    let text = |name: &str| given.get_one::<String>(name).cloned();
+    match name {
+        "check" => Command::Check,
+        "files" => Command::Files,
+        "healthcheck" => Command::Healthcheck,
+        _ => Command::Logs(LogsArgs {
+            query: text("query"),
+            since: text("since"),
+            namespace: text("namespace"),
+            pod: text("pod"),
+            container: text("container"),
+            follow: given.get_flag("follow"),
+            json: given.get_flag("json"),
+        }),
+    }
+}
+
+fn stop(error: &clap::Error, command: &Clap) -> Stop {
+    let about = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let arg = about(ContextKind::InvalidArg);
+    let flag = arg.split([' ', '=']).next().unwrap_or_default();
+    let what = match error.kind() {
+        ErrorKind::DisplayHelp => return Stop::Answer(error.render().to_string()),
+        ErrorKind::DisplayVersion => {
+            return Stop::Answer(format!("nodewarden, version {}\n", env!("CARGO_PKG_VERSION")));
+        }
+        ErrorKind::UnknownArgument if flag.starts_with('-') => unknown_flag(flag, command),
+        ErrorKind::UnknownArgument => format!("unexpected '{arg}'"),
+        ErrorKind::InvalidSubcommand => {
+            let word = about(ContextKind::InvalidSubcommand);
+            let near = nearest(&word, command.get_subcommands().map(|sub| sub.get_name().to_owned()));
+            format!(
+                "unknown command '{word}'{}",
+                near.map_or_else(String::new, |near| format!(", did you mean '{near}'?"))
+            )
+        }
+        ErrorKind::InvalidValue => format!("flag '{flag}' needs a value"),
+        ErrorKind::TooManyValues => format!("flag '{flag}' takes no value"),
+        ErrorKind::ArgumentConflict => format!("flag '{flag}' is given twice, keep one"),
+        ErrorKind::InvalidUtf8 => "an argument is not UTF-8".into(),
+        kind => kind.as_str().unwrap_or("not understood").to_owned(),
+    };
+    Stop::Mistake(format!(
+        "nodewarden: error: {what}{}see --help",
+        if what.ends_with('?') { " " } else { "; " }
+    ))
+}
+
+fn unknown_flag(flag: &str, command: &Clap) -> String {
+    let longs = command.get_arguments().chain(command.get_subcommands().flat_map(Clap::get_arguments));
+    let known = longs.filter_map(Arg::get_long).map(|long| format!("--{long}"));
+    match nearest(flag, known) {
+        Some(near) => format!("unknown flag '{flag}', did you mean '{near}'?"),
+        None => format!("unknown flag '{flag}'"),
+    }
+}
+
+/// The likeliest candidate; flags share long beginnings, so that only a very near one counts.
+fn nearest(word: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+    const ALIKE: f64 = 0.8;
+    candidates
+        .map(|candidate| (strsim::jaro(word, &candidate), candidate))
+        .filter(|(score, _)| *score >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cli(args: &[&str]) -> Result<Cli, Stop> {
+        parse(std::iter::once("nodewarden").chain(args.iter().copied()).map(OsString::from))
+    }
+
+    fn mistake(args: &[&str]) -> String {
+        match cli(args) {
+            Err(Stop::Mistake(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_table_of_flags_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn flags_work_before_and_after_the_command_in_both_forms() {
+        let cli = cli(&["--log.level=debug", "check", "--web.telemetry-path", "/m"]).unwrap();
+        assert_eq!(cli.command, Command::Check);
+        assert_eq!(cli.flags["log.level"], ["debug"]);
+        assert_eq!(cli.flags["web.telemetry-path"], ["/m"]);
+    }
+
+    #[test]
+    fn collectors_are_turned_on_and_off() {
+        assert_eq!(cli(&["--collector.loadavg"]).unwrap().flags["collector.loadavg"], ["true"]);
+        assert_eq!(cli(&["--no-collector.loadavg"]).unwrap().flags["collector.loadavg"], ["false"]);
+    }
+
+    #[test]
+    fn an_unknown_flag_gets_a_suggestion() {
+        assert_eq!(
+            mistake(&["--web.listen-adress=:1"]),
+            "nodewarden: error: unknown flag '--web.listen-adress', did you mean '--web.listen-address'? see --help"
+        );
+        assert_eq!(mistake(&["--zzz"]), "nodewarden: error: unknown flag '--zzz'; see --help");
+        assert_eq!(
+            mistake(&["chek"]),
+            "nodewarden: error: unknown command 'chek', did you mean 'check'? see --help"
+        );
+        assert_eq!(
+            mistake(&["--log.level"]),
+            "nodewarden: error: flag '--log.level' needs a value; see --help"
+        );
+        assert_eq!(
+            mistake(&["--collector.loadavg=true"]),
+            "nodewarden: error: flag '--collector.loadavg' takes no value; see --help"
+        );
+        assert_eq!(mistake(&["check", "me"]), "nodewarden: error: unexpected 'me'; see --help");
+        assert_eq!(
+            mistake(&["logs", "--pod=a", "--pod=b"]),
+            "nodewarden: error: flag '--pod' is given twice, keep one; see --help"
+        );
+    }
+
+    #[test]
+    fn logs_has_its_own_words() {
+        let cli = cli(&["logs", "oom killed", "--since", "10m", "--follow"]).unwrap();
+        let Command::Logs(args) = cli.command else { panic!("not logs") };
+        assert_eq!((args.query.as_deref(), args.since.as_deref()), (Some("oom killed"), Some("10m")));
+        assert!(args.follow && !args.json);
+    }
+
+    proptest! {
+        #[test]
+        fn any_arguments_are_answered(args in proptest::collection::vec("-{0,2}[a-z.=\\[\\]\\PC]{0,12}", 0..5)) {
+            let _ = parse(std::iter::once("nodewarden".into()).chain(args.into_iter().map(OsString::from)));
+        }
+    }
+}

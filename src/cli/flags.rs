@@ -1,0 +1,216 @@
+//! The table of configuration flags.
+
+use clap::{Arg, ArgAction, ArgMatches, Command as Clap, parser::ValueSource};
+use nodewarden_collectors::{FlagKind, node};
+
+use super::Flags;
+
+/// A flag that belongs to no collector.
+struct Global {
+    name: &'static str,
+    /// Empty for a switch.
+    value: &'static str,
+    heading: &'static str,
+    help: &'static str,
+}
+
+const AGENT: &str = "Agent";
+const WEB: &str = "Listeners";
+const HOST: &str =
+    "Where the host's files are (/host/proc, /host/sys, /host/root and /rootfs are found by themselves)";
+const COLLECTORS: &str = "Collectors";
+const OPTIONS: &str = "Options of collectors";
+
+const fn flag(name: &'static str, value: &'static str, heading: &'static str, help: &'static str) -> Global {
+    Global { name, value, heading, help }
+}
+
+const GLOBAL: &[Global] = &[
+    flag("config.file", "PATH", AGENT, "Configuration [default: /etc/nodewarden/config.yaml if present]"),
+    flag(
+        "state.dir",
+        "PATH",
+        AGENT,
+        "Positions and local store [default: /var/lib/nodewarden, or the user's state directory]",
+    ),
+    flag("elasticsearch.hosts", "URL", AGENT, "Ship logs to these servers; comma separated or repeated"),
+    flag("log.level", "LEVEL", AGENT, "debug, info, warn or error [default: info]"),
+    flag("log.format", "FORMAT", AGENT, "logfmt or json [default: logfmt]"),
+    flag("runtime.gomaxprocs", "N", AGENT, "Accepted for node_exporter's sake; does nothing"),
+    flag("web.listen-address", "ADDRESS", WEB, "Metrics; repeatable [default: :9100]"),
+    flag("web.telemetry-path", "PATH", WEB, "Path of the metrics page [default: /metrics]"),
+    flag("web.max-requests", "N", WEB, "Scrapes answered at once, 0 for no limit [default: 40]"),
+    flag("web.disable-exporter-metrics", "", WEB, "Leave out what the agent says of its own process"),
+    flag(
+        "admin.listen-address",
+        "ADDRESS",
+        WEB,
+        "The page and its API; empty turns it off [default: 127.0.0.1:9180]",
+    ),
+    flag("path.procfs", "PATH", HOST, "[default: /proc]"),
+    flag("path.sysfs", "PATH", HOST, "[default: /sys]"),
+    flag("path.rootfs", "PATH", HOST, "[default: /]"),
+    flag("path.udev.data", "PATH", HOST, "[default: /run/udev/data]"),
+    flag("collector.disable-defaults", "", COLLECTORS, "Only run the collectors that are turned on by name"),
+];
+
+/// Flags of node_exporter that have a meaning, but not yet here: `config` says so when one is given.
+pub const LATER: &[&str] = &["web.config.file", "web.systemd-socket"];
+
+/// Collectors of node_exporter that are not here yet: turning one off is what it is already.
+pub const LATER_COLLECTORS: &[&str] = &[
+    "arp",
+    "bcache",
+    "bcachefs",
+    "bonding",
+    "btrfs",
+    "buddyinfo",
+    "cgroups",
+    "cpu_vulnerabilities",
+    "cpufreq",
+    "dmi",
+    "dmmultipath",
+    "drbd",
+    "drm",
+    "edac",
+    "ethtool",
+    "fibrechannel",
+    "hwmon",
+    "infiniband",
+    "interrupts",
+    "ipvs",
+    "kernel_hung",
+    "ksmd",
+    "lnstat",
+    "logind",
+    "mdadm",
+    "meminfo_numa",
+    "mountstats",
+    "network_route",
+    "nfs",
+    "nfsd",
+    "ntp",
+    "nvme",
+    "nvmesubsystem",
+    "pcidevice",
+    "perf",
+    "powersupplyclass",
+    "processes",
+    "qdisc",
+    "rapl",
+    "runit",
+    "schedstat",
+    "selinux",
+    "slabinfo",
+    "softirqs",
+    "softnet",
+    "supervisord",
+    "swap",
+    "sysctl",
+    "systemd",
+    "tapestats",
+    "tcpstat",
+    "timex",
+    "udp_queues",
+    "watchdog",
+    "wifi",
+    "xfrm",
+    "xfs",
+    "zfs",
+    "zoneinfo",
+];
+
+/// Gives `command` every flag; hidden ones work, but are not in its help.
+pub fn add(mut command: Clap, hidden: bool) -> Clap {
+    for global in GLOBAL {
+        command = command.arg(match global.value {
+            "" => switch(global.name.into(), global.help.into(), global.heading),
+            value => text(global.name.into(), value, global.help.into(), global.heading),
+        });
+    }
+    for name in LATER {
+        command = command.arg(text((*name).into(), "VALUE", String::new(), AGENT).num_args(0..=1).hide(true));
+    }
+    for name in absent_collectors() {
+        let name = format!("collector.{name}");
+        let on = switch(name.clone(), String::new(), COLLECTORS).hide(true);
+        command = command.args([on, negation(&name)]);
+    }
+    for entry in node::ALL {
+        let name = format!("collector.{}", entry.name);
+        let help = match entry.default_on {
+            true => format!("On; --no-{name} turns it off"),
+            false => "Off; this turns it on".to_owned(),
+        };
+        command = command.args([switch(name.clone(), help, COLLECTORS), negation(&name)]);
+    }
+    for own in node::ALL.iter().flat_map(|entry| entry.flags) {
+        command = collector_option(command, own);
+    }
+    if hidden { command.mut_args(|arg| if is_ours(&arg) { arg.hide(true) } else { arg }) } else { command }
+}
+
+fn collector_option(command: Clap, own: &nodewarden_collectors::Flag) -> Clap {
+    let name = format!("collector.{}", own.name);
+    let help = match own.default {
+        "" => own.help.to_owned(),
+        default => format!("{} [default: {default}]", own.help),
+    };
+    match own.kind {
+        FlagKind::Bool => command.args([switch(name.clone(), help, OPTIONS), negation(&name)]),
+        FlagKind::Text => command.arg(text(name, "TEXT", help, OPTIONS)),
+        FlagKind::Regex => command.arg(text(name, "REGEX", help, OPTIONS)),
+        FlagKind::List => command.arg(text(name, "TEXT", help + "; repeatable", OPTIONS)),
+    }
+}
+
+/// Collectors of node_exporter that this version lacks.
+pub fn absent_collectors() -> impl Iterator<Item = &'static str> {
+    LATER_COLLECTORS.iter().copied().filter(|name| node::ALL.iter().all(|entry| entry.name != *name))
+}
+
+/// The configuration flags among `matches`, as many times as they were given.
+pub fn collect(matches: &ArgMatches, flags: &mut Flags) {
+    for id in matches.ids() {
+        let name = id.as_str();
+        if !is_configuration(name) || matches.value_source(name) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        if let Ok(Some(values)) = matches.try_get_many::<String>(name) {
+            flags.entry(name.to_owned()).or_default().extend(values.cloned());
+        } else {
+            let (name, value) = match name.strip_prefix("no-") {
+                Some(name) => (name, "false"),
+                None => (name, "true"),
+            };
+            flags.entry(name.to_owned()).or_default().push(value.to_owned());
+        }
+    }
+}
+
+/// Every configuration flag has a dot in its name, and no argument of a command has.
+fn is_configuration(name: &str) -> bool {
+    name.contains('.')
+}
+
+fn is_ours(arg: &Arg) -> bool {
+    is_configuration(arg.get_id().as_str())
+}
+
+fn switch(name: String, help: String, heading: &'static str) -> Arg {
+    Arg::new(name.clone()).long(name).help(help).help_heading(heading).action(ArgAction::SetTrue)
+}
+
+/// `--no-NAME`, told of in the help of `--NAME`.
+fn negation(name: &str) -> Arg {
+    switch(format!("no-{name}"), String::new(), COLLECTORS).hide(true)
+}
+
+fn text(name: String, value: &'static str, help: String, heading: &'static str) -> Arg {
+    Arg::new(name.clone())
+        .long(name)
+        .value_name(value)
+        .help(help)
+        .help_heading(heading)
+        .action(ArgAction::Append)
+}

@@ -1,0 +1,58 @@
+//! `nodewarden check`: the configuration in force, or every mistake.
+
+use std::io::{self, Write};
+
+use super::{
+    env::Env,
+    load::{Loaded, Setting, load},
+    machine::Machine,
+};
+use crate::cli::Cli;
+
+/// Writes the configuration in force to `out`, or every mistake to `err`; false means that there are mistakes.
+pub fn check(
+    cli: &Cli,
+    env: &Env,
+    machine: &Machine,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<bool> {
+    match load(cli, env, machine) {
+        Ok(loaded) => write_loaded(&loaded, out).map(|()| true),
+        Err(mistakes) => writeln!(err, "{mistakes}").map(|()| false),
+    }
+}
+
+fn write_loaded(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
+    let mut open: Vec<&str> = Vec::new();
+    for setting in &loaded.settings {
+        write_setting(setting, &mut open, out)?;
+    }
+    for note in &loaded.notes {
+        writeln!(out, "# {note}")?;
+    }
+    writeln!(out, "ok")
+}
+
+/// One line below the headings of its sections; `open` are the sections that the last line was in.
+fn write_setting<'a>(setting: &'a Setting, open: &mut Vec<&'a str>, out: &mut dyn Write) -> io::Result<()> {
+    let (sections, name) = split(&setting.key);
+    let common = sections.iter().zip(open.iter()).take_while(|(a, b)| a == b).count();
+    for (depth, section) in sections.iter().enumerate().skip(common) {
+        writeln!(out, "{:1$}{section}:", "", depth * 2)?;
+    }
+    let indent = sections.len() * 2;
+    *open = sections;
+    // A password has no key in the file: the line is a comment, so that the rest reads back.
+    let comment = if setting.value == "***" { "# " } else { "" };
+    let line = format!("{:indent$}{comment}{name}: {}", "", setting.value);
+    writeln!(out, "{line:<56} # from {}", setting.origin)
+}
+
+/// Sections and name of a key; a collector's option keeps its dots.
+fn split(key: &str) -> (Vec<&str>, &str) {
+    let most = if key.starts_with("metrics.") { 3 } else { usize::MAX };
+    let mut parts: Vec<&str> = key.splitn(most, '.').collect();
+    let name = parts.pop().unwrap_or_default();
+    (parts, name)
+}

@@ -1,0 +1,298 @@
+//! Environment variables: the names that the images this agent replaces are configured by.
+
+use std::collections::BTreeMap;
+
+use super::{
+    keys,
+    layer::{Layer, Written},
+    mistakes::{Mistakes, Origin},
+    options::{PODS, Source, SourceKind},
+};
+
+/// Names to values.
+pub type Env = BTreeMap<String, String>;
+
+/// What a variable means to us.
+enum Meaning {
+    /// The setting of this key.
+    Key(&'static str),
+    /// This text for the key when the value is `false`.
+    WhenFalse(&'static str, &'static str),
+    /// Part of a server's address or of its index, see [`server`] and [`fluent_index`].
+    Server,
+    /// Which container logs are read, see [`tail_paths`].
+    Tail,
+    /// Without effect, and why.
+    Ignored(&'static str),
+    /// Asks for something that is not here yet.
+    Later(&'static str),
+}
+use Meaning::{Ignored, Key as Sets, Later, Server, Tail, WhenFalse};
+
+const NO_TLS: &str = "connections are not encrypted in this version";
+const NO_API: &str = "namespace, pod and container come from the path of a log, no API server is asked";
+const OWN_RETRY: &str = "back-off, retry and reconnecting adapt by themselves";
+const NO_SETUP: &str = "templates and lifecycle policies are left to Elasticsearch";
+const NO_TYPES: &str = "document types are gone from Elasticsearch";
+const OWN_METRICS: &str = "the agent's own metrics are on the metrics listener";
+const OWN_FORMAT: &str = "the format of a log is recognised by itself";
+const NO_FLUENTD: &str = "it configures Fluentd itself";
+const NO_GPU: &str = "GPU metrics are not available in this version yet";
+
+/// Later rows win over earlier ones of the same key.
+const NAMES: &[(&str, Meaning)] = &[
+    ("VECTOR_SELF_NODE_NAME", Sets("node_name")),
+    ("K8S_NODE_NAME", Sets("node_name")),
+    ("NODE_NAME", Sets("node_name")),
+    ("PROCFS_ROOT", Sets("path.procfs")),
+    ("SYSFS_ROOT", Sets("path.sysfs")),
+    ("COMPRESSION_LEVEL", Sets("elasticsearch.compression")),
+    ("ENABLE_COMPRESSION", WhenFalse("elasticsearch.compression", "0")),
+    ("ELASTICSEARCH_URL", Server),
+    ("ELASTICSEARCH_HOST", Server),
+    ("ELASTICSEARCH_PORT", Server),
+    ("ELASTICSEARCH_USERNAME", Sets("elasticsearch.auth.username")),
+    ("ELASTICSEARCH_PASSWORD", Sets(keys::PASSWORD)),
+    (
+        "ELASTIC_CLOUD_ID",
+        Later("Elastic Cloud speaks https, which is not available in this version yet; remove it"),
+    ),
+    ("ELASTIC_CLOUD_AUTH", Ignored("it belongs to ELASTIC_CLOUD_ID")),
+    ("DCGM_EXPORTER_LISTEN", Ignored(NO_GPU)),
+    ("DCGM_EXPORTER_INTERVAL", Ignored(NO_GPU)),
+    ("FLUENT_CONTAINER_TAIL_PATH", Tail),
+    ("FLUENT_CONTAINER_TAIL_EXCLUDE_PATH", Tail),
+    ("FLUENT_CONTAINER_TAIL_TAG", Ignored(NO_FLUENTD)),
+    ("FLUENT_CONTAINER_TAIL_PARSER_TYPE", Ignored(OWN_FORMAT)),
+    ("FLUENT_CONTAINER_TAIL_PARSER_TIME_FORMAT", Ignored(OWN_FORMAT)),
+    ("FLUENT_POS_EXTRA_DIR", Ignored("positions are in the state directory")),
+    ("FLUENT_KUBERNETES_METADATA_SKIP_LABELS", Ignored(NO_API)),
+    ("FLUENT_KUBERNETES_METADATA_SKIP_CONTAINER_METADATA", Ignored(NO_API)),
+    ("FLUENT_KUBERNETES_METADATA_SKIP_MASTER_URL", Ignored(NO_API)),
+    ("FLUENT_KUBERNETES_METADATA_SKIP_NAMESPACE_METADATA", Ignored(NO_API)),
+    ("FLUENT_KUBERNETES_WATCH", Ignored(NO_API)),
+    ("FLUENT_FILTER_KUBERNETES_URL", Ignored(NO_API)),
+    ("KUBERNETES_VERIFY_SSL", Ignored(NO_API)),
+    ("KUBERNETES_CA_FILE", Ignored(NO_API)),
+    ("FLUENTD_SYSTEMD_CONF", Ignored("the journal is not read in this version yet")),
+    ("FLUENTD_PROMETHEUS_CONF", Ignored(OWN_METRICS)),
+    ("FLUENTD_PROMETHEUS_BIND", Ignored(OWN_METRICS)),
+    ("FLUENTD_PROMETHEUS_PORT", Ignored(OWN_METRICS)),
+    ("FLUENTD_PROMETHEUS_PATH", Ignored(OWN_METRICS)),
+    ("FLUENT_UID", Ignored(NO_FLUENTD)),
+];
+
+/// The beginnings of the Fluentd images' names; each takes every ending of [`FLUENT`].
+const FLUENT_PREFIXES: [&str; 2] = ["FLUENT_OPENSEARCH_", "FLUENT_ELASTICSEARCH_"];
+
+const FLUENT: &[(&str, Meaning)] = &[
+    ("HOST", Server),
+    ("PORT", Server),
+    ("PATH", Server),
+    ("SCHEME", Server),
+    ("LOGSTASH_FORMAT", Server),
+    ("LOGSTASH_PREFIX", Server),
+    ("LOGSTASH_PREFIX_SEPARATOR", Server),
+    ("LOGSTASH_DATEFORMAT", Server),
+    ("LOGSTASH_INDEX_NAME", Server),
+    ("INDEX_NAME", Server),
+    ("USER", Sets("elasticsearch.auth.username")),
+    ("PASSWORD", Sets(keys::PASSWORD)),
+    ("BUFFER_CHUNK_LIMIT_SIZE", Ignored("bodies are sized by elasticsearch.bulk.max_bytes")),
+    ("BUFFER_FLUSH_INTERVAL", Ignored("bodies are sent after elasticsearch.bulk.max_wait")),
+    ("BUFFER_FLUSH_THREAD_COUNT", Ignored("requests at once are elasticsearch.bulk.in_flight")),
+    ("BUFFER_QUEUE_LIMIT_LENGTH", Ignored("the log files themselves are the buffer")),
+    ("BUFFER_TOTAL_LIMIT_SIZE", Ignored("the log files themselves are the buffer")),
+    ("BUFFER_RETRY_MAX_INTERVAL", Ignored(OWN_RETRY)),
+    ("BUFFER_RETRY_TIMEOUT", Ignored(OWN_RETRY)),
+    ("REQUEST_TIMEOUT", Ignored(OWN_RETRY)),
+    ("RELOAD_CONNECTIONS", Ignored(OWN_RETRY)),
+    ("RECONNECT_ON_ERROR", Ignored(OWN_RETRY)),
+    ("RELOAD_ON_FAILURE", Ignored(OWN_RETRY)),
+    ("LOG_ES_400_REASON", Ignored("the reason of a rejected document is always kept")),
+    ("SSL_VERIFY", Ignored(NO_TLS)),
+    ("SSL_VERSION", Ignored(NO_TLS)),
+    ("CA_PATH", Ignored(NO_TLS)),
+    ("CLIENT_CERT", Ignored(NO_TLS)),
+    ("CLIENT_KEY", Ignored(NO_TLS)),
+    ("CLIENT_KEY_PASS", Ignored(NO_TLS)),
+    ("TARGET_INDEX_KEY", Ignored("use {fields} in elasticsearch.index")),
+    ("LOGSTASH_TYPE_NAME", Ignored(NO_TYPES)),
+    ("SUPPRESS_TYPE_NAME", Ignored(NO_TYPES)),
+    ("INCLUDE_TIMESTAMP", Ignored("documents always have their time")),
+    ("TEMPLATE_NAME", Ignored(NO_SETUP)),
+    ("TEMPLATE_FILE", Ignored(NO_SETUP)),
+    ("TEMPLATE_OVERWRITE", Ignored(NO_SETUP)),
+    ("APPLICATION_NAME", Ignored(NO_SETUP)),
+    ("ENABLE_ILM", Ignored(NO_SETUP)),
+    ("ILM_POLICY_ID", Ignored(NO_SETUP)),
+    ("ILM_POLICY", Ignored(NO_SETUP)),
+    ("ILM_POLICY_OVERWRITE", Ignored(NO_SETUP)),
+];
+
+/// What the environment says.
+pub fn read(env: &Env, mistakes: &mut Mistakes) -> Layer {
+    let mut reader = Reader { env, layer: Layer::default(), mistakes };
+    for prefix in FLUENT_PREFIXES {
+        for (ending, meaning) in FLUENT {
+            reader.variable(&format!("{prefix}{ending}"), meaning);
+        }
+    }
+    for (name, meaning) in NAMES {
+        reader.variable(name, meaning);
+    }
+    reader.server();
+    reader.tail_paths();
+    reader.layer
+}
+
+struct Reader<'a> {
+    env: &'a Env,
+    layer: Layer,
+    mistakes: &'a mut Mistakes,
+}
+
+impl Reader<'_> {
+    /// A variable's value; an empty one counts as not set, as manifests leave them.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.env.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    fn variable(&mut self, name: &str, meaning: &Meaning) {
+        let Some(value) = self.get(name).map(str::to_owned) else { return };
+        match meaning {
+            Sets(key) => self.set(key, value, name),
+            WhenFalse(key, text) => match value.as_str() {
+                "true" => {}
+                "false" => self.set(key, (*text).to_owned(), name),
+                odd => self.mistakes.add(&origin(name), format!("expected true or false, not '{odd}'")),
+            },
+            Ignored(why) => self.layer.notes.push(format!("{name} has no effect: {why}")),
+            Later(why) => self.mistakes.add(&origin(name), *why),
+            Server | Tail => {}
+        }
+    }
+
+    fn set(&mut self, key: &'static str, value: String, name: &str) {
+        if let Some(key) = keys::find(key) {
+            self.layer.written.push(Written::one(key, value, origin(name)));
+        }
+    }
+
+    /// The server that logs are shipped to: a whole address first, then its parts.
+    fn server(&mut self) {
+        if let Some(url) = self.get("ELASTICSEARCH_URL").map(str::to_owned) {
+            self.set(HOSTS, url, "ELASTICSEARCH_URL");
+        } else if self.get("ELASTICSEARCH_HOST").is_some() {
+            self.address("ELASTICSEARCH_");
+        } else if let Some(prefix) = fluent_prefix(self) {
+            self.address(prefix);
+            self.set("elasticsearch.schema", "fluent".into(), &format!("{prefix}HOST"));
+            self.fluent_index(prefix);
+        }
+    }
+
+    /// `HOST`, with `PORT`, `SCHEME` and `PATH` when they are set. A host that is a whole address stays one.
+    fn address(&mut self, prefix: &str) {
+        let part = |ending: &str| self.get(&format!("{prefix}{ending}")).map(str::to_owned);
+        let host = part("HOST").unwrap_or_default();
+        let scheme = part("SCHEME").unwrap_or_else(|| "http".into());
+        let path = part("PATH").unwrap_or_default();
+        let name = format!("{prefix}{}", if scheme == "http" { "HOST" } else { "SCHEME" });
+        let port = part("PORT");
+        if host.contains("://") {
+            return self.set(HOSTS, host, &name);
+        }
+        let port = self.port(port.as_deref(), &format!("{prefix}PORT"));
+        let path = path.trim_matches('/');
+        // An IPv6 address comes without brackets here.
+        let host = if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host };
+        let port = if host.rfind(':') > host.rfind(']') { String::new() } else { format!(":{port}") };
+        self.set(HOSTS, format!("{scheme}://{host}{port}/{path}"), &name);
+    }
+
+    /// Kubernetes sets `ELASTICSEARCH_PORT=tcp://...` by itself when a service of this name exists: not a port.
+    fn port(&mut self, written: Option<&str>, name: &str) -> u16 {
+        const USUAL: u16 = 9200;
+        match written {
+            None => USUAL,
+            Some(service) if service.starts_with("tcp://") => {
+                self.layer
+                    .notes
+                    .push(format!("{name} is a Kubernetes service's, not a port; {USUAL} is used"));
+                USUAL
+            }
+            Some(port) => port.parse().unwrap_or_else(|_| {
+                self.mistakes.add(&origin(name), format!("expected a port such as {USUAL}, not '{port}'"));
+                USUAL
+            }),
+        }
+    }
+
+    /// `logstash-%Y.%m.%d` and its variations; without the logstash format one plain name.
+    fn fluent_index(&mut self, prefix: &str) {
+        let part = |ending: &str, default: &str| {
+            let name = format!("{prefix}{ending}");
+            self.get(&name).map_or_else(|| default.to_owned(), str::to_owned)
+        };
+        let index = if part("LOGSTASH_FORMAT", "true") == "false" {
+            part("INDEX_NAME", &part("LOGSTASH_INDEX_NAME", "logstash"))
+        } else {
+            let date = part("LOGSTASH_DATEFORMAT", "%Y.%m.%d");
+            part("LOGSTASH_PREFIX", "logstash") + &part("LOGSTASH_PREFIX_SEPARATOR", "-") + &date
+        };
+        self.set("elasticsearch.index", index, &format!("{prefix}HOST"));
+    }
+
+    /// Container logs at another place are plain files to us; the usual place is read as pods.
+    fn tail_paths(&mut self) {
+        let lists = [TAIL, TAIL_EXCLUDE].map(|name| self.get(name).map(words).unwrap_or_default());
+        let [include, exclude] = lists;
+        if include.is_empty() && exclude.is_empty() {
+            return;
+        }
+        let usual = include.iter().all(|path| path.starts_with("/var/log/containers/"));
+        let kind =
+            if usual { self.excluded_namespaces(&exclude) } else { SourceKind::Files { include, exclude } };
+        let default = super::LogsConfig::default().sources.into_iter().skip(1);
+        let sources = std::iter::once(Source { kind, index: None }).chain(default).collect();
+        self.layer.sources = Some((sources, origin(if usual { TAIL_EXCLUDE } else { TAIL })));
+    }
+
+    /// `/var/log/containers/POD_NAMESPACE_CONTAINER-ID.log`: patterns that stand for a namespace are understood.
+    fn excluded_namespaces(&mut self, patterns: &[String]) -> SourceKind {
+        let mut exclude_namespaces = Vec::new();
+        for pattern in patterns {
+            let name = pattern.strip_prefix("/var/log/containers/*_").and_then(|rest| rest.split_once('_'));
+            match name.filter(|(_, rest)| matches!(*rest, "*" | "*.log")) {
+                Some((namespace, _)) if !namespace.contains(['*', '?', '[']) => {
+                    exclude_namespaces.push(namespace.to_owned());
+                }
+                _ => self.layer.notes.push(format!(
+                    "{TAIL_EXCLUDE} has no effect for {pattern}: pods are left out by namespace only, \
+                     as in /var/log/containers/*_NAMESPACE_*.log"
+                )),
+            }
+        }
+        SourceKind::Kubernetes { path: PODS.into(), exclude_namespaces }
+    }
+}
+
+const HOSTS: &str = "elasticsearch.hosts";
+const TAIL: &str = "FLUENT_CONTAINER_TAIL_PATH";
+const TAIL_EXCLUDE: &str = "FLUENT_CONTAINER_TAIL_EXCLUDE_PATH";
+
+fn origin(name: &str) -> Origin {
+    Origin::Env(name.to_owned())
+}
+
+fn fluent_prefix(reader: &Reader) -> Option<&'static str> {
+    FLUENT_PREFIXES.into_iter().rev().find(|prefix| reader.get(&format!("{prefix}HOST")).is_some())
+}
+
+/// `a,b` or `["a", "b"]`.
+fn words(list: &str) -> Vec<String> {
+    let bare = list.trim_start_matches('[').trim_end_matches(']');
+    let words = bare.split(',').map(|word| word.trim().trim_matches(['"', '\'']));
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}

@@ -1,0 +1,239 @@
+//! The configuration file: a tree of nodes becomes a layer.
+
+use super::{
+    collectors,
+    keys::{self, KEYS, Key, Set},
+    layer::{Layer, Written},
+    mistakes::{Mistakes, Origin, did_you_mean, nearest},
+    sources,
+    yaml::{Entry, Node, Value},
+};
+
+/// Keys of the contract whose work is not done yet: better refused than silently ignored.
+const LATER: &[&str] = &[
+    "gpu",
+    "problems",
+    "kubernetes",
+    "logs.multiline",
+    "logs.limits",
+    "logs.redact",
+    "elasticsearch.tls",
+    "elasticsearch.on_reject",
+];
+
+/// What the file says.
+pub fn read(root: Node, mistakes: &mut Mistakes) -> Layer {
+    let mut reader = Reader { layer: Layer::default(), mistakes };
+    match root.value {
+        Value::Map(entries) => reader.section("", entries),
+        Value::Null | Value::Bad => {}
+        other => reader.mistakes.add(
+            &root.origin,
+            format!("expected sections such as 'store: {{max_bytes: 1Gi}}', not {}", other.kind()),
+        ),
+    }
+    reader.layer
+}
+
+struct Reader<'a> {
+    layer: Layer,
+    mistakes: &'a mut Mistakes,
+}
+
+impl Reader<'_> {
+    fn section(&mut self, prefix: &str, entries: Vec<Entry>) {
+        for entry in entries {
+            let name = match prefix {
+                "" => entry.key.clone(),
+                prefix => format!("{prefix}.{}", entry.key),
+            };
+            self.entry(&name, prefix, entry);
+        }
+    }
+
+    fn entry(&mut self, name: &str, prefix: &str, entry: Entry) {
+        if name == "elasticsearch" {
+            self.layer.elastic_section = Some(entry.origin.clone());
+        }
+        if LATER.contains(&name) {
+            self.mistakes.add(&entry.origin, later(name));
+        } else if name == "metrics" {
+            self.metrics(entry.value);
+        } else if name == "logs.sources" {
+            let origin = entry.value.origin.clone();
+            let found = sources::read(entry.value, self.mistakes);
+            self.layer.sources = found.map(|sources| (sources, origin));
+        } else if let Some(key) = keys::find(name).filter(|_| name != keys::PASSWORD) {
+            self.setting(key, entry.value);
+        } else if children(name).next().is_some() {
+            match entry.value.value {
+                Value::Map(entries) => self.section(name, entries),
+                Value::Null | Value::Bad => {}
+                other => {
+                    let keys: Vec<&str> = children(name).collect();
+                    let text = format!("expected a section with {}, not {}", keys.join(", "), other.kind());
+                    self.mistakes.add_value(&entry.value.origin, name, &text);
+                }
+            }
+        } else {
+            self.mistakes.add(&entry.origin, unknown(name, prefix, &entry.key));
+        }
+    }
+
+    fn setting(&mut self, key: &'static Key, node: Node) {
+        let origin = node.origin.clone();
+        let values = match (&key.set, node.value) {
+            (_, Value::Bad) | (Set::One(_) | Set::Many(..), Value::Null) => return,
+            (Set::OneOrEmpty(_), Value::Null) => vec![(String::new(), node.origin)],
+            (_, Value::Scalar(text)) => vec![(text, node.origin)],
+            (Set::Many(..), value @ Value::List(_)) => {
+                texts(key.name, Node { origin: node.origin, value }, self.mistakes)
+            }
+            (_, other) => {
+                let text = format!("expected a single value, not {}", other.kind());
+                return self.mistakes.add_value(&origin, key.name, &text);
+            }
+        };
+        self.layer.written.push(Written { key, origin, values });
+    }
+
+    fn metrics(&mut self, node: Node) {
+        let entries = match node.value {
+            Value::Map(entries) => entries,
+            Value::Null | Value::Bad => return,
+            other => {
+                let text = format!("expected collectors by name such as 'cpu: true', not {}", other.kind());
+                return self.mistakes.add_value(&node.origin, "metrics", &text);
+            }
+        };
+        for entry in entries {
+            match entry.value.value {
+                Value::Null | Value::Bad => {}
+                Value::Scalar(ref text) => self.collector_switch(&entry.key, text, &entry),
+                Value::Map(options) => {
+                    for option in options {
+                        self.collector_option(&entry.key, option);
+                    }
+                }
+                Value::List(_) => {
+                    let text = "expected true, false or a section of options, not a list";
+                    self.mistakes.add_value(&entry.value.origin, &format!("metrics.{}", entry.key), text);
+                }
+            }
+        }
+    }
+
+    fn collector_switch(&mut self, name: &str, text: &str, entry: &Entry) {
+        let origin = &entry.value.origin;
+        let on = match keys::boolean(text) {
+            Ok(on) => on,
+            Err(error) => return self.mistakes.add_value(origin, &format!("metrics.{name}"), &error),
+        };
+        if name == "disable-defaults" {
+            self.layer.collectors.disable_defaults = Some((on, origin.clone()));
+        } else if !self.layer.collectors.switch(name, on, origin, self.mistakes) {
+            self.mistakes.add(&entry.origin, unknown_collector(name));
+        }
+    }
+
+    fn collector_option(&mut self, group: &str, option: Entry) {
+        if option.key == "enabled" {
+            if let Value::Scalar(text) = &option.value.value {
+                self.collector_switch(group, text, &option);
+            }
+            return;
+        }
+        let name = format!("{group}.{}", option.key);
+        let Some(flag) = collectors::flag(&name) else {
+            let words = collectors::flags_of(group).map(|flag| collectors::word_of(flag.name));
+            let text = match collectors::groups().any(|known| known == group) {
+                true => format!(
+                    "metrics.{name} is not a key{}",
+                    did_you_mean(&option.key, words.chain(["enabled"]))
+                ),
+                false => unknown_collector(group),
+            };
+            return self.mistakes.add(&option.origin, text);
+        };
+        let origin = option.value.origin.clone();
+        let many = flag.kind == nodewarden_collectors::FlagKind::List;
+        let values: Vec<String> = match option.value.value {
+            Value::Null | Value::Bad => return,
+            Value::Scalar(text) => vec![text],
+            value @ Value::List(_) if many => {
+                let node = Node { origin: origin.clone(), value };
+                texts(&format!("metrics.{name}"), node, self.mistakes)
+                    .into_iter()
+                    .map(|(text, _)| text)
+                    .collect()
+            }
+            other => {
+                let text = format!("expected a single value, not {}", other.kind());
+                return self.mistakes.add_value(&origin, &format!("metrics.{name}"), &text);
+            }
+        };
+        self.layer.collectors.set(flag, values, &origin, self.mistakes);
+    }
+}
+
+/// The texts of a list, or the one text that stands for a list of one.
+pub fn texts(name: &str, node: Node, mistakes: &mut Mistakes) -> Vec<(String, Origin)> {
+    let items = match node.value {
+        Value::List(items) => items,
+        Value::Null | Value::Bad => return Vec::new(),
+        _ => vec![node],
+    };
+    let mut out = Vec::new();
+    for item in items {
+        match item.value {
+            Value::Scalar(text) => out.push((text, item.origin)),
+            Value::Bad => {}
+            other => mistakes.add_value(
+                &item.origin,
+                name,
+                &format!("expected a single value in this list, not {}", other.kind()),
+            ),
+        }
+    }
+    out
+}
+
+/// What is said of a key whose work is not done yet.
+pub fn later(name: &str) -> String {
+    format!("{name} is not available in this version yet; remove it")
+}
+
+/// The keys directly below a section; below `""` those at the top.
+fn children(section: &str) -> impl Iterator<Item = &'static str> {
+    let all = KEYS.iter().map(|key| key.name).filter(|name| *name != keys::PASSWORD);
+    let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
+    let mut found: Vec<&str> = all
+        .chain(["logs.sources", "metrics"])
+        .filter_map(|name| name.strip_prefix(prefix.as_str()))
+        .map(|rest| rest.split('.').next().unwrap_or(rest))
+        .collect();
+    found.dedup();
+    found.into_iter()
+}
+
+fn unknown(name: &str, section: &str, word: &str) -> String {
+    let here = nearest(word, children(section)).map(|near| match section {
+        "" => near.to_owned(),
+        section => format!("{section}.{near}"),
+    });
+    // Right word, wrong section: `hosts` at the top.
+    let last = |key: &'static str| key.rsplit('.').next().unwrap_or(key);
+    let elsewhere = || KEYS.iter().find(|key| last(key.name) == word && key.name != keys::PASSWORD);
+    match here.or_else(|| elsewhere().map(|key| key.name.to_owned())) {
+        Some(near) => format!("{name} is not a key; did you mean {near}?"),
+        None => {
+            let keys: Vec<&str> = children(section).collect();
+            format!("{name} is not a key; the keys here are {}", keys.join(", "))
+        }
+    }
+}
+
+fn unknown_collector(name: &str) -> String {
+    let known = collectors::groups().chain(["disable-defaults"]);
+    format!("metrics.{name} is not a collector{}", did_you_mean(name, known))
+}

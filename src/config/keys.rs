@@ -1,0 +1,383 @@
+//! The table of settings: the key in the file, the flag, how a text is understood and how a value is shown.
+
+use std::path::PathBuf;
+
+use super::{
+    options::{Config, DocumentIds, ElasticConfig, ListenAddress, LogFormat, Schema, Secret},
+    show::{self, list, text},
+    units,
+};
+
+/// The configuration while its layers are laid upon each other.
+#[derive(Debug, Default)]
+pub struct Draft {
+    pub config: Config,
+    /// `None` is `auto`.
+    pub memory_limit: Option<u64>,
+    pub elastic: ElasticConfig,
+    pub auth: AuthDraft,
+}
+
+/// How to prove who we are, before secrets are read and methods are compared.
+#[derive(Debug, Default)]
+pub struct AuthDraft {
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub password_file: Option<PathBuf>,
+    pub api_key_file: Option<PathBuf>,
+    pub bearer_file: Option<PathBuf>,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Its sections and its name, joined by dots.
+    pub name: &'static str,
+    /// The flag of the same meaning, without dashes.
+    pub flag: Option<&'static str>,
+    pub set: Set,
+    /// The value as YAML; nothing when there is nothing to show.
+    pub show: fn(&Draft) -> Option<String>,
+}
+
+type SetOne = fn(&mut Draft, &str) -> Result<(), String>;
+
+/// How written text becomes a value.
+#[derive(Debug)]
+pub enum Set {
+    One(SetOne),
+    /// Like `One`, but nothing written after the key means the empty text, not the default.
+    OneOrEmpty(SetOne),
+    /// Several values; what a lower layer said is cleared first.
+    Many(fn(&mut Draft), SetOne),
+}
+
+/// The setting of this name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+const fn one(name: &'static str, set: SetOne, show: fn(&Draft) -> Option<String>) -> Key {
+    Key { name, flag: None, set: Set::One(set), show }
+}
+
+const fn many(
+    name: &'static str,
+    clear: fn(&mut Draft),
+    push: SetOne,
+    show: fn(&Draft) -> Option<String>,
+) -> Key {
+    Key { name, flag: None, set: Set::Many(clear, push), show }
+}
+
+impl Key {
+    const fn flag(mut self, flag: &'static str) -> Self {
+        self.flag = Some(flag);
+        self
+    }
+}
+
+/// The one key that no file and no flag may hold: a password in an environment variable.
+pub const PASSWORD: &str = "elasticsearch.auth.password";
+
+/// Every setting except `logs.sources` and `metrics`, in the order in which they are shown.
+pub const KEYS: &[Key] = &[
+    one("state_dir", |d, v| set(&mut d.config.state_dir, path(v)), |d| Some(show::path(&d.config.state_dir)))
+        .flag("state.dir"),
+    one(
+        "memory_limit",
+        |d, v| set(&mut d.memory_limit, memory(v)),
+        |d| Some(units::show_size(d.config.memory_limit)),
+    ),
+    one("node_name", |d, v| set(&mut d.config.node_name, filled(v)), |d| Some(text(&d.config.node_name))),
+    one(
+        "log.level",
+        |d, v| set(&mut d.config.log.level, level(v)),
+        |d| Some(d.config.log.level.as_str().to_lowercase()),
+    )
+    .flag("log.level"),
+    one(
+        "log.format",
+        |d, v| set(&mut d.config.log.format, choose(v, LOG_FORMATS)),
+        |d| name_of(&d.config.log.format, LOG_FORMATS),
+    )
+    .flag("log.format"),
+    one(
+        "path.procfs",
+        |d, v| set(&mut d.config.host.procfs, path(v)),
+        |d| Some(show::path(&d.config.host.procfs)),
+    )
+    .flag("path.procfs"),
+    one(
+        "path.sysfs",
+        |d, v| set(&mut d.config.host.sysfs, path(v)),
+        |d| Some(show::path(&d.config.host.sysfs)),
+    )
+    .flag("path.sysfs"),
+    one(
+        "path.rootfs",
+        |d, v| set(&mut d.config.host.rootfs, path(v)),
+        |d| Some(show::path(&d.config.host.rootfs)),
+    )
+    .flag("path.rootfs"),
+    one(
+        "path.udev_data",
+        |d, v| set(&mut d.config.host.udev_data, path(v)),
+        |d| Some(show::path(&d.config.host.udev_data)),
+    )
+    .flag("path.udev.data"),
+    many(
+        "web.listen_address",
+        |d| d.config.web.listen.clear(),
+        |d, v| push(&mut d.config.web.listen, units::listen_address(v)),
+        |d| Some(list(&d.config.web.listen)),
+    )
+    .flag("web.listen-address"),
+    one(
+        "web.telemetry_path",
+        |d, v| set(&mut d.config.web.telemetry_path, url_path(v)),
+        |d| Some(text(&d.config.web.telemetry_path)),
+    )
+    .flag("web.telemetry-path"),
+    one(
+        "web.max_requests",
+        |d, v| set(&mut d.config.metrics.max_requests, number(v, 0, 100_000)),
+        |d| Some(d.config.metrics.max_requests.to_string()),
+    )
+    .flag("web.max-requests"),
+    one(
+        "web.disable_exporter_metrics",
+        |d, v| set(&mut d.config.metrics.disable_exporter_metrics, boolean(v)),
+        |d| Some(d.config.metrics.disable_exporter_metrics.to_string()),
+    )
+    .flag("web.disable-exporter-metrics"),
+    Key {
+        name: "admin.listen_address",
+        flag: Some("admin.listen-address"),
+        set: Set::OneOrEmpty(|d, v| set(&mut d.config.admin.listen, optional_address(v))),
+        show: |d| Some(d.config.admin.listen.as_ref().map_or("\"\"".into(), |at| text(&at.to_string()))),
+    },
+    one("logs.start.new_files", |_, v| choose(v, &[("beginning", ())]), |_| Some("beginning".into())),
+    one(
+        "logs.start.first_run",
+        |d, v| set(&mut d.config.logs.first_run, units::size(v)),
+        |d| Some(units::show_size(d.config.logs.first_run)),
+    ),
+    one(
+        "logs.max_line",
+        |d, v| set(&mut d.config.logs.max_line, bytes(v, 1 << 10, 64 << 20)),
+        |d| Some(units::show_size(d.config.logs.max_line)),
+    ),
+    many("elasticsearch.hosts", |d| d.elastic.hosts.clear(), push_hosts, |d| Some(list(&d.elastic.hosts)))
+        .flag("elasticsearch.hosts"),
+    one(
+        "elasticsearch.index",
+        |d, v| set(&mut d.elastic.index, super::index::check(v)),
+        |d| Some(text(&d.elastic.index)),
+    ),
+    one(
+        "elasticsearch.schema",
+        |d, v| set(&mut d.elastic.schema, choose(v, SCHEMAS)),
+        |d| name_of(&d.elastic.schema, SCHEMAS),
+    ),
+    one(
+        "elasticsearch.document_ids",
+        |d, v| set(&mut d.elastic.document_ids, choose(v, DOCUMENT_IDS)),
+        |d| name_of(&d.elastic.document_ids, DOCUMENT_IDS),
+    ),
+    one(
+        "elasticsearch.compression",
+        |d, v| set(&mut d.elastic.compression, number(v, 0, 9)),
+        |d| Some(d.elastic.compression.to_string()),
+    ),
+    one(
+        "elasticsearch.auth.username",
+        |d, v| set(&mut d.auth.username, Ok(some_text(v))),
+        |d| d.auth.username.as_deref().map(text),
+    ),
+    one(
+        PASSWORD,
+        |d, v| set(&mut d.auth.password, Ok(some_text(v).map(Secret::new))),
+        |d| d.auth.password.as_ref().map(|_| "***".into()),
+    ),
+    one(
+        "elasticsearch.auth.password_file",
+        |d, v| set(&mut d.auth.password_file, Ok(some_path(v))),
+        |d| d.auth.password_file.as_deref().map(show::path),
+    ),
+    one(
+        "elasticsearch.auth.api_key_file",
+        |d, v| set(&mut d.auth.api_key_file, Ok(some_path(v))),
+        |d| d.auth.api_key_file.as_deref().map(show::path),
+    ),
+    one(
+        "elasticsearch.auth.bearer_file",
+        |d, v| set(&mut d.auth.bearer_file, Ok(some_path(v))),
+        |d| d.auth.bearer_file.as_deref().map(show::path),
+    ),
+    one(
+        "elasticsearch.bulk.max_bytes",
+        |d, v| set(&mut d.elastic.bulk.max_bytes, bytes(v, 64 << 10, 100 << 20)),
+        |d| Some(units::show_size(d.elastic.bulk.max_bytes)),
+    ),
+    one(
+        "elasticsearch.bulk.max_wait",
+        |d, v| set(&mut d.elastic.bulk.max_wait, units::duration(v)),
+        |d| Some(units::show_duration(d.elastic.bulk.max_wait)),
+    ),
+    one(
+        "elasticsearch.bulk.in_flight",
+        |d, v| set(&mut d.elastic.bulk.in_flight, in_flight(v)),
+        |d| Some(d.elastic.bulk.in_flight.map_or("auto".into(), |count| count.to_string())),
+    ),
+    one(
+        "store.max_bytes",
+        |d, v| set(&mut d.config.store.max_bytes, bytes(v, 1 << 20, u64::MAX)),
+        |d| Some(units::show_size(d.config.store.max_bytes)),
+    ),
+    one(
+        "store.max_age",
+        |d, v| set(&mut d.config.store.max_age, units::duration(v)),
+        |d| Some(units::show_duration(d.config.store.max_age)),
+    ),
+    one(
+        "store.min_free",
+        |d, v| set(&mut d.config.store.min_free, units::percent(v)),
+        |d| Some(format!("{}%", d.config.store.min_free)),
+    ),
+];
+
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)];
+const SCHEMAS: &[(&str, Schema)] = &[("ecs", Schema::Ecs), ("fluent", Schema::Fluent)];
+const DOCUMENT_IDS: &[(&str, DocumentIds)] =
+    &[("position", DocumentIds::Position), ("none", DocumentIds::None)];
+
+fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    value.map(|value| *place = value)
+}
+
+fn push<T>(place: &mut Vec<T>, value: Result<T, String>) -> Result<(), String> {
+    value.map(|value| place.push(value))
+}
+
+fn push_hosts(draft: &mut Draft, written: &str) -> Result<(), String> {
+    written.split(',').try_for_each(|one| push(&mut draft.elastic.hosts, units::elastic_host(one)))
+}
+
+fn filled(written: &str) -> Result<String, String> {
+    some_text(written).ok_or_else(|| "expected a text, not nothing; remove it for the default".into())
+}
+
+fn path(written: &str) -> Result<PathBuf, String> {
+    filled(written).map(PathBuf::from)
+}
+
+fn some_text(written: &str) -> Option<String> {
+    Some(written.to_owned()).filter(|written| !written.is_empty())
+}
+
+fn some_path(written: &str) -> Option<PathBuf> {
+    some_text(written).map(PathBuf::from)
+}
+
+/// `true` or `false`.
+pub fn boolean(written: &str) -> Result<bool, String> {
+    choose(written, &[("true", true), ("false", false)])
+}
+
+fn number<T: TryFrom<u64>>(written: &str, least: u64, most: u64) -> Result<T, String> {
+    let number = written.parse().ok().filter(|number| (least..=most).contains(number));
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("expected a number from {least} to {most}, not '{written}'"))
+}
+
+fn bytes(written: &str, least: u64, most: u64) -> Result<u64, String> {
+    let size = units::size(written)?;
+    if size < least {
+        return Err(format!("{written} is too small; write {} or more", units::show_size(least)));
+    }
+    if size > most {
+        return Err(format!("{written} is too large; write {} or less", units::show_size(most)));
+    }
+    Ok(size)
+}
+
+fn memory(written: &str) -> Result<Option<u64>, String> {
+    const LEAST: u64 = 16 << 20;
+    match written {
+        "auto" => Ok(None),
+        size => bytes(size, LEAST, u64::MAX).map(Some),
+    }
+}
+
+fn in_flight(written: &str) -> Result<Option<usize>, String> {
+    match written {
+        "auto" => Ok(None),
+        count => number(count, 1, 64)
+            .map(Some)
+            .map_err(|_| format!("expected auto or a number from 1 to 64, not '{count}'")),
+    }
+}
+
+fn level(written: &str) -> Result<tracing::Level, String> {
+    use tracing::Level;
+
+    let levels =
+        [("debug", Level::DEBUG), ("info", Level::INFO), ("warn", Level::WARN), ("error", Level::ERROR)];
+    choose(written, &levels)
+}
+
+fn optional_address(written: &str) -> Result<Option<ListenAddress>, String> {
+    match written {
+        "" => Ok(None),
+        address => units::listen_address(address).map(Some),
+    }
+}
+
+fn url_path(written: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
+    match written.starts_with('/') && written.chars().all(plain) {
+        true => Ok(written.to_owned()),
+        false => Err(format!("expected a path such as /metrics, not '{written}'")),
+    }
+}
+
+fn choose<T: Copy>(written: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    let found = choices.iter().find(|(name, _)| *name == written);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        format!("expected {}, not '{written}'", names.join(" or "))
+    })
+}
+
+fn name_of<T: PartialEq>(value: &T, choices: &[(&str, T)]) -> Option<String> {
+    choices.iter().find(|(_, one)| one == value).map(|(name, _)| (*name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LogsConfig, WebConfig};
+
+    #[test]
+    fn every_default_reads_back_as_itself() {
+        for key in KEYS {
+            let Some(shown) = (key.show)(&Draft::default()) else { continue };
+            let (Set::One(set) | Set::OneOrEmpty(set)) = &key.set else { continue };
+            if key.name == "node_name" {
+                continue;
+            }
+            let mut draft = Draft::default();
+            set(&mut draft, shown.trim_matches('"')).unwrap_or_else(|error| panic!("{}: {error}", key.name));
+            assert_eq!((key.show)(&draft), Some(shown), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_contract_s() {
+        let (logs, web) = (LogsConfig::default(), WebConfig::default());
+        assert_eq!((logs.first_run, logs.max_line), (64 << 20, 1 << 20));
+        assert_eq!(web.listen[0].to_string(), ":9100");
+    }
+}

@@ -1,0 +1,69 @@
+//! What one of environment, file and flags says, and how layers are laid upon each other.
+
+use std::collections::BTreeMap;
+
+use super::{
+    collectors::Choices,
+    keys::{Draft, Key, Set},
+    mistakes::{Mistakes, Origin},
+    options::Source,
+};
+
+/// Everything that one of environment, file and flags says.
+#[derive(Debug, Default)]
+pub struct Layer {
+    pub written: Vec<Written>,
+    pub sources: Option<(Vec<Source>, Origin)>,
+    pub collectors: Choices,
+    /// Where a section `elasticsearch` begins: one without hosts is a mistake.
+    pub elastic_section: Option<Origin>,
+    pub notes: Vec<String>,
+}
+
+/// One setting as written.
+#[derive(Debug)]
+pub struct Written {
+    pub key: &'static Key,
+    pub origin: Origin,
+    pub values: Vec<(String, Origin)>,
+}
+
+impl Written {
+    /// A setting with one value.
+    pub fn one(key: &'static Key, text: impl Into<String>, origin: Origin) -> Self {
+        Self { key, values: vec![(text.into(), origin.clone())], origin }
+    }
+}
+
+/// Where each setting comes from; what is not here is a default.
+pub type Origins = BTreeMap<&'static str, Origin>;
+
+/// Lays the settings of one layer upon the lower ones.
+pub fn apply(written: &[Written], draft: &mut Draft, origins: &mut Origins, mistakes: &mut Mistakes) {
+    // One layer's password must not meet another layer's user: who speaks of auth says all of it.
+    if written.iter().any(says_auth) {
+        draft.auth = super::keys::AuthDraft::default();
+        origins.retain(|name, _| !name.starts_with(AUTH));
+    }
+    for one in written {
+        let set = match &one.key.set {
+            Set::One(set) | Set::OneOrEmpty(set) => set,
+            Set::Many(clear, push) => {
+                clear(draft);
+                push
+            }
+        };
+        for (text, origin) in &one.values {
+            if let Err(error) = set(draft, text) {
+                mistakes.add_value(origin, one.key.name, &error);
+            }
+        }
+        origins.insert(one.key.name, one.origin.clone());
+    }
+}
+
+const AUTH: &str = "elasticsearch.auth.";
+
+fn says_auth(written: &Written) -> bool {
+    written.key.name.starts_with(AUTH) && written.values.iter().any(|(text, _)| !text.is_empty())
+}

@@ -1,0 +1,230 @@
+//! Environment, file and flags, one upon the other, become the one `Config`.
+
+use std::{fs, path::Path, sync::Arc};
+
+use nodewarden_collectors::Host;
+
+use super::{
+    collectors::Choices,
+    env::{self, Env},
+    file, given,
+    keys::{Draft, KEYS},
+    layer::{self, Layer, Origins},
+    machine::Machine,
+    mistakes::{Mistakes, Origin},
+    options::{Auth, Config, Secret},
+    show, yaml,
+};
+use crate::cli::Cli;
+
+/// A complete configuration and how it came about.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the parts take.
+    pub config: Config,
+    /// Sentences to say once at start.
+    pub notes: Vec<String>,
+    /// Every setting as it is in force, in the order of the documentation.
+    pub settings: Vec<Setting>,
+}
+
+/// One setting in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key in the file.
+    pub key: String,
+    /// Its value as YAML; secrets are `***`.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Reads the configuration: a flag beats the file, the file beats the environment. Besides the configuration
+/// and secret files nothing is read: `env` and `machine` hold the rest.
+pub fn load(cli: &Cli, env: &Env, machine: &Machine) -> Result<Loaded, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let layers = [
+        env::read(env, &mut mistakes),
+        read_file(cli, env, machine, &mut mistakes),
+        given::read(&cli.flags, &mut mistakes),
+    ];
+    let loaded = merge(layers, machine, &mut mistakes);
+    if mistakes.is_empty() { Ok(loaded) } else { Err(mistakes.sorted()) }
+}
+
+fn read_file(cli: &Cli, env: &Env, machine: &Machine, mistakes: &mut Mistakes) -> Layer {
+    let given = cli.flags.get("config.file").and_then(|files| files.last()).map(Path::new);
+    let path = given.or(machine.config_file.as_deref());
+    // An empty flag means no file at all, not even the usual one.
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Layer::default() };
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let origin = match given {
+                Some(_) => Origin::Flag("config.file".into()),
+                None => Origin::WholeFile(path.to_string_lossy().into()),
+            };
+            mistakes.add(&origin, format!("could not read {}: {error}", path.display()));
+            return Layer::default();
+        }
+    };
+    let name: Arc<str> = path.to_string_lossy().into();
+    yaml::parse(&bytes, &name, env, mistakes).map_or_else(Layer::default, |root| file::read(root, mistakes))
+}
+
+fn merge(layers: [Layer; 3], machine: &Machine, mistakes: &mut Mistakes) -> Loaded {
+    let mut draft = Draft::default();
+    let mut origins = Origins::new();
+    let mut choices = Choices::default();
+    let mut notes = Vec::new();
+    let mut sources_origin = Origin::Default;
+    let mut elastic_section = None;
+    for layer in layers {
+        layer::apply(&layer.written, &mut draft, &mut origins, mistakes);
+        choices.extend(layer.collectors);
+        notes.extend(layer.notes);
+        elastic_section = elastic_section.or(layer.elastic_section);
+        if let Some((sources, origin)) = layer.sources {
+            draft.config.logs.sources = sources;
+            sources_origin = origin;
+        }
+    }
+    fill_in(&mut draft, &mut origins, machine, &mut notes);
+    draft.config.metrics = choices.resolve(&draft.config.host, &draft.config.metrics, mistakes);
+    finish(&mut draft, &origins, elastic_section.as_ref(), mistakes);
+    let settings = settings(&draft, &origins, &choices, &sources_origin);
+    Loaded { config: draft.config, notes, settings }
+}
+
+/// Defaults that depend on the machine.
+fn fill_in(draft: &mut Draft, origins: &mut Origins, machine: &Machine, notes: &mut Vec<String>) {
+    let config = &mut draft.config;
+    if let (Some(dir), false) = (&machine.other_state_dir, origins.contains_key("state_dir")) {
+        notes.push(format!("{} can't be written, {} is used", config.state_dir.display(), dir.display()));
+        config.state_dir.clone_from(dir);
+        origins.insert("state_dir", Origin::Machine);
+    }
+    config.memory_limit = draft.memory_limit.unwrap_or_else(|| automatic_memory(machine.memory_limit));
+    if machine.memory_limit.is_some() && draft.memory_limit.is_none() {
+        origins.insert("memory_limit", Origin::Machine);
+    }
+    if config.node_name.is_empty() {
+        config.node_name.clone_from(&machine.hostname);
+        origins.insert("node_name", Origin::Machine);
+    }
+    host_paths(&mut config.host, origins, machine, notes);
+}
+
+/// The host's file systems where manifests mount them, unless somebody said where they are.
+fn host_paths(host: &mut Host, origins: &mut Origins, machine: &Machine, notes: &mut Vec<String>) {
+    let mut used = Vec::new();
+    for (key, mounts, place) in [
+        ("path.procfs", ["/host/proc"].as_slice(), &mut host.procfs),
+        ("path.sysfs", &["/host/sys"], &mut host.sysfs),
+        ("path.rootfs", &["/host/root", "/rootfs"], &mut host.rootfs),
+        ("path.udev_data", &["/host/root/run/udev/data"], &mut host.udev_data),
+    ] {
+        let found = mounts.iter().find(|mount| machine.mounts.contains(mount));
+        if let (Some(mount), false) = (found, origins.contains_key(key)) {
+            used.push(*mount);
+            *place = mount.into();
+            origins.insert(key, Origin::Machine);
+        }
+    }
+    if !used.is_empty() {
+        notes.push(format!("the host is seen through {}; --path.* says otherwise", used.join(", ")));
+    }
+}
+
+/// 60 % of what the kernel grants, at most 64 MiB, never below 16 MiB.
+fn automatic_memory(granted: Option<u64>) -> u64 {
+    let share = granted.map_or(u64::MAX, |bytes| bytes / 5 * 3);
+    share.clamp(16 << 20, 64 << 20)
+}
+
+/// What needs several settings at once.
+fn finish(draft: &mut Draft, origins: &Origins, section: Option<&Origin>, mistakes: &mut Mistakes) {
+    if let (Some(origin), true) = (origins.get("web.listen_address"), draft.config.web.listen.is_empty()) {
+        mistakes.add_value(origin, "web.listen_address", "expected at least one address such as :9100");
+    }
+    let hosts = origins.get("elasticsearch.hosts");
+    let Some(origin) = hosts.or(section) else { return };
+    draft.elastic.auth = auth(draft, origins, mistakes);
+    // Hosts that could not be understood are mistakes already; none at all is one too.
+    if draft.elastic.hosts.is_empty() {
+        mistakes.add_value(origin, "elasticsearch.hosts", NO_HOSTS);
+    }
+    draft.config.elasticsearch = Some(draft.elastic.clone());
+}
+
+const NO_HOSTS: &str =
+    "expected at least one server; write hosts: [http://127.0.0.1:9200], or remove elasticsearch";
+
+/// The one way to prove who we are; secrets are read here.
+fn auth(draft: &Draft, origins: &Origins, mistakes: &mut Mistakes) -> Auth {
+    let auth = &draft.auth;
+    let at = |name: &str| origins.get(name).cloned().unwrap_or(Origin::Default);
+    let mut ways: Vec<(&str, Auth)> = Vec::new();
+    let mut file = |name: &'static str, path: &Option<std::path::PathBuf>| {
+        let key = format!("elasticsearch.auth.{name}");
+        read_secret(path.as_deref()?).map_err(|error| mistakes.add_value(&at(&key), &key, &error)).ok()
+    };
+    let from_file = file("password_file", &auth.password_file);
+    ways.extend(
+        file("api_key_file", &auth.api_key_file).map(|secret| ("api_key_file", Auth::ApiKey(secret))),
+    );
+    ways.extend(file("bearer_file", &auth.bearer_file).map(|secret| ("bearer_file", Auth::Bearer(secret))));
+    let has_password = auth.password.is_some() || auth.password_file.is_some();
+    match (&auth.username, auth.password.clone().or(from_file)) {
+        (Some(username), Some(password)) => {
+            ways.push(("username", Auth::Basic { username: username.clone(), password }));
+        }
+        (Some(_), None) if !has_password => {
+            let key = "elasticsearch.auth.username";
+            mistakes.add_value(&at(key), key, "a user without a password; add password_file");
+        }
+        (None, _) if has_password => {
+            let key = ["elasticsearch.auth.password", "elasticsearch.auth.password_file"]
+                .into_iter()
+                .find(|key| origins.contains_key(key))
+                .unwrap_or("elasticsearch.auth.password_file");
+            mistakes.add_value(&at(key), key, "a password without a user; add username");
+        }
+        _ => {}
+    }
+    if let [(first, _), .., (last, _)] = ways.as_slice() {
+        let key = format!("elasticsearch.auth.{last}");
+        mistakes.add_value(&at(&key), &key, &format!("{first} and {last} are two methods; keep one"));
+    }
+    ways.pop().map_or(Auth::None, |(_, auth)| auth)
+}
+
+fn read_secret(path: &Path) -> Result<Secret, String> {
+    let text =
+        fs::read_to_string(path).map_err(|error| format!("could not read {}: {error}", path.display()))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(format!("{} is empty; write the secret into it", path.display())),
+        secret if secret.chars().any(char::is_control) => {
+            Err(format!("{} has more than one line; keep only the secret", path.display()))
+        }
+        secret => Ok(Secret::new(secret)),
+    }
+}
+
+fn settings(draft: &Draft, origins: &Origins, choices: &Choices, sources_origin: &Origin) -> Vec<Setting> {
+    let mut out = Vec::new();
+    for key in KEYS {
+        if key.name.starts_with("elasticsearch.") && draft.config.elasticsearch.is_none() {
+            continue;
+        }
+        let Some(value) = (key.show)(draft) else { continue };
+        let origin = origins.get(key.name).cloned().unwrap_or(Origin::Default);
+        out.push(Setting { key: key.name.to_owned(), value, origin });
+        if key.name == "logs.max_line" {
+            let value = show::sources(&draft.config.logs.sources);
+            out.push(Setting { key: "logs.sources".into(), value, origin: sources_origin.clone() });
+        }
+    }
+    out.extend(choices.shown().into_iter().map(|(key, value, origin)| Setting { key, value, origin }));
+    out
+}

@@ -1,0 +1,31 @@
+//! What was written (flags, environment, file) becomes what it means: one `Config`, or every mistake at once.
+//!
+//! Environment, file and flags are each read into a layer of texts that know their place; the table in `keys`
+//! gives texts their meaning. [`load`] lays the layers upon each other.
+
+mod check;
+mod collectors;
+mod env;
+mod file;
+mod given;
+mod index;
+mod keys;
+mod layer;
+mod load;
+mod machine;
+mod mistakes;
+mod options;
+mod show;
+mod sources;
+pub mod units;
+mod yaml;
+
+pub use check::check;
+pub use env::Env;
+pub use load::{Loaded, Setting, load};
+pub use machine::Machine;
+pub use mistakes::{Mistake, Mistakes, Origin};
+pub use options::{
+    AdminConfig, Auth, BulkConfig, Config, DocumentIds, ElasticConfig, ElasticHost, ListenAddress, LogConfig,
+    LogFormat, LogsConfig, MetricsConfig, Schema, Secret, Source, SourceKind, StoreConfig, WebConfig,
+};

@@ -1,0 +1,378 @@
+//! The settings of each part, as plain values: a part takes its struct and asks nobody else.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use nodewarden_collectors::{Host, Settings};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// Everything the agent was told, complete and checked before a port is bound.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where positions, the local store and the control socket live.
+    pub state_dir: PathBuf,
+    /// Bytes of memory that every buffer together may take; buffers are sized from it.
+    pub memory_limit: u64,
+    /// The Kubernetes node's name, else the host's name.
+    pub node_name: String,
+    /// Where the host's file systems are seen.
+    pub host: Host,
+    /// What the metrics page shows.
+    pub metrics: MetricsConfig,
+    /// The metrics listener.
+    pub web: WebConfig,
+    /// The admin listener.
+    pub admin: AdminConfig,
+    /// Which logs are read.
+    pub logs: LogsConfig,
+    /// Where logs are shipped to; without it they go to the local store.
+    pub elasticsearch: Option<ElasticConfig>,
+    /// The bounds of the local store.
+    pub store: StoreConfig,
+    /// How the agent speaks about itself.
+    pub log: LogConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/nodewarden".into(),
+            memory_limit: 64 * MIB,
+            node_name: String::new(),
+            host: Host::default(),
+            metrics: MetricsConfig::default(),
+            web: WebConfig::default(),
+            admin: AdminConfig::default(),
+            logs: LogsConfig::default(),
+            elasticsearch: None,
+            store: StoreConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// What the metrics page shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// The names of the collectors that run, sorted.
+    pub enabled: Vec<&'static str>,
+    /// The collectors' flags that somebody set.
+    pub settings: Settings,
+    /// Leaves out what the agent says of its own process.
+    pub disable_exporter_metrics: bool,
+    /// Scrapes answered at once, the rest get 503; 0 is no limit.
+    pub max_requests: usize,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        let on = nodewarden_collectors::node::ALL.iter().filter(|entry| entry.default_on);
+        Self {
+            enabled: on.map(|entry| entry.name).collect(),
+            settings: Settings::new(),
+            disable_exporter_metrics: false,
+            max_requests: 40,
+        }
+    }
+}
+
+/// The metrics listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebConfig {
+    /// Every address to listen on.
+    pub listen: Vec<ListenAddress>,
+    /// The path of the metrics page; when it is `/` there is no page of links.
+    pub telemetry_path: String,
+}
+
+impl Default for WebConfig {
+    fn default() -> Self {
+        Self { listen: vec![ListenAddress::any(9100)], telemetry_path: "/metrics".into() }
+    }
+}
+
+/// The admin listener: page and API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where it listens; `None` turns it off.
+    pub listen: Option<ListenAddress>,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: Some(ListenAddress { host: "127.0.0.1".into(), port: 9180 }) }
+    }
+}
+
+/// A host and port to listen on, as written; names are looked up when it is bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// An address or a name; empty means every address of this machine.
+    pub host: String,
+    /// The port; 0 lets the kernel choose.
+    pub port: u16,
+}
+
+impl ListenAddress {
+    /// Every address of this machine.
+    pub const fn any(port: u16) -> Self {
+        Self { host: String::new(), port }
+    }
+
+    /// The addresses to try in turn until one can be bound: of an empty host first the IPv6 wildcard,
+    /// which takes IPv4 too, then the IPv4 one for machines without IPv6.
+    pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+        use std::net::{Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+
+        if self.host.is_empty() {
+            let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, self.port));
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.port));
+            return Ok(vec![v6, v4]);
+        }
+        Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Which logs are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogsConfig {
+    /// At most this many bytes of history per file on the very first run.
+    pub first_run: u64,
+    /// Bytes of the longest line; what is beyond is cut with a marker.
+    pub max_line: u64,
+    /// Where lines come from.
+    pub sources: Vec<Source>,
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        let files = ["/var/log/syslog", "/var/log/messages", "/var/log/kern.log", "/var/log/auth.log"];
+        Self {
+            first_run: 64 * MIB,
+            max_line: MIB,
+            sources: vec![
+                Source { kind: SourceKind::kubernetes(), index: None },
+                Source {
+                    kind: SourceKind::Files { include: files.map(String::from).into(), exclude: Vec::new() },
+                    index: None,
+                },
+            ],
+        }
+    }
+}
+
+/// One source of lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// What is read.
+    pub kind: SourceKind,
+    /// An index of its own instead of `elasticsearch.index`.
+    pub index: Option<String>,
+}
+
+/// Where the kubelet keeps the containers' logs.
+pub const PODS: &str = "/var/log/pods";
+
+/// What a source reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    /// The containers' logs below one folder.
+    Kubernetes {
+        /// The folder, `/var/log/pods` by default.
+        path: PathBuf,
+        /// Namespaces that are left alone.
+        exclude_namespaces: Vec<String>,
+    },
+    /// Plain files.
+    Files {
+        /// Absolute globs.
+        include: Vec<String>,
+        /// Absolute globs that are left out.
+        exclude: Vec<String>,
+    },
+}
+
+impl SourceKind {
+    /// The containers of this node.
+    pub fn kubernetes() -> Self {
+        Self::Kubernetes { path: PODS.into(), exclude_namespaces: Vec::new() }
+    }
+}
+
+/// Where logs are shipped to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ElasticConfig {
+    /// The servers; at least one.
+    pub hosts: Vec<ElasticHost>,
+    /// Data stream or index with `{dataset}`, `{kubernetes.namespace}` and strftime parts.
+    pub index: String,
+    /// The shape of documents.
+    pub schema: Schema,
+    /// Where `_id` comes from.
+    pub document_ids: DocumentIds,
+    /// gzip level of bodies, 0 is off.
+    pub compression: u32,
+    /// How the agent proves who it is.
+    pub auth: Auth,
+    /// The size and pace of bulk requests.
+    pub bulk: BulkConfig,
+}
+
+impl Default for ElasticConfig {
+    fn default() -> Self {
+        Self {
+            hosts: Vec::new(),
+            index: "logs-{dataset}-default".into(),
+            schema: Schema::Ecs,
+            document_ids: DocumentIds::Position,
+            compression: 1,
+            auth: Auth::None,
+            bulk: BulkConfig::default(),
+        }
+    }
+}
+
+/// One Elasticsearch or OpenSearch server, spoken to over plain HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ElasticHost {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// The port, 9200 unless written.
+    pub port: u16,
+    /// What comes before `/_bulk`: empty, or `/prefix` without a slash at its end.
+    pub path: String,
+}
+
+impl fmt::Display for ElasticHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = ListenAddress { host: self.host.clone(), port: self.port };
+        write!(f, "http://{at}{}", self.path)
+    }
+}
+
+/// The shape of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schema {
+    /// Elastic Common Schema.
+    Ecs,
+    /// What the Fluentd DaemonSet images write.
+    Fluent,
+}
+
+/// Where `_id` comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DocumentIds {
+    /// File identity and byte offset: a line sent twice is stored once.
+    Position,
+    /// The server makes one.
+    None,
+}
+
+/// How the agent proves who it is; secrets are read before the agent starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all.
+    None,
+    /// User and password.
+    Basic {
+        /// The user.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// `Authorization: ApiKey`.
+    ApiKey(Secret),
+    /// `Authorization: Bearer`.
+    Bearer(Secret),
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` from being printed.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The size and pace of bulk requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BulkConfig {
+    /// Bytes of a body before compression at which it is sent.
+    pub max_bytes: u64,
+    /// How long the first line of a body waits at most.
+    pub max_wait: Duration,
+    /// Requests at once; `None` adapts to what the server bears.
+    pub in_flight: Option<usize>,
+}
+
+impl Default for BulkConfig {
+    fn default() -> Self {
+        Self { max_bytes: 5 * MIB, max_wait: Duration::from_secs(1), in_flight: None }
+    }
+}
+
+/// The bounds of the local store; the oldest lines go first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Bytes on disk.
+    pub max_bytes: u64,
+    /// Age of the oldest line.
+    pub max_age: Duration,
+    /// Percent of the file system that stays free.
+    pub min_free: u8,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { max_bytes: GIB, max_age: Duration::from_secs(24 * 3600), min_free: 15 }
+    }
+}
+
+/// How the agent speaks about itself on standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least important level that is said.
+    pub level: tracing::Level,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: tracing::Level::INFO, format: LogFormat::Logfmt }
+    }
+}
+
+/// How a line of the agent's own log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `key=value` pairs.
+    Logfmt,
+    /// One JSON object.
+    Json,
+}

@@ -1,0 +1,145 @@
+//! `logs.sources` in the configuration file.
+
+use super::{
+    file::{later, texts},
+    index,
+    mistakes::{Mistakes, Origin, did_you_mean},
+    options::{PODS, Source, SourceKind},
+    yaml::{Entry, Node, Value},
+};
+
+/// Sources of the contract whose work is not done yet.
+const LATER: &[&str] = &["journal", "kernel"];
+const KINDS: &[&str] = &["kubernetes", "files"];
+
+/// The sources, as far as they could be understood; `None` when nothing is written.
+pub fn read(node: Node, mistakes: &mut Mistakes) -> Option<Vec<Source>> {
+    let items = match node.value {
+        Value::List(items) => items,
+        Value::Null | Value::Bad => return None,
+        other => {
+            let text = format!("expected a list such as [kubernetes: {{}}], not {}", other.kind());
+            mistakes.add_value(&node.origin, "logs.sources", &text);
+            return None;
+        }
+    };
+    let mut sources = Vec::new();
+    for item in items {
+        match item.value {
+            Value::Map(entries) => {
+                sources.extend(entries.into_iter().filter_map(|entry| source(entry, mistakes)));
+            }
+            Value::Bad => {}
+            other => {
+                let text = format!(
+                    "expected 'kubernetes: {{}}' or 'files: {{include: [...]}}', not {}",
+                    other.kind()
+                );
+                mistakes.add_value(&item.origin, "logs.sources", &text);
+            }
+        }
+    }
+    Some(sources)
+}
+
+fn source(entry: Entry, mistakes: &mut Mistakes) -> Option<Source> {
+    let name = format!("logs.sources.{}", entry.key);
+    if LATER.contains(&entry.key.as_str()) {
+        mistakes.add(&entry.origin, later(&name));
+        return None;
+    }
+    let mut fields = Fields { name, origin: entry.origin, entries: Vec::new(), mistakes };
+    match entry.key.as_str() {
+        "kubernetes" => {
+            fields.open(entry.value, &["path", "exclude_namespaces", "index"])?;
+            Some(kubernetes(&mut fields))
+        }
+        "files" => {
+            fields.open(entry.value, &["include", "exclude", "index"])?;
+            files(&mut fields)
+        }
+        other => {
+            let near = did_you_mean(other, KINDS.iter().copied());
+            let near = if near.is_empty() { "; write kubernetes or files".into() } else { near };
+            fields.mistakes.add(&fields.origin, format!("{} is not a source{near}", fields.name));
+            None
+        }
+    }
+}
+
+fn kubernetes(fields: &mut Fields) -> Source {
+    let index = fields.index();
+    let path = fields.paths("path").pop().map_or_else(|| PODS.into(), Into::into);
+    let namespaces = fields.take("exclude_namespaces").into_iter().map(|(text, _)| text).collect();
+    Source { kind: SourceKind::Kubernetes { path, exclude_namespaces: namespaces }, index }
+}
+
+fn files(fields: &mut Fields) -> Option<Source> {
+    let index = fields.index();
+    let exclude = fields.paths("exclude");
+    let include = fields.paths("include");
+    if include.is_empty() {
+        fields
+            .mistakes
+            .add(&fields.origin, "logs.sources.files has no include; add include: [/var/log/syslog]");
+        return None;
+    }
+    Some(Source { kind: SourceKind::Files { include, exclude }, index })
+}
+
+/// The keys of one source.
+struct Fields<'a> {
+    name: String,
+    origin: Origin,
+    entries: Vec<Entry>,
+    mistakes: &'a mut Mistakes,
+}
+
+impl Fields<'_> {
+    fn open(&mut self, node: Node, known: &[&str]) -> Option<()> {
+        match node.value {
+            Value::Map(entries) => self.entries = entries,
+            Value::Null => {}
+            Value::Bad => return None,
+            other => {
+                let text = format!("expected a section with {}, not {}", known.join(", "), other.kind());
+                self.mistakes.add_value(&node.origin, &self.name, &text);
+                return None;
+            }
+        }
+        for entry in self.entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
+            let near = did_you_mean(&entry.key, known.iter().copied());
+            self.mistakes.add(&entry.origin, format!("{}.{} is not a key{near}", self.name, entry.key));
+        }
+        Some(())
+    }
+
+    fn take(&mut self, key: &str) -> Vec<(String, Origin)> {
+        let name = format!("{}.{key}", self.name);
+        match self.entries.iter().position(|entry| entry.key == key) {
+            Some(at) => texts(&name, self.entries.remove(at).value, self.mistakes),
+            None => Vec::new(),
+        }
+    }
+
+    fn paths(&mut self, key: &str) -> Vec<String> {
+        let mut paths = Vec::new();
+        for (path, origin) in self.take(key) {
+            if path.starts_with('/') {
+                paths.push(path);
+            } else {
+                let text = format!("expected an absolute path, not '{path}'");
+                self.mistakes.add_value(&origin, &format!("{}.{key}", self.name), &text);
+            }
+        }
+        paths
+    }
+
+    fn index(&mut self) -> Option<String> {
+        let (pattern, origin) = self.take("index").pop()?;
+        let checked = index::check(&pattern);
+        checked
+            .map_err(|error| self.mistakes.add_value(&origin, &format!("{}.index", self.name), &error))
+            .ok()
+    }
+}
