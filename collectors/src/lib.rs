@@ -15,4 +15,4 @@ pub mod text;
 
 pub use collector::{BuildError, CollectError, Collector, Entry, Flag, FlagKind, Options, Settings};
 pub use host::{Host, HostFile};
-pub use samples::{Desc, Kind, Samples};
+pub use samples::{Desc, Kind, OwnedDesc, Samples};
