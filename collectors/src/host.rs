@@ -1,7 +1,7 @@
 //! The one door to the host's files: where its trees are mounted, and files that stay open between scrapes.
 
 use std::{
-    fs::File,
+    fs::{File, FileType},
     io,
     path::{Path, PathBuf},
 };
@@ -103,10 +103,22 @@ pub fn is_dir(path: &Path) -> bool {
 
 /// The names in a directory, sorted; an absent directory is an error of kind `NotFound`.
 pub fn list_dir(path: &Path) -> Result<Vec<String>, CollectError> {
+    list(path, |_| true)
+}
+
+/// The names of what is no plain file in a directory, sorted: directories and links.
+pub fn list_dir_but_files(path: &Path) -> Result<Vec<String>, CollectError> {
+    list(path, |kind| !kind.is_file())
+}
+
+fn list(path: &Path, keep: impl Fn(FileType) -> bool) -> Result<Vec<String>, CollectError> {
     let fail = |source| CollectError::Read { path: path.to_owned(), source };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path).map_err(fail)? {
-        names.push(entry.map_err(fail)?.file_name().to_string_lossy().into_owned());
+        let entry = entry.map_err(fail)?;
+        if entry.file_type().is_ok_and(&keep) {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
     }
     names.sort_unstable();
     Ok(names)

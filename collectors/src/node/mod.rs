@@ -3,10 +3,13 @@
 use crate::collector::Entry;
 
 pub mod conntrack;
+pub mod cpu;
+pub mod diskstats;
 pub mod entropy;
 pub mod filefd;
 pub mod loadavg;
 pub mod meminfo;
+pub mod netclass;
 pub mod netstat;
 pub mod os;
 pub mod pressure;
@@ -20,10 +23,13 @@ pub mod vmstat;
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
     &conntrack::ENTRY,
+    &cpu::ENTRY,
+    &diskstats::ENTRY,
     &entropy::ENTRY,
     &filefd::ENTRY,
     &loadavg::ENTRY,
     &meminfo::ENTRY,
+    &netclass::ENTRY,
     &netstat::ENTRY,
     &os::ENTRY,
     &pressure::ENTRY,
