@@ -8,6 +8,7 @@
 pub mod collector;
 pub mod filter;
 pub mod host;
+pub mod netlink;
 pub mod node;
 pub mod samples;
 pub mod sysfs;

@@ -10,6 +10,7 @@ pub mod filefd;
 pub mod loadavg;
 pub mod meminfo;
 pub mod netclass;
+pub mod netdev;
 pub mod netstat;
 pub mod os;
 pub mod pressure;
@@ -30,6 +31,7 @@ pub const ALL: &[&Entry] = &[
     &loadavg::ENTRY,
     &meminfo::ENTRY,
     &netclass::ENTRY,
+    &netdev::ENTRY,
     &netstat::ENTRY,
     &os::ENTRY,
     &pressure::ENTRY,
