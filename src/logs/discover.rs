@@ -40,6 +40,8 @@ pub struct Found {
     pub active_path: PathBuf,
     /// Who writes it.
     pub origin: Origin,
+    /// The number of the source that found it.
+    pub source: usize,
 }
 
 impl Found {
@@ -97,7 +99,7 @@ fn enumerate_pods(root: &Path, exclude_namespaces: &[String], found: &mut Enumer
                     restart,
                 });
                 let active_path = container_path.join(format!("{restart}.log"));
-                found.files.push(Found { path, active_path, origin });
+                found.files.push(Found { path, active_path, origin, source: 0 });
             }
         }
     }
@@ -161,7 +163,7 @@ fn add_with_rotated(active: &Path, exclude: &[glob::Pattern], found: &mut Enumer
         return;
     }
     let mut push = |path: PathBuf| {
-        found.files.push(Found { path, active_path: active.to_owned(), origin: Origin::Plain });
+        found.files.push(Found { path, active_path: active.to_owned(), origin: Origin::Plain, source: 0 });
     };
     push(active.to_owned());
     let (Some(parent), Some(name)) = (active.parent(), active.file_name().and_then(|name| name.to_str()))

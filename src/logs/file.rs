@@ -36,6 +36,8 @@ pub struct LogFile {
     pub active_path: PathBuf,
     /// Who writes it.
     pub origin: Origin,
+    /// The number of the source that found it.
+    pub source: usize,
     /// Where it lies on disk.
     pub inode: Inode,
     /// Who it is, once its first line is known.
@@ -98,6 +100,7 @@ impl LogFile {
             path: found.path,
             active_path: found.active_path,
             origin: found.origin,
+            source: found.source,
             inode,
             identity: None,
             format: Format::Unknown,
@@ -172,10 +175,7 @@ impl LogFile {
 
     /// Its row in the table of files.
     pub fn status(&self, now: Instant) -> FileStatus {
-        let container = match &self.origin {
-            Origin::Container(container) => Some(container),
-            Origin::Plain => None,
-        };
+        let container = self.origin.container();
         let lag_bytes = self.lag();
         FileStatus {
             path: path_text(&self.path),

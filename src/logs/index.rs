@@ -2,9 +2,20 @@
 
 use super::{format::civil_from_days, record::Origin};
 
+/// What may stand in braces: all of it is known from a file's path.
+const FIELDS: &[(&str, Part)] = &[
+    ("dataset", Part::Dataset),
+    ("kubernetes.namespace", Part::Namespace),
+    ("kubernetes.pod.name", Part::Pod),
+    ("kubernetes.container.name", Part::Container),
+    ("kubernetes.node.name", Part::Node),
+    ("host.name", Part::Node),
+];
+
 /// A name with fields and strftime places, e.g. `logs-{dataset}-default` or `logstash-%Y.%m.%d`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexTemplate {
+    text: String,
     parts: Vec<Part>,
 }
 
@@ -13,6 +24,8 @@ enum Part {
     Text(String),
     Dataset,
     Namespace,
+    Pod,
+    Container,
     Node,
     Year,
     Month,
@@ -35,7 +48,12 @@ impl IndexTemplate {
         if parts.is_empty() {
             return Err("an index name can't be empty".into());
         }
-        Ok(Self { parts })
+        Ok(Self { text: text.to_owned(), parts })
+    }
+
+    /// The template as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// Whether the name depends on the time of the document.
@@ -53,6 +71,10 @@ impl IndexTemplate {
                 Part::Text(text) => name.push_str(text),
                 Part::Dataset => name.push_str(dataset(origin)),
                 Part::Namespace => push_legal(origin.namespace(), &mut name),
+                Part::Pod => push_legal(origin.container().map_or("", |container| &container.pod), &mut name),
+                Part::Container => {
+                    push_legal(origin.container().map_or("", |container| &container.name), &mut name)
+                }
                 Part::Node => push_legal(node, &mut name),
                 Part::Year => name.push_str(&format!("{year:04}")),
                 Part::Month => name.push_str(&format!("{month:02}")),
@@ -100,17 +122,15 @@ fn push_text(parts: &mut Vec<Part>, text: &str) -> Result<(), String> {
 fn parse_place(text: &str) -> Result<(Part, usize), String> {
     if let Some(field) = text.strip_prefix('{') {
         let end = field.find('}').ok_or_else(|| format!("'{text}' lacks its closing '}}'"))?;
-        let part = match &field[..end] {
-            "dataset" => Part::Dataset,
-            "kubernetes.namespace" => Part::Namespace,
-            "node" => Part::Node,
-            other => {
-                return Err(format!(
-                    "{{{other}}} is no field of an index name; there are {{dataset}}, {{kubernetes.namespace}}, {{node}}"
-                ));
-            }
+        let Some((_, part)) = FIELDS.iter().find(|(name, _)| *name == &field[..end]) else {
+            let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+            let wrong = &field[..end];
+            return Err(format!(
+                "{{{wrong}}} is no field of an index name; write one of {}",
+                names.join(", ")
+            ));
         };
-        return Ok((part, end + 2));
+        return Ok((part.clone(), end + 2));
     }
     let part = match text.as_bytes().get(1) {
         Some(b'Y') => Part::Year,
@@ -151,13 +171,13 @@ mod tests {
         assert_eq!(render("logs-{dataset}-default", &Origin::Plain), "logs-system.syslog-default");
         assert_eq!(render("logstash-%Y.%m.%d", &container()), "logstash-2016.10.06");
         assert_eq!(render("app-{kubernetes.namespace}-%H", &container()), "app-shop-00");
-        assert_eq!(render("app-{kubernetes.namespace}-{node}", &Origin::Plain), "app-none-node-1");
+        assert_eq!(render("app-{kubernetes.namespace}-{host.name}", &Origin::Plain), "app-none-node-1");
     }
 
     #[test]
     fn a_wrong_template_says_what_may_be_written() {
         for (template, said) in [
-            ("logs-{pod}", "{dataset}, {kubernetes.namespace}, {node}"),
+            ("logs-{pod}", "write one of dataset, kubernetes.namespace,"),
             ("logs-{dataset", "lacks its closing"),
             ("logs-%q", "takes Y, m, d or H"),
             ("Logs", "can't hold 'L'"),

@@ -42,16 +42,14 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// What the reader is told at start.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to look for log files.
-    pub sources: Vec<Source>,
+    /// Where to look for log files, and the form in which the sink takes their lines.
+    pub sources: Vec<(Source, Encoding)>,
     /// On the very first run, at most this much history is read of each file, in bytes.
     pub first_run_bytes: u64,
     /// Longer lines are cut, in bytes.
     pub max_line: usize,
     /// The batches.
     pub batch: BatchLimits,
-    /// Their form.
-    pub encoding: Encoding,
     /// Where positions are kept; exists.
     pub state_dir: PathBuf,
 }
@@ -103,8 +101,9 @@ impl Reader {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
         }
         let now = Instant::now();
+        let (sources, encodings) = options.sources.into_iter().unzip();
         Self {
-            table: Table::new(known, options.first_run_bytes, options.encoding, metrics.clone()),
+            table: Table::new(known, options.first_run_bytes, encodings, metrics.clone()),
             output: Output::new(options.batch, queue, options.max_line, metrics.clone(), Arc::clone(&ledger)),
             mailbox,
             watcher: Watcher::new(),
@@ -116,7 +115,7 @@ impl Reader {
             checkpoint_failed: false,
             buffer: Vec::new(),
             due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now },
-            sources: options.sources,
+            sources,
             max_line: options.max_line,
             metrics,
             ledger,
@@ -493,11 +492,13 @@ mod tests {
         let (mail, mailbox) = mailbox().expect("an eventfd");
         let (batches, queue) = mpsc::channel(3);
         let options = Options {
-            sources: vec![Source::Kubernetes { path: logs.into(), exclude_namespaces: vec![] }],
+            sources: vec![(
+                Source::Kubernetes { path: logs.into(), exclude_namespaces: vec![] },
+                Encoding::Records,
+            )],
             first_run_bytes: u64::MAX,
             max_line: 1000,
             batch: BatchLimits { max_bytes: 2500, max_wait: Duration::from_secs(1), buffers: 3 },
-            encoding: Encoding::Records,
             state_dir: state.into(),
         };
         let own = Own::new(Registry::new()).expect("a registry");

@@ -31,9 +31,14 @@ pub struct Container {
 impl Origin {
     /// The namespace for bounded metrics; empty for plain files.
     pub fn namespace(&self) -> &str {
+        self.container().map_or("", |container| &container.namespace)
+    }
+
+    /// The container that writes it.
+    pub fn container(&self) -> Option<&Container> {
         match self {
-            Self::Container(container) => &container.namespace,
-            Self::Plain => "",
+            Self::Container(container) => Some(container),
+            Self::Plain => None,
         }
     }
 }

@@ -44,13 +44,14 @@ pub struct Table {
     next_key: u32,
     first_run: bool,
     first_run_bytes: u64,
-    encoding: Encoding,
+    /// The form of the documents, by number of the source.
+    encodings: Vec<Encoding>,
     metrics: LogMetrics,
 }
 
 impl Table {
     /// An empty table. `first_run_bytes` bounds the history that is read of each file on the very first run.
-    pub fn new(known: Known, first_run_bytes: u64, encoding: Encoding, metrics: LogMetrics) -> Self {
+    pub fn new(known: Known, first_run_bytes: u64, encodings: Vec<Encoding>, metrics: LogMetrics) -> Self {
         Self {
             files: BTreeMap::new(),
             by_place: HashMap::new(),
@@ -61,7 +62,7 @@ impl Table {
             next_key: 0,
             first_run: known.first_run,
             first_run_bytes,
-            encoding,
+            encodings,
             metrics,
         }
     }
@@ -285,7 +286,8 @@ impl Table {
             read_lines: self.metrics.read_lines.with_label_values(&namespace),
             read_bytes: self.metrics.read_bytes.with_label_values(&namespace),
         };
-        let shape = Shape::new(&self.encoding, &facts);
+        let shape =
+            self.encodings.get(file.source).map_or(Shape::Record, |encoding| Shape::new(encoding, &facts));
         self.ids.insert(id);
         file.identity = Some(Identity { facts: Arc::new(facts), generation, shape, counters });
         file.read_to = start;
@@ -303,6 +305,7 @@ impl Table {
             path: old.path.clone(),
             active_path: old.active_path.clone(),
             origin: old.origin.clone(),
+            source: old.source,
         };
         let inode = old.inode;
         let id = old.identity.as_ref().map(|identity| identity.facts.id);
@@ -345,7 +348,7 @@ mod tests {
             let metrics = Own::new(Registry::new()).expect("a registry").logs;
             Self {
                 directory: tempfile::tempdir().expect("a temporary directory"),
-                table: Table::new(known, first_run_bytes, Encoding::Records, metrics),
+                table: Table::new(known, first_run_bytes, vec![Encoding::Records], metrics),
                 now: Instant::now(),
             }
         }
@@ -433,8 +436,12 @@ mod tests {
         scene.append("app.log", "second\n");
         fs::rename(scene.path("app.log"), scene.path("app.log.1")).expect("renamed");
         scene.append("app.log", "third\n");
-        scene.table =
-            Table::new(known, 100, Encoding::Records, Own::new(Registry::new()).expect("a registry").logs);
+        scene.table = Table::new(
+            known,
+            100,
+            vec![Encoding::Records],
+            Own::new(Registry::new()).expect("a registry").logs,
+        );
         let mut read: Vec<_> = scene.look().into_iter().map(|(name, offset, _)| (name, offset)).collect();
         read.sort();
         assert_eq!(read, [("app.log".to_owned(), 0), ("app.log.1".to_owned(), 6)]);
@@ -453,8 +460,12 @@ mod tests {
         assert_eq!(offset, 0);
         assert_ne!(first, second);
         let known = scene.known();
-        scene.table =
-            Table::new(known, 100, Encoding::Records, Own::new(Registry::new()).expect("a registry").logs);
+        scene.table = Table::new(
+            known,
+            100,
+            vec![Encoding::Records],
+            Own::new(Registry::new()).expect("a registry").logs,
+        );
         assert_eq!(scene.look().remove(0).2, second);
     }
 }
