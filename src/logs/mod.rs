@@ -1,14 +1,26 @@
 //! The log path on one screen: files in, confirmed positions back.
+//!
+//! ```text
+//! reader thread: discover -> tail -> format -> join -> shape -> batch --+
+//!                   ^                                                   | the one bounded queue
+//!                   | confirmed batches                                 v
+//!                ack -> checkpoint  <------------------------  ship -> sink (Elasticsearch or the local store)
+//! ```
+//! Everything in the reader is plain calls in one thread. There are as many places in the queue as batches, and a fixed
+//! number of batches: when all are on their way, reading stops, and the files are the buffer.
 
 pub mod ack;
 pub mod backoff;
 pub mod batch;
 pub mod checkpoint;
+pub mod dead_letters;
 pub mod discover;
+pub mod elastic;
 pub mod file;
 pub mod format;
 pub mod index;
 pub mod join;
+pub mod local;
 pub mod mail;
 pub mod output;
 pub mod reader;
@@ -20,3 +32,56 @@ pub mod table;
 pub mod tail;
 pub mod verdict;
 pub mod window;
+
+use std::{io, sync::Arc, thread, time::Duration};
+
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+use self::{
+    mail::{Mail, Sender, mailbox},
+    reader::{Options, Reader},
+    ship::Sink,
+    status::Ledger,
+};
+use crate::metrics::own::LogMetrics;
+
+/// The running log path.
+pub struct Pipeline {
+    reader: thread::JoinHandle<()>,
+    shipper: JoinHandle<()>,
+    /// For questions to the reader.
+    pub mail: Sender,
+    /// Where every line is.
+    pub ledger: Arc<Ledger>,
+}
+
+/// Starts reading and shipping; inside a tokio runtime. `ready` is called once the first look around is over.
+pub fn start<S: Sink>(
+    options: Options,
+    sink: Arc<S>,
+    metrics: LogMetrics,
+    ready: impl FnOnce() + Send + 'static,
+) -> io::Result<Pipeline> {
+    let (mail, mailbox) = mailbox()?;
+    let (batches, queue) = mpsc::channel(options.batch.buffers);
+    let ledger = Arc::new(Ledger::default());
+    let reader = Reader::new(options, batches, mailbox, metrics, Arc::clone(&ledger), Box::new(ready));
+    let reader = thread::Builder::new().name("reader".into()).spawn(move || reader.run())?;
+    let shipper = tokio::spawn(ship::run(sink, queue, mail.clone()));
+    Ok(Pipeline { reader, shipper, mail, ledger })
+}
+
+impl Pipeline {
+    /// Reads no more, waits for what is in flight until `patience` is over, writes the positions.
+    pub async fn stop(self, patience: Duration) {
+        self.mail.send(Mail::Stop);
+        if timeout(patience, self.shipper).await.is_err() {
+            tracing::warn!("not everything in flight was confirmed in time: it will be sent again at the next start");
+        }
+        self.mail.send(Mail::Finish);
+        let joined = tokio::task::spawn_blocking(move || self.reader.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("the reader ended badly: lines since the last positions will be sent again at the next start");
+        }
+    }
+}
