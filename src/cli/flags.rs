@@ -123,14 +123,18 @@ pub const LATER_COLLECTORS: &[&str] = &[
 /// Gives `command` every flag; hidden ones work, but are not in its help.
 pub fn add(mut command: Clap, hidden: bool) -> Clap {
     for global in GLOBAL {
-        command = command.arg(match global.value {
-            "" => switch(global.name.into(), global.help.into(), global.heading),
-            value => text(global.name.into(), value, global.help.into(), global.heading),
-        });
+        command = match global.value {
+            "" => command.args([
+                switch(global.name.into(), global.help.into(), global.heading),
+                negation(global.name),
+            ]),
+            value => command.arg(text(global.name.into(), value, global.help.into(), global.heading)),
+        };
     }
-    for name in LATER {
-        command = command.arg(text((*name).into(), "VALUE", String::new(), AGENT).num_args(0..=1).hide(true));
-    }
+    command = command.arg(text("web.config.file".into(), "PATH", String::new(), WEB).hide(true)).args([
+        switch("web.systemd-socket".into(), String::new(), WEB).hide(true),
+        negation("web.systemd-socket"),
+    ]);
     for name in absent_collectors() {
         let name = format!("collector.{name}");
         let on = switch(name.clone(), String::new(), COLLECTORS).hide(true);
