@@ -413,12 +413,10 @@ fn a_daemonset_may_turn_off_collectors_that_are_not_here() {
 fn every_option_of_every_collector_is_flag_and_key() {
     for entry in node::ALL {
         for flag in entry.flags {
-            let value = match flag.kind {
-                FlagKind::Bool => "true",
-                _ => flag.default,
-            };
-            let given = match flag.kind {
-                FlagKind::Bool => format!("--collector.{}", flag.name),
+            let value = flag.default;
+            let given = match (flag.kind, value) {
+                (FlagKind::Bool, "false") => format!("--no-collector.{}", flag.name),
+                (FlagKind::Bool, _) => format!("--collector.{}", flag.name),
                 _ => format!("--collector.{}={value}", flag.name),
             };
             let (group, word) = flag.name.split_once('.').expect("a flag begins with its section");
@@ -450,6 +448,20 @@ fn an_impossible_regex_is_found_at_its_place() {
         }
     }
 }
+
+const FLAGS: &[&str] = &[
+    "admin.listen-address",
+    "config.file",
+    "elasticsearch.hosts",
+    "log.level",
+    "path.procfs",
+    "runtime.gomaxprocs",
+    "state.dir",
+    "web.config.file",
+    "web.listen-address",
+    "web.max-requests",
+    "web.telemetry-path",
+];
 
 /// Lines that look like a configuration, in any order and indentation.
 fn nearly_yaml() -> impl Strategy<Value = String> {
@@ -484,7 +496,7 @@ fn nearly_yaml() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn any_bytes_as_a_file_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -497,6 +509,14 @@ proptest! {
             for line in said.lines().filter(|line| !line.ends_with("mistake") && !line.ends_with("mistakes")) {
                 prop_assert!(line.starts_with("config.yaml:"), "{text}\n{said}");
             }
+        }
+    }
+
+    #[test]
+    fn any_flag_value_is_answered(name in 0..FLAGS.len(), value: String) {
+        let flag = format!("--{}={value}", FLAGS[name]);
+        if let Err(said) = Case::new().flags(&[&flag]).load() {
+            prop_assert!(said.starts_with(&format!("--{}: ", FLAGS[name])), "{said}");
         }
     }
 

@@ -4,10 +4,11 @@ use super::{
     collectors,
     keys::{self, KEYS, Key, Set},
     layer::{Layer, Written},
-    mistakes::{Mistakes, Origin, did_you_mean, nearest},
+    mistakes::{Mistakes, Origin, did_you_mean},
     sources,
     yaml::{Entry, Node, Value},
 };
+use crate::cli::nearest;
 
 /// Keys of the contract whose work is not done yet: better refused than silently ignored.
 const LATER: &[&str] = &[
@@ -110,6 +111,8 @@ impl Reader<'_> {
         self.layer.written.push(Written { key, origin, values });
     }
 
+    /// The flags without `--collector.`, by section: `cpu: false`, `cpu: {enabled: true, info: true}`,
+    /// `textfile: {directory: [/a, /b]}`, `disable-defaults: true`.
     fn metrics(&mut self, node: Node) {
         let entries = match node.value {
             Value::Map(entries) => entries,
@@ -255,7 +258,9 @@ fn unknown_option(group: &str, word: &str) -> String {
         return format!("the collector {group} is not available in this version yet; remove it");
     }
     let words = collectors::flags_of(group).map(|flag| collectors::word_of(flag.name));
-    format!("metrics.{group}.{word} is not a key{}", did_you_mean(word, words.chain(["enabled"])))
+    let near = nearest(word, words.chain(["enabled"]));
+    let near = near.map_or_else(String::new, |near| format!("; did you mean metrics.{group}.{near}?"));
+    format!("metrics.{group}.{word} is not a key{near}")
 }
 
 fn unknown_collector(name: &str) -> String {

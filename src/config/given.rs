@@ -14,7 +14,8 @@ use crate::cli::{self, Flags};
 pub fn read(flags: &Flags, mistakes: &mut Mistakes) -> Layer {
     let mut layer = Layer::default();
     for (name, values) in flags {
-        let origin = Origin::Flag(name.clone());
+        let is_off = is_switch(name) && values.iter().all(|value| value == "false");
+        let origin = Origin::Flag(if is_off { format!("no-{name}") } else { name.clone() });
         if cli::LATER.contains(&name.as_str()) {
             // Nothing is asked by an empty value, nor by `--no-`.
             if values.iter().any(|value| !value.is_empty() && value != "false") {
@@ -51,6 +52,14 @@ fn collector(name: &str, values: &[String], origin: &Origin, layer: &mut Layer, 
         layer.collectors.set(flag, values.to_vec(), origin, mistakes);
     } else {
         layer.collectors.switch(name, on, origin, mistakes);
+    }
+}
+
+/// Whether the flag has a `--no-` form.
+fn is_switch(name: &str) -> bool {
+    match name.strip_prefix("collector.") {
+        Some(name) => collectors::flag(name).is_none_or(|flag| flag.kind == FlagKind::Bool),
+        None => name == "web.disable-exporter-metrics",
     }
 }
 
