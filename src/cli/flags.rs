@@ -1,7 +1,7 @@
 //! The table of configuration flags.
 
 use clap::{Arg, ArgAction, ArgMatches, Command as Clap, parser::ValueSource};
-use nodewarden_collectors::{FlagKind, node};
+use nodewarden_collectors::{Entry, Flag, FlagKind, node};
 
 use super::Flags;
 
@@ -121,47 +121,51 @@ pub const LATER_COLLECTORS: &[&str] = &[
 ];
 
 /// Gives `command` every flag; hidden ones work, but are not in its help.
-pub fn add(mut command: Clap, hidden: bool) -> Clap {
-    for global in GLOBAL {
-        command = command.arg(match global.value {
-            "" => switch(global.name.into(), global.help.into(), global.heading),
-            value => text(global.name.into(), value, global.help.into(), global.heading),
-        });
-    }
-    for name in LATER {
-        command = command.arg(text((*name).into(), "VALUE", String::new(), AGENT).num_args(0..=1).hide(true));
-    }
-    for name in absent_collectors() {
-        let name = format!("collector.{name}");
-        let on = switch(name.clone(), String::new(), COLLECTORS).hide(true);
-        command = command.args([on, negation(&name)]);
-    }
-    for entry in node::ALL {
-        let name = format!("collector.{}", entry.name);
-        let help = match entry.default_on {
-            true => format!("On; --no-{name} turns it off"),
-            false => "Off; this turns it on".to_owned(),
-        };
-        command = command.args([switch(name.clone(), help, COLLECTORS), negation(&name)]);
-    }
-    for own in node::ALL.iter().flat_map(|entry| entry.flags) {
-        command = collector_option(command, own);
-    }
+pub fn add(command: Clap, hidden: bool) -> Clap {
+    let absent = absent_collectors().map(|name| (format!("collector.{name}"), String::new(), COLLECTORS));
+    let later_switch = ("web.systemd-socket".to_owned(), String::new(), WEB);
+    let unnamed = absent.chain([later_switch]).flat_map(|(name, help, heading)| switch(name, help, heading));
+    let later = text("web.config.file".into(), "PATH", String::new(), WEB);
+    let command = command
+        .args(GLOBAL.iter().flat_map(global))
+        .args(unnamed.chain([later]).map(|arg| arg.hide(true)))
+        .args(node::ALL.iter().flat_map(|entry| collector(entry)))
+        .args(node::ALL.iter().flat_map(|entry| entry.flags).flat_map(option));
     if hidden { command.mut_args(|arg| if is_ours(&arg) { arg.hide(true) } else { arg }) } else { command }
 }
 
-fn collector_option(command: Clap, own: &nodewarden_collectors::Flag) -> Clap {
+fn global(flag: &Global) -> Vec<Arg> {
+    match flag.value {
+        "" => switch(flag.name.into(), flag.help.into(), flag.heading),
+        value => vec![text(flag.name.into(), value, flag.help.into(), flag.heading)],
+    }
+}
+
+fn collector(entry: &Entry) -> Vec<Arg> {
+    let name = format!("collector.{}", entry.name);
+    let help = match entry.default_on {
+        true => format!("On; --no-{name} turns it off"),
+        false => "Off; this turns it on".to_owned(),
+    };
+    switch(name, help, COLLECTORS)
+}
+
+fn option(own: &Flag) -> Vec<Arg> {
     let name = format!("collector.{}", own.name);
     let help = match own.default {
         "" => own.help.to_owned(),
+        "true" => format!("{} [default: true; --no-{name} turns it off]", own.help),
         default => format!("{} [default: {default}]", own.help),
     };
-    match own.kind {
-        FlagKind::Bool => command.args([switch(name.clone(), help, OPTIONS), negation(&name)]),
-        FlagKind::Text => command.arg(text(name, "TEXT", help, OPTIONS)),
-        FlagKind::Regex => command.arg(text(name, "REGEX", help, OPTIONS)),
-        FlagKind::List => command.arg(text(name, "TEXT", help + "; repeatable", OPTIONS)),
-    }
+    let args = match own.kind {
+        FlagKind::Bool => switch(name, help, OPTIONS),
+        FlagKind::Text => vec![text(name, "TEXT", help, OPTIONS)],
+        FlagKind::Regex => vec![text(name, "REGEX", help, OPTIONS)],
+        FlagKind::List => vec![text(name, "TEXT", help + "; repeatable", OPTIONS)],
+    };
+    // Old spellings work, and nobody should learn them.
+    let is_old = own.help.starts_with("DEPRECATED");
+    args.into_iter().map(|arg| if is_old { arg.hide(true) } else { arg }).collect()
 }
 
 /// Collectors of node_exporter that this version lacks.
@@ -197,13 +201,12 @@ fn is_ours(arg: &Arg) -> bool {
     is_configuration(arg.get_id().as_str())
 }
 
-fn switch(name: String, help: String, heading: &'static str) -> Arg {
-    Arg::new(name.clone()).long(name).help(help).help_heading(heading).action(ArgAction::SetTrue)
-}
-
-/// `--no-NAME`, told of in the help of `--NAME`.
-fn negation(name: &str) -> Arg {
-    switch(format!("no-{name}"), String::new(), COLLECTORS).hide(true)
+/// `--NAME`, and `--no-NAME`, which the help of `--NAME` tells of where it matters.
+fn switch(name: String, help: String, heading: &'static str) -> Vec<Arg> {
+    let no = format!("no-{name}");
+    let yes = Arg::new(name.clone()).long(name).help(help).help_heading(heading).action(ArgAction::SetTrue);
+    let no = Arg::new(no.clone()).long(no).help_heading(heading).action(ArgAction::SetTrue).hide(true);
+    vec![yes, no]
 }
 
 fn text(name: String, value: &'static str, help: String, heading: &'static str) -> Arg {

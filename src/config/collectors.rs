@@ -116,6 +116,11 @@ pub fn groups() -> impl Iterator<Item = &'static str> {
     all.into_iter()
 }
 
+/// Whether a section of this name may stand below `metrics`.
+pub fn is_known(group: &str) -> bool {
+    groups().chain(cli::absent_collectors()).any(|known| known == group)
+}
+
 /// The flags in one section below `metrics`.
 pub fn flags_of(group: &str) -> impl Iterator<Item = &'static Flag> {
     node::ALL.iter().flat_map(|entry| entry.flags).filter(move |flag| group_of(flag.name) == group)

@@ -4,10 +4,11 @@ use super::{
     collectors,
     keys::{self, KEYS, Key, Set},
     layer::{Layer, Written},
-    mistakes::{Mistakes, Origin, did_you_mean, nearest},
+    mistakes::{Mistakes, Origin, did_you_mean},
     sources,
     yaml::{Entry, Node, Value},
 };
+use crate::cli::nearest;
 
 /// Keys of the contract whose work is not done yet: better refused than silently ignored.
 const LATER: &[&str] = &[
@@ -20,6 +21,8 @@ const LATER: &[&str] = &[
     "elasticsearch.tls",
     "elasticsearch.on_reject",
 ];
+
+const DISABLE_DEFAULTS: &str = "disable-defaults";
 
 /// What the file says.
 pub fn read(root: Node, mistakes: &mut Mistakes) -> Layer {
@@ -76,12 +79,23 @@ impl Reader<'_> {
                 }
             }
         } else {
-            self.mistakes.add(&entry.origin, unknown(name, prefix, &entry.key));
+            let near = near_key(prefix, &entry.key);
+            self.layer.hosts_misspelt |= near.as_deref() == Some("elasticsearch.hosts");
+            self.mistakes.add(&entry.origin, unknown(name, prefix, near.as_deref()));
         }
     }
 
     fn setting(&mut self, key: &'static Key, node: Node) {
         let origin = node.origin.clone();
+        if let (Set::Many(..), Value::List(items)) = (&key.set, &node.value)
+            && items.is_empty()
+        {
+            return self.mistakes.add_value(
+                &origin,
+                key.name,
+                "expected at least one; remove it for the default",
+            );
+        }
         let values = match (&key.set, node.value) {
             (_, Value::Bad) | (Set::One(_) | Set::Many(..), Value::Null) => return,
             (Set::OneOrEmpty(_), Value::Null) => vec![(String::new(), node.origin)],
@@ -97,6 +111,8 @@ impl Reader<'_> {
         self.layer.written.push(Written { key, origin, values });
     }
 
+    /// The flags without `--collector.`, by section: `cpu: false`, `cpu: {enabled: true, info: true}`,
+    /// `textfile: {directory: [/a, /b]}`, `disable-defaults: true`.
     fn metrics(&mut self, node: Node) {
         let entries = match node.value {
             Value::Map(entries) => entries,
@@ -107,6 +123,10 @@ impl Reader<'_> {
             }
         };
         for entry in entries {
+            if !collectors::is_known(&entry.key) && entry.key != DISABLE_DEFAULTS {
+                self.mistakes.add(&entry.origin, unknown_collector(&entry.key));
+                continue;
+            }
             match entry.value.value {
                 Value::Null | Value::Bad => {}
                 Value::Scalar(ref text) => self.collector_switch(&entry.key, text, &entry),
@@ -129,7 +149,7 @@ impl Reader<'_> {
             Ok(on) => on,
             Err(error) => return self.mistakes.add_value(origin, &format!("metrics.{name}"), &error),
         };
-        if name == "disable-defaults" {
+        if name == DISABLE_DEFAULTS {
             self.layer.collectors.disable_defaults = Some((on, origin.clone()));
         } else if !self.layer.collectors.switch(name, on, origin, self.mistakes) {
             self.mistakes.add(&entry.origin, unknown_collector(name));
@@ -145,15 +165,7 @@ impl Reader<'_> {
         }
         let name = format!("{group}.{}", option.key);
         let Some(flag) = collectors::flag(&name) else {
-            let words = collectors::flags_of(group).map(|flag| collectors::word_of(flag.name));
-            let text = match collectors::groups().any(|known| known == group) {
-                true => format!(
-                    "metrics.{name} is not a key{}",
-                    did_you_mean(&option.key, words.chain(["enabled"]))
-                ),
-                false => unknown_collector(group),
-            };
-            return self.mistakes.add(&option.origin, text);
+            return self.mistakes.add(&option.origin, unknown_option(group, &option.key));
         };
         let origin = option.value.origin.clone();
         let many = flag.kind == nodewarden_collectors::FlagKind::List;
@@ -207,24 +219,32 @@ pub fn later(name: &str) -> String {
 fn children(section: &str) -> impl Iterator<Item = &'static str> {
     let all = KEYS.iter().map(|key| key.name).filter(|name| *name != keys::PASSWORD);
     let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
-    let mut found: Vec<&str> = all
+    let words = all
         .chain(["logs.sources", "metrics"])
         .filter_map(|name| name.strip_prefix(prefix.as_str()))
-        .map(|rest| rest.split('.').next().unwrap_or(rest))
-        .collect();
-    found.dedup();
+        .map(|rest| rest.split('.').next().unwrap_or(rest));
+    let mut found = Vec::new();
+    for word in words {
+        if !found.contains(&word) {
+            found.push(word);
+        }
+    }
     found.into_iter()
 }
 
-fn unknown(name: &str, section: &str, word: &str) -> String {
+/// The key that was most likely meant.
+fn near_key(section: &str, word: &str) -> Option<String> {
     let here = nearest(word, children(section)).map(|near| match section {
         "" => near.to_owned(),
         section => format!("{section}.{near}"),
     });
     // Right word, wrong section: `hosts` at the top.
-    let last = |key: &'static str| key.rsplit('.').next().unwrap_or(key);
-    let elsewhere = || KEYS.iter().find(|key| last(key.name) == word && key.name != keys::PASSWORD);
-    match here.or_else(|| elsewhere().map(|key| key.name.to_owned())) {
+    let is_it = |key: &&Key| key.name.rsplit('.').next() == Some(word) && key.name != keys::PASSWORD;
+    here.or_else(|| KEYS.iter().find(is_it).map(|key| key.name.to_owned()))
+}
+
+fn unknown(name: &str, section: &str, near: Option<&str>) -> String {
+    match near {
         Some(near) => format!("{name} is not a key; did you mean {near}?"),
         None => {
             let keys: Vec<&str> = children(section).collect();
@@ -233,7 +253,17 @@ fn unknown(name: &str, section: &str, word: &str) -> String {
     }
 }
 
+fn unknown_option(group: &str, word: &str) -> String {
+    if !collectors::groups().any(|known| known == group) {
+        return format!("the collector {group} is not available in this version yet; remove it");
+    }
+    let words = collectors::flags_of(group).map(|flag| collectors::word_of(flag.name));
+    let near = nearest(word, words.chain(["enabled"]));
+    let near = near.map_or_else(String::new, |near| format!("; did you mean metrics.{group}.{near}?"));
+    format!("metrics.{group}.{word} is not a key{near}")
+}
+
 fn unknown_collector(name: &str) -> String {
-    let known = collectors::groups().chain(["disable-defaults"]);
+    let known = collectors::groups().chain([DISABLE_DEFAULTS]);
     format!("metrics.{name} is not a collector{}", did_you_mean(name, known))
 }

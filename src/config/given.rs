@@ -3,7 +3,7 @@
 use nodewarden_collectors::FlagKind;
 
 use super::{
-    collectors, file,
+    collectors,
     keys::{KEYS, Key, Set},
     layer::{Layer, Written},
     mistakes::{Mistakes, Origin},
@@ -14,9 +14,13 @@ use crate::cli::{self, Flags};
 pub fn read(flags: &Flags, mistakes: &mut Mistakes) -> Layer {
     let mut layer = Layer::default();
     for (name, values) in flags {
-        let origin = Origin::Flag(name.clone());
+        let is_off = is_switch(name) && values.iter().all(|value| value == "false");
+        let origin = Origin::Flag(if is_off { format!("no-{name}") } else { name.clone() });
         if cli::LATER.contains(&name.as_str()) {
-            mistakes.add(&origin, file::later(&format!("--{name}")));
+            // Nothing is asked by an empty value, nor by `--no-`.
+            if values.iter().any(|value| !value.is_empty() && value != "false") {
+                mistakes.add(&origin, "not available in this version yet; remove it");
+            }
             continue;
         }
         let key = KEYS.iter().find(|key| key.flag == Some(name.as_str()));
@@ -40,14 +44,22 @@ pub fn read(flags: &Flags, mistakes: &mut Mistakes) -> Layer {
 }
 
 fn collector(name: &str, values: &[String], origin: &Origin, layer: &mut Layer, mistakes: &mut Mistakes) {
+    // `cli` takes no flag that is neither an option nor a collector.
+    let on = values.last().is_some_and(|value| value == "true");
     if name == "disable-defaults" {
-        layer.collectors.disable_defaults = Some((true, origin.clone()));
+        layer.collectors.disable_defaults = Some((on, origin.clone()));
     } else if let Some(flag) = collectors::flag(name) {
         layer.collectors.set(flag, values.to_vec(), origin, mistakes);
     } else {
-        // `cli` takes no flag that is neither an option nor a collector.
-        let on = values.last().is_some_and(|value| value == "true");
         layer.collectors.switch(name, on, origin, mistakes);
+    }
+}
+
+/// Whether the flag has a `--no-` form.
+fn is_switch(name: &str) -> bool {
+    match name.strip_prefix("collector.") {
+        Some(name) => collectors::flag(name).is_none_or(|flag| flag.kind == FlagKind::Bool),
+        None => name == "web.disable-exporter-metrics",
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Layer {
     pub collectors: Choices,
     /// Where a section `elasticsearch` begins: one without hosts is a mistake.
     pub elastic_section: Option<Origin>,
+    /// Hosts were meant, and that mistake is noted.
+    pub hosts_misspelt: bool,
     pub notes: Vec<String>,
 }
 

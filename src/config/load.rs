@@ -79,11 +79,13 @@ fn merge(layers: [Layer; 3], machine: &Machine, mistakes: &mut Mistakes) -> Load
     let mut notes = Vec::new();
     let mut sources_origin = Origin::Default;
     let mut elastic_section = None;
+    let mut hosts_misspelt = false;
     for layer in layers {
         layer::apply(&layer.written, &mut draft, &mut origins, mistakes);
         choices.extend(layer.collectors);
         notes.extend(layer.notes);
         elastic_section = elastic_section.or(layer.elastic_section);
+        hosts_misspelt |= layer.hosts_misspelt;
         if let Some((sources, origin)) = layer.sources {
             draft.config.logs.sources = sources;
             sources_origin = origin;
@@ -91,7 +93,15 @@ fn merge(layers: [Layer; 3], machine: &Machine, mistakes: &mut Mistakes) -> Load
     }
     fill_in(&mut draft, &mut origins, machine, &mut notes);
     draft.config.metrics = choices.resolve(&draft.config.host, &draft.config.metrics, mistakes);
-    finish(&mut draft, &origins, elastic_section.as_ref(), mistakes);
+    let has_hosts = origins.contains_key("elasticsearch.hosts");
+    if has_hosts || elastic_section.is_some() {
+        draft.elastic.auth = auth(&draft, &origins, mistakes);
+        draft.config.elasticsearch = Some(draft.elastic.clone());
+    }
+    if let (Some(origin), false, false) = (&elastic_section, has_hosts, hosts_misspelt) {
+        mistakes
+            .add(origin, "elasticsearch has no servers; add hosts: [http://127.0.0.1:9200], or remove it");
+    }
     let settings = settings(&draft, &origins, &choices, &sources_origin);
     Loaded { config: draft.config, notes, settings }
 }
@@ -141,24 +151,6 @@ fn automatic_memory(granted: Option<u64>) -> u64 {
     let share = granted.map_or(u64::MAX, |bytes| bytes / 5 * 3);
     share.clamp(16 << 20, 64 << 20)
 }
-
-/// What needs several settings at once.
-fn finish(draft: &mut Draft, origins: &Origins, section: Option<&Origin>, mistakes: &mut Mistakes) {
-    if let (Some(origin), true) = (origins.get("web.listen_address"), draft.config.web.listen.is_empty()) {
-        mistakes.add_value(origin, "web.listen_address", "expected at least one address such as :9100");
-    }
-    let hosts = origins.get("elasticsearch.hosts");
-    let Some(origin) = hosts.or(section) else { return };
-    draft.elastic.auth = auth(draft, origins, mistakes);
-    // Hosts that could not be understood are mistakes already; none at all is one too.
-    if draft.elastic.hosts.is_empty() {
-        mistakes.add_value(origin, "elasticsearch.hosts", NO_HOSTS);
-    }
-    draft.config.elasticsearch = Some(draft.elastic.clone());
-}
-
-const NO_HOSTS: &str =
-    "expected at least one server; write hosts: [http://127.0.0.1:9200], or remove elasticsearch";
 
 /// The one way to prove who we are; secrets are read here.
 fn auth(draft: &Draft, origins: &Origins, mistakes: &mut Mistakes) -> Auth {

@@ -37,7 +37,8 @@ impl Machine {
             memory_limit: memory_limit(Path::new("/sys/fs/cgroup"), &own_cgroups()),
             mounts: MOUNTS.into_iter().filter(|mount| Path::new(mount).is_dir()).collect(),
             other_state_dir: if is_writable(Path::new(STATE_DIR)) { None } else { user_state_dir(env) },
-            config_file: Some(PathBuf::from(CONFIG_FILE)).filter(|file| file.exists()),
+            // One that can't be looked at is tried all the same, so that it is not silently left out.
+            config_file: Some(PathBuf::from(CONFIG_FILE)).filter(|file| file.try_exists().unwrap_or(true)),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::cli::nearest;
+
 /// Where a value comes from. Ordered as mistakes are listed: the file by position, then environment, then flags.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
@@ -110,16 +112,6 @@ impl fmt::Display for Mistakes {
 }
 
 impl std::error::Error for Mistakes {}
-
-/// The candidate that `word` was most likely meant to be.
-pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    const ALIKE: f64 = 0.8;
-    candidates
-        .map(|candidate| (strsim::jaro(word, candidate), candidate))
-        .filter(|(score, _)| *score >= ALIKE)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
-}
 
 /// `; did you mean X?`, or nothing.
 pub fn did_you_mean<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> String {

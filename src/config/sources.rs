@@ -77,13 +77,11 @@ fn kubernetes(fields: &mut Fields) -> Source {
 fn files(fields: &mut Fields) -> Option<Source> {
     let index = fields.index();
     let exclude = fields.paths("exclude");
-    let include = fields.paths("include");
-    if include.is_empty() {
-        fields
-            .mistakes
-            .add(&fields.origin, "logs.sources.files has no include; add include: [/var/log/syslog]");
-        return None;
+    if !fields.has("include") {
+        let text = "logs.sources.files has no include; add include: [/var/log/syslog]";
+        fields.mistakes.add(&fields.origin, text);
     }
+    let include = fields.paths("include");
     Some(Source { kind: SourceKind::Files { include, exclude }, index })
 }
 
@@ -112,6 +110,15 @@ impl Fields<'_> {
             self.mistakes.add(&entry.origin, format!("{}.{} is not a key{near}", self.name, entry.key));
         }
         Some(())
+    }
+
+    fn has(&self, key: &str) -> bool {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        entry.is_some_and(|entry| match &entry.value.value {
+            Value::Null => false,
+            Value::List(items) => !items.is_empty(),
+            _ => true,
+        })
     }
 
     fn take(&mut self, key: &str) -> Vec<(String, Origin)> {

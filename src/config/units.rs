@@ -95,6 +95,10 @@ pub fn listen_address(text: &str) -> Result<ListenAddress, String> {
 /// `http://host:9200/prefix`; the scheme, port and prefix may be left out.
 pub fn elastic_host(text: &str) -> Result<ElasticHost, String> {
     let text = text.trim();
+    // First of all, so that no message repeats a password.
+    if text.contains('@') {
+        return Err("a user or password doesn't belong into the address; use elasticsearch.auth".into());
+    }
     let fail = || format!("expected a server such as http://127.0.0.1:9200, not '{text}'");
     let rest = match text.split_once("://") {
         None => text,
@@ -103,9 +107,6 @@ pub fn elastic_host(text: &str) -> Result<ElasticHost, String> {
         Some(_) => return Err(fail()),
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if authority.contains('@') {
-        return Err("a user or password doesn't belong into the address; use elasticsearch.auth".into());
-    }
     let plain = |c: char| c.is_ascii_graphic() && !"?#\"<>\\^`{|}".contains(c);
     if !rest.chars().all(plain) {
         return Err(fail());
@@ -190,7 +191,11 @@ mod tests {
         assert!(
             shown("https://es:9200").is_err_and(|error| error.contains("not available in this version yet"))
         );
-        assert!(shown("http://me:secret@es").is_err_and(|error| !error.contains("secret")));
+        for with_password in
+            ["http://me:secret@es", "me:secret@es", "ftp://me:secret@es", "http://me:secret@ es"]
+        {
+            assert!(shown(with_password).is_err_and(|error| !error.contains("secret")), "{with_password}");
+        }
         for odd in ["", "http://", "ftp://es", "http://es:x", "http://es/a?b", "http://a b"] {
             assert!(shown(odd).is_err(), "{odd}");
         }

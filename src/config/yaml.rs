@@ -93,7 +93,7 @@ impl Builder<'_> {
             let (event, span) = match event {
                 Ok(found) => found,
                 Err(error) => {
-                    self.syntax(&error);
+                    self.syntax(&error, text);
                     return None;
                 }
             };
@@ -178,8 +178,14 @@ impl Builder<'_> {
         Origin::File { file: Arc::clone(self.file), line, column }
     }
 
-    fn syntax(&mut self, error: &ScanError) {
+    fn syntax(&mut self, error: &ScanError, text: &str) {
         let (line, column) = (error.marker().line(), error.marker().col() + 1);
+        // The parser points at the end of what comes before the tab.
+        let tab = text.lines().enumerate().skip(line.saturating_sub(1)).find_map(|(at, text)| {
+            let column = text.find('\t')?;
+            text[..column].trim().is_empty().then_some((at + 1, column + 1))
+        });
+        let (line, column) = tab.filter(|_| error.info().contains("tab")).unwrap_or((line, column));
         let origin = Origin::File { file: Arc::clone(self.file), line, column };
         self.mistakes.add(&origin, format!("not YAML: {}; {}", error.info(), advice(error.info())));
     }
