@@ -73,7 +73,7 @@ async function checkPage(page) {
 async function opens(page) {
   const response = await page.goto(address);
   ensure(response.ok(), `${response.status()} ${response.statusText()}`);
-  await page.locator("h1").waitFor();
+  await page.locator('[data-fact="node"]').waitFor();
 }
 
 async function factsMatch(page) {

@@ -182,9 +182,10 @@ class Node {
     const test = this.test(query);
     const before = Number(query.get("before") || Infinity);
     const limit = Number(query.get("limit") || 200);
-    const found = this.lines.filter((line, index) => index < before && Date.parse(line.time) / 1000 >= oldest && test(line)).reverse();
+    const first = this.read - this.lines.length;
+    const found = this.lines.filter((line, index) => first + index < before && Date.parse(line.time) / 1000 >= oldest && test(line)).reverse();
     const page = found.slice(0, limit);
-    return { lines: page, next: found.length > limit ? String(this.lines.indexOf(page.at(-1))) : null };
+    return { lines: page, next: found.length > limit ? String(first + this.lines.indexOf(page.at(-1))) : null };
   }
 
   tail(query, request, response) {

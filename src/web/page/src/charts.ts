@@ -4,7 +4,7 @@ import uPlot from "uplot";
 import type { SeriesName } from "./api";
 import { h, setText } from "./dom";
 import { hourMinute } from "./format";
-import { latest, lonely, stack, type History } from "./history";
+import { lonely, stack, type History } from "./history";
 import { colour, onThemeChange } from "./theme";
 
 export interface ChartSpec {
@@ -37,8 +37,8 @@ export interface Chart {
 
 type Values = (number | null)[];
 
-/** Values older than this many samples are not "now". */
-const FRESH = 4;
+/** Values older than this are not "now", seconds. */
+const FRESH = 5;
 const HEIGHT = 132;
 /** Half a time label, pixels. */
 const LABEL_HALF = 16;
@@ -60,6 +60,7 @@ export function createChart(spec: ChartSpec, hover: (time: number | null) => voi
   );
 
   let raw: Values[] = spec.series.map(() => []);
+  let newest: Values = [];
   let largest = 0;
   let range: [number, number] = [0, 1];
 
@@ -68,7 +69,7 @@ export function createChart(spec: ChartSpec, hover: (time: number | null) => voi
       x: () => range,
       y: () => [0, spec.top(largest)],
       cursor: (index, time) => {
-        legend.show(raw.map((values) => (index === null ? latest(values, FRESH) : (values[index] ?? null))));
+        legend.show(index === null ? newest : raw.map((values) => values[index] ?? null));
         hover(time);
       },
     }),
@@ -85,8 +86,9 @@ export function createChart(spec: ChartSpec, hover: (time: number | null) => voi
       largest = drawn.reduce((most, values) => values.reduce<number>((a, b) => Math.max(a, b ?? 0), most), 0);
       range = [now - history.window, now];
       plot.setData([history.times, ...drawn] as uPlot.AlignedData);
-      setText(headline, spec.headline((name) => latest(history.series(name), FRESH)));
-      if (plot.cursor.idx == null) legend.show(raw.map((values) => latest(values, FRESH)));
+      newest = spec.series.map((line) => history.latest(line.name, now, FRESH));
+      setText(headline, spec.headline((name) => history.latest(name, now, FRESH)));
+      if (plot.cursor.idx == null) legend.show(newest);
     },
     resize() {
       const width = holder.clientWidth;

@@ -32,6 +32,23 @@ export class History {
     this.forgetBefore(this.last - this.window);
   }
 
+  /** The agent's clock went back, or its samples are of another start: begin again. */
+  clear(): void {
+    this.times.length = 0;
+    for (const values of this.values.values()) values.length = 0;
+  }
+
+  /** The newest known value of a series, unless it is older than `age` seconds at the time `now`. */
+  latest(name: SeriesName, now: number, age: number): number | null {
+    const values = this.series(name);
+    for (let index = values.length - 1; index >= 0; index--) {
+      if (now - (this.times[index] ?? 0) > age) return null;
+      const value = values[index];
+      if (value != null) return value;
+    }
+    return null;
+  }
+
   private push(time: number, value: (name: SeriesName) => number | null): void {
     this.times.push(time);
     for (const [name, values] of this.values) values.push(value(name));
@@ -78,13 +95,4 @@ export function niceTop(value: number, base: number, steps: readonly number[]): 
     }
     power *= base;
   }
-}
-
-/** The newest value that is known, if it is among the newest `within` ones. */
-export function latest(values: Values, within: number): number | null {
-  for (let index = values.length - 1; index >= Math.max(0, values.length - within); index--) {
-    const value = values[index];
-    if (value != null) return value;
-  }
-  return null;
 }

@@ -15,6 +15,8 @@ import { Banner, tokenNote } from "./panels/notes";
 import { poll } from "./poll";
 
 const WINDOW_SECONDS = 600;
+/** Samples further ahead than this mean that the agent's clock went back. */
+const CLOCK_SLACK_SECONDS = 5;
 const EVERY = { history: 1000, status: 2000, files: 3000 };
 
 class Page {
@@ -55,6 +57,7 @@ class Page {
   }
 
   private async nextHistory(): Promise<void> {
+    if (this.history.last > this.now() + CLOCK_SLACK_SECONDS) this.history.clear();
     const since = Math.max(this.history.last, this.now() - WINDOW_SECONDS);
     this.history.append(await getHistory(since));
   }
@@ -64,7 +67,7 @@ class Page {
     if (this.locked) return;
     try {
       await ask();
-      if (this.banner.hide(what)) void this.logs.reload();
+      if (this.banner.hide(what)) this.logs.refresh();
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) this.lock();
       else this.banner.show(what, error instanceof ApiError ? error.message : null);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { History, latest, lonely, niceTop, stack } from "../src/history";
+import { History, lonely, niceTop, stack } from "../src/history";
 
 const page = (times: number[]) => ({ step: 1, times, series: { load1: times.map((time) => time / 10) } });
 
@@ -41,6 +41,22 @@ describe("History", () => {
   });
 });
 
+describe("History.latest", () => {
+  const history = new History(600);
+  history.append(page([10, 11]));
+  history.append(page([20]));
+
+  it("is the newest known value", () => expect(history.latest("load1", 22, 5)).toBe(2));
+  it("is unknown when that is too long ago", () => expect(history.latest("load1", 26, 5)).toBeNull());
+  it("is unknown for a series without values", () => expect(history.latest("cpu_user", 20, 5)).toBeNull());
+  it("is unknown after a new beginning", () => {
+    history.clear();
+    expect(history.latest("load1", 20, 5)).toBeNull();
+    history.append(page([3]));
+    expect(history.times).toEqual([3]);
+  });
+});
+
 describe("stack", () => {
   it("adds each series to those below", () => expect(stack([[1, 2], [10, 20]])).toEqual([[1, 2], [11, 22]]));
   it("is unknown only where nothing is known", () => expect(stack([[1, null], [null, null]])).toEqual([[1, null], [1, null]]));
@@ -60,9 +76,4 @@ describe("niceTop", () => {
     [11, 20],
     [0.03, 0.04],
   ])("covers %d with %d", (value, top) => expect(niceTop(value, 10, [1, 2, 4, 8])).toBeCloseTo(top));
-});
-
-describe("latest", () => {
-  it("is the newest known value", () => expect(latest([1, 2, null], 4)).toBe(2));
-  it("is unknown when that is too long ago", () => expect(latest([1, null, null], 2)).toBeNull());
 });

@@ -37,10 +37,12 @@ export class LogsPanel {
   private readonly list = new LogList({
     label: (name, value) => this.narrow(name, value),
     older: () => void this.older(),
-    stuck: () => this.showFollow(),
+    stuck: () => this.scrolled(),
   });
   private following = true;
   private paused = false;
+  /** Lines may be missing; asking again waits until the reader is back at the newest line. */
+  private stale = false;
   private tail: Tail | null = null;
   private request = new AbortController();
   private next: string | null = null;
@@ -81,9 +83,16 @@ export class LogsPanel {
     void this.reload();
   }
 
+  /** Asks again after lines may have been missed, without taking away what is being read. */
+  refresh(): void {
+    this.stale = true;
+    if (!this.paused) void this.reload();
+  }
+
   /** Asks again for the newest lines, and follows from there. */
   async reload(): Promise<void> {
     this.request.abort();
+    this.stale = false;
     const { signal } = (this.request = new AbortController());
     this.filter.query = this.search.value.trim();
     this.remember();
@@ -105,8 +114,9 @@ export class LogsPanel {
     this.tail?.close();
     const lines: LogLine[] = [];
     let sink = (more: LogLine[]): void => void lines.push(...more);
-    const events = { lines: (more: LogLine[]) => sink(more), broken: () => void this.reload() };
+    const events = { lines: (more: LogLine[]) => sink(more), broken: () => this.refresh() };
     this.tail = this.following ? new Tail(this.filter, events) : null;
+    this.showFollow();
     return { lines, ready: (take) => void (sink = take) };
   }
 
@@ -154,7 +164,11 @@ export class LogsPanel {
 
   private fail(error: unknown): void {
     this.tail?.close();
+    this.tail = null;
+    this.showFollow();
     if (error instanceof ApiError && error.status === 401) return this.unauthorized();
+    // Nobody answered: the lines that are here still are what they were, and the page says so above.
+    if (!(error instanceof ApiError) && this.list.size > 0) return;
     this.list.element.hidden = true;
     this.message.hidden = false;
     this.message.classList.add("bad");
@@ -203,12 +217,17 @@ export class LogsPanel {
     void this.reload();
   }
 
+  private scrolled(): void {
+    this.showFollow();
+    if (!this.paused && this.stale) void this.reload();
+  }
+
   private showFollow(): void {
     this.paused = !this.list.isStuck;
-    const state = !this.following ? "off" : this.paused ? "paused" : "on";
+    const state = !this.following ? "off" : this.paused ? "paused" : this.tail ? "on" : "waiting";
     this.follow.dataset.state = state;
     this.follow.setAttribute("aria-pressed", String(this.following));
-    setText(this.follow, { off: "Follow", paused: "Paused", on: "Following" }[state]);
+    setText(this.follow, { off: "Follow", paused: "Paused", waiting: "Waiting", on: "Following" }[state]);
   }
 
   private setWrap(on: boolean): void {
