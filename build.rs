@@ -24,7 +24,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let built = dist.join("index.html").is_file();
     // A watched path that does not exist would make every build a rebuild: without dist/, its parent is watched.
     let watched = if built { dist.clone() } else { root.join(PAGE) };
-    writeln!(io::stdout(), "cargo::rerun-if-changed=build.rs\ncargo::rerun-if-changed={}", watched.display())?;
+    writeln!(
+        io::stdout(),
+        "cargo::rerun-if-changed=build.rs\ncargo::rerun-if-changed={}",
+        watched.display()
+    )?;
 
     let mut files = Vec::new();
     if built {
@@ -56,7 +60,8 @@ fn table(dist: &Path, files: &[PathBuf]) -> Result<String, Box<dyn Error>> {
         let path = file.strip_prefix(dist)?.to_string_lossy().replace('\\', "/");
         let kind = content_type(file).ok_or_else(|| format!("{}: no content type known", file.display()))?;
         let zipped = PathBuf::from(format!("{}.gz", file.display()));
-        let gzip = if files.contains(&zipped) { format!("Some(include_bytes!({zipped:?}))") } else { "None".into() };
+        let gzip =
+            if files.contains(&zipped) { format!("Some(include_bytes!({zipped:?}))") } else { "None".into() };
         writeln!(
             source,
             "    Asset {{ path: {path:?}, content_type: {kind:?}, bytes: include_bytes!({file:?}), gzip: {gzip} }},"
@@ -68,7 +73,9 @@ fn table(dist: &Path, files: &[PathBuf]) -> Result<String, Box<dyn Error>> {
 
 fn placeholder() -> String {
     let kind = "text/html; charset=utf-8";
-    format!("&[Asset {{ path: \"index.html\", content_type: {kind:?}, bytes: {NO_PAGE:?}.as_bytes(), gzip: None }}]\n")
+    format!(
+        "&[Asset {{ path: \"index.html\", content_type: {kind:?}, bytes: {NO_PAGE:?}.as_bytes(), gzip: None }}]\n"
+    )
 }
 
 fn content_type(file: &Path) -> Option<&'static str> {

@@ -51,7 +51,11 @@ class Page {
 
   start(): void {
     void this.logs.reload();
-    poll(EVERY.history, () => this.attempt("history", () => this.nextHistory()));
+    poll(EVERY.history, async () => {
+      await this.attempt("history", () => this.nextHistory());
+      // Also when nobody answered: the charts move on, and the silence shows as a gap.
+      this.charts.update(this.history, this.now());
+    });
     poll(EVERY.status, () => this.attempt("status", async () => this.showStatus(await getStatus())));
     poll(EVERY.files, () => this.attempt("files", async () => this.showFiles(await getFiles())));
   }
@@ -62,7 +66,7 @@ class Page {
     this.history.append(await getHistory(since));
   }
 
-  /** Runs one question; the charts move on even when it fails, so that a silent agent shows as a gap. */
+  /** Asks one question; says on top of the page when there is no answer. */
   private async attempt(what: string, ask: () => Promise<void>): Promise<void> {
     if (this.locked) return;
     try {
@@ -72,7 +76,6 @@ class Page {
       if (error instanceof ApiError && error.status === 401) this.lock();
       else this.banner.show(what, error instanceof ApiError ? error.message : null);
     }
-    this.charts.update(this.history, this.now());
   }
 
   private showStatus(status: Status): void {

@@ -3,7 +3,7 @@
 import { openTail, type LogFilter, type LogLine } from "./api";
 
 /** New lines are drawn this often, milliseconds: smooth to the eye, cheap at any rate. */
-const BATCH = 120;
+const BATCH = 250;
 /** The server ended the stream: try again after this, milliseconds. */
 const RETRY = 5000;
 
