@@ -24,7 +24,7 @@ export function createRow(line: LogLine, expressions: RegExp[]): HTMLElement {
     h("time", { text: lineTime(line.time), title: line.stream ? `${line.time}, ${line.stream}` : line.time }),
     h("span", { class: "origin" }, ...labels(line)),
     h("span", { class: "text" }, ...pieces),
-    h("button", { class: "copy", type: "button", title: "Copy line", "aria-label": "Copy line", "data-copy": true, tabindex: -1 }, icon(COPY)),
+    h("button", { class: "copy", type: "button", title: "Copy line", "data-copy": true, tabindex: -1 }, icon(COPY)),
   );
 }
 

@@ -23,7 +23,12 @@ export class LogList {
   readonly element: HTMLElement;
   private readonly rows = h("div", { class: "rows" });
   private readonly top = h("p", { class: "edge" });
-  private readonly scroller = h("div", { class: "lines", tabindex: 0, role: "log", "aria-live": "off", "aria-label": "Log lines" }, this.top, this.rows);
+  private readonly scroller = h(
+    "div",
+    { class: "lines", tabindex: 0, role: "log", "aria-live": "off", "aria-label": "Log lines" },
+    this.top,
+    this.rows,
+  );
   private readonly jump = h("button", { class: "jump", type: "button", hidden: true });
   private waiting: LogLine[] = [];
   private skipped = 0;

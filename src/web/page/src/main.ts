@@ -43,7 +43,7 @@ class Page {
       this.charts.element,
       this.logs.element,
       this.files.element,
-      h("footer", { class: "foot" }, `nodewarden ${status.version}. Times are local, ${zoneOffset()}. `, h("kbd", { text: "/" }), " searches."),
+      h("footer", { class: "foot" }, `Times are local, ${zoneOffset()}. `, h("kbd", { text: "/" }), " searches."),
     );
     this.showStatus(status);
     document.addEventListener("keydown", (event) => this.key(event));

@@ -10,11 +10,11 @@ import { sortFiles, type SortKey } from "../sort";
 const SHOWN = 100;
 
 const COLUMNS: [SortKey, string][] = [
+  ["state", "State"],
   ["path", "File"],
   ["pod", "Namespace / pod / container"],
   ["progress", "Read"],
   ["lag", "Behind"],
-  ["state", "State"],
 ];
 
 interface Row {
@@ -94,9 +94,10 @@ export class FilesPanel {
 
 function createRow(file: TailedFile, pick: (file: TailedFile) => void): Row {
   const [folder, name] = splitPath(file.path);
-  const path = h("td", { class: "c-path", title: file.path }, h("span", { class: "path" }, h("span", { text: folder }), h("b", { text: name })));
+  const path = h("span", { class: "path" }, h("span", { text: folder }), h("b", { text: name }));
   const labels = [file.namespace, file.pod, file.container].filter((label) => label !== null).join(" / ");
-  const origin = h("button", { type: "button", class: "link", text: labels, title: "Show its lines", on: { click: () => pick(file) } });
+  const show = { title: "Show its lines", on: { click: () => pick(file) } };
+  const origin = h("button", { type: "button", class: "link", text: labels, ...show });
   const bar = h("i");
   const read = h("span");
   const lag = h("td", { class: "c-lag" });
@@ -105,11 +106,11 @@ function createRow(file: TailedFile, pick: (file: TailedFile) => void): Row {
   const element = h(
     "tr",
     {},
-    path,
+    h("td", { class: "c-state" }, state),
+    h("td", { class: "c-path", title: file.path }, path, error),
     h("td", { class: "c-pod" }, labels ? origin : h("span", { class: "none", text: "–" })),
     h("td", { class: "c-progress" }, h("span", { class: "bar" }, bar), read),
     lag,
-    h("td", { class: "c-state" }, state, error),
   );
   const update = (now: TailedFile): void => {
     bar.style.width = `${now.size > 0 ? Math.min(100, (100 * now.offset) / now.size) : 100}%`;

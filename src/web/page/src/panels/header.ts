@@ -15,7 +15,12 @@ export class HeaderPanel {
   );
   private readonly sinkName = h("strong");
   private readonly sinkText = h("span", { class: "sink-text" });
-  private readonly sink = h("div", { class: "sink" }, h("i", { class: "dot" }), h("div", {}, this.sinkName, this.sinkText));
+  private readonly sink = h(
+    "div",
+    { class: "sink" },
+    h("i", { class: "dot" }),
+    h("div", {}, this.sinkName, this.sinkText),
+  );
 
   constructor() {
     const mark = h("img", { src: "./favicon.svg", alt: "nodewarden", title: "nodewarden", width: 30, height: 30 });
@@ -32,19 +37,23 @@ export class HeaderPanel {
     this.say("Uptime", duration(status.now - status.boot_time_seconds));
     this.say("CPUs", count(status.cpus));
     this.say("Memory", bytes(status.memory_total_bytes));
-    this.say("Agent", `${status.version}, ${bytes(agent.rss_bytes)}, ${percent(agent.cpu_seconds / Math.max(1, agent.uptime_seconds))} CPU`);
-    this.facts.get("Agent")?.setAttribute("title", `Up for ${duration(agent.uptime_seconds)}; share of one CPU since its start`);
+    const share = agent.cpu_seconds / Math.max(1, agent.uptime_seconds);
+    this.say(
+      "Agent",
+      `${status.version}, ${bytes(agent.rss_bytes)}, ${percent(share)} CPU`,
+      `Up for ${duration(agent.uptime_seconds)}; CPU: share of one since then`,
+    );
     this.sink.dataset.state = status.sink.state;
     setText(this.sinkName, sinkName(status.sink));
     setText(this.sinkText, sinkText(status.sink, status.store));
     this.sink.title = status.sink.target;
   }
 
-  private say(fact: Fact, text: string): void {
+  private say(fact: Fact, text: string, title = text): void {
     const value = this.facts.get(fact);
     if (!value) return;
     setText(value, text);
-    value.title = text;
+    value.title = title;
   }
 }
 

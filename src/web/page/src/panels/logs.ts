@@ -29,7 +29,11 @@ export class LogsPanel {
     type: "search", placeholder: `Search: ${HINT}`, "aria-label": "Search the log lines", spellcheck: "false", autocomplete: "off",
   });
   private readonly chips = h("div", { class: "chips" });
-  private readonly range = h("select", { "aria-label": "How far back" }, ...RANGES.map(([seconds, label]) => h("option", { value: seconds, text: label })));
+  private readonly range = h(
+    "select",
+    { "aria-label": "How far back" },
+    ...RANGES.map(([seconds, label]) => h("option", { value: seconds, text: label })),
+  );
   private readonly follow = toggle("Follow", "Show new lines as they are written");
   private readonly wrap = toggle("Wrap", "Break long lines; else click one to open it");
   private readonly summary = h("span", { class: "when" });
@@ -194,7 +198,8 @@ export class LogsPanel {
       void this.reload();
     };
     const title = `Remove: ${name} ${this.filter[name]}`;
-    return h("button", { class: "chip", type: "button", title, on: { click: remove } }, h("small", { text: name }), h("span", { text: this.filter[name] }), "×");
+    const value = h("span", { text: this.filter[name] });
+    return h("button", { class: "chip", type: "button", title, on: { click: remove } }, h("small", { text: name }), value, "×");
   }
 
   private listen(): void {
@@ -252,6 +257,7 @@ export class LogsPanel {
   }
 }
 
-const toggle = (text: string, title: string): HTMLButtonElement => h("button", { class: "toggle", type: "button", text, title, "aria-pressed": "false" });
+const toggle = (text: string, title: string): HTMLButtonElement =>
+  h("button", { class: "toggle", type: "button", text, title, "aria-pressed": "false" });
 
 const sentence = (error: unknown): string => (error instanceof ApiError ? error.message : "The agent does not answer.");

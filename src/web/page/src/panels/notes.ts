@@ -3,16 +3,22 @@
 import { h, setText } from "../dom";
 import { hourMinuteSecond } from "../format";
 
+const WHY =
+  "Logs are private, so the agent shows them only to a browser that came with its token. " +
+  "It prints the address, token included, each time it starts:";
+
 /** A page of its own for a browser without the token. */
 export function tokenNote(): HTMLElement {
+  const code = (text: string): HTMLElement => h("code", { text });
   return h(
     "section",
     { class: "note card" },
     h("img", { src: "./favicon.svg", alt: "", width: 40, height: 40 }),
     h("h1", { text: "This page needs its token" }),
-    h("p", { text: "Logs are private, so the agent shows them only to a browser that came with its token. It prints the address, token included, each time it starts:" }),
+    h("p", { text: WHY }),
     h("pre", { text: "http://127.0.0.1:9180/?token=…" }),
-    h("p", {}, "Look for it in the agent's output, for instance with ", h("code", { text: "kubectl logs POD | grep token=" }), ", and open that address. If you came through a port-forward, keep your host and port and add only the ", h("code", { text: "?token=…" }), " part."),
+    h("p", {}, "Find it in the agent's output, for instance with ", code("kubectl logs POD | grep token="), ", and open it."),
+    h("p", {}, "Through a port-forward, keep your own host and port and add only the ", code("?token=…"), " part."),
     h("p", { class: "faint", text: "An address from before the agent's last start does not work any more." }),
   );
 }
