@@ -1,0 +1,166 @@
+// The agent's admin API: types of its answers, and the only place that fetches.
+
+export interface Status {
+  version: string;
+  node: string;
+  os: string;
+  kernel: string;
+  cpus: number;
+  memory_total_bytes: number;
+  boot_time_seconds: number;
+  /** The agent's clock, unix seconds. */
+  now: number;
+  agent: { uptime_seconds: number; rss_bytes: number; cpu_seconds: number };
+  sink: Sink;
+  store: Store | null;
+  ledger: Ledger;
+  /** Where the agent looks for logs. */
+  sources: string[];
+}
+
+export interface Sink {
+  kind: "store" | "elasticsearch";
+  target: string;
+  state: "ok" | "holding";
+  /** Why lines are held, as a sentence. */
+  reason: string | null;
+}
+
+export interface Store {
+  bytes: number;
+  max_bytes: number;
+  /** Age of the oldest line kept, seconds. */
+  oldest_seconds: number | null;
+}
+
+export interface Ledger {
+  read_lines: number;
+  read_bytes: number;
+  acked_lines: number;
+  acked_bytes: number;
+  in_flight_lines: number;
+  dead_letter_lines: number;
+  dropped_lines: number;
+  lost_bytes: number;
+}
+
+export const SERIES = [
+  "cpu_user",
+  "cpu_system",
+  "cpu_iowait",
+  "cpu_steal",
+  "cpu_other",
+  "memory_used",
+  "memory_cached",
+  "memory_available",
+  "disk_read",
+  "disk_write",
+  "net_receive",
+  "net_transmit",
+  "load1",
+] as const;
+export type SeriesName = (typeof SERIES)[number];
+
+export interface HistoryPage {
+  /** Seconds between two samples. */
+  step: number;
+  /** Unix seconds, growing. */
+  times: number[];
+  /** Fractions 0..1 (cpu), bytes (memory), bytes per second (disk, net), plain (load1); null where unknown. */
+  series: Partial<Record<SeriesName, (number | null)[]>>;
+}
+
+export interface LogLine {
+  /** ISO 8601 with nanoseconds. */
+  time: string;
+  stream: "stdout" | "stderr" | null;
+  labels: { namespace?: string | null; pod?: string | null; container?: string | null; file?: string | null };
+  text: string;
+}
+
+export interface LogPage {
+  /** Newest first. */
+  lines: LogLine[];
+  /** Cursor to the next older page. */
+  next: string | null;
+}
+
+export interface TailedFile {
+  path: string;
+  namespace: string | null;
+  pod: string | null;
+  container: string | null;
+  format: string;
+  offset: number;
+  size: number;
+  lag_bytes: number;
+  lag_seconds: number | null;
+  state: "open" | "rotated" | "waiting" | "error";
+  last_error: string | null;
+}
+
+/** What the log panel asks for; empty strings mean "any". */
+export interface LogFilter {
+  query: string;
+  namespace: string;
+  pod: string;
+  container: string;
+}
+
+/** The agent answered, with something else than what was asked for. `message` is its sentence. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export const getStatus = () => get<Status>("status");
+
+/** Samples newer than `since`, unix seconds. */
+export const getHistory = (since: number) => get<HistoryPage>("metrics/history", { since: String(since) });
+
+export const getFiles = async () => (await get<{ files: TailedFile[] }>("files")).files;
+
+export function getLogs(
+  filter: LogFilter,
+  page: { since: number; limit: number; before?: string | null },
+  signal: AbortSignal,
+): Promise<LogPage> {
+  const more = { since: String(page.since), limit: String(page.limit), before: page.before ?? "" };
+  return get<LogPage>("logs", { ...filter, ...more }, signal);
+}
+
+/** Each message of the stream is one `LogLine`. */
+export const openTail = (filter: LogFilter) => new EventSource(address("logs/tail", { ...filter }));
+
+async function get<T>(path: string, parameters: Record<string, string> = {}, signal?: AbortSignal): Promise<T> {
+  const response = await fetch(address(path, parameters), {
+    headers: { accept: "application/json" },
+    cache: "no-store",
+    ...(signal && { signal }),
+  });
+  if (!response.ok) throw new ApiError(response.status, await sentence(response));
+  return (await response.json()) as T;
+}
+
+/** Relative, so that the page works behind a port-forward and below any path prefix. */
+function address(path: string, parameters: Record<string, string>): string {
+  const given = Object.entries(parameters).filter(([, value]) => value !== "");
+  const search = new URLSearchParams(given).toString();
+  return `api/v1/${path}${search && `?${search}`}`;
+}
+
+/** An error answer is `{"error": "sentence"}` or the bare sentence. */
+async function sentence(response: Response): Promise<string> {
+  const body = (await response.text()).trim();
+  try {
+    const parsed: unknown = JSON.parse(body);
+    if (parsed && typeof parsed === "object" && "error" in parsed) return String(parsed.error);
+  } catch {
+    // Not JSON: the body itself is the sentence.
+  }
+  return body || `The agent answered ${response.status} ${response.statusText}.`;
+}
