@@ -1,6 +1,9 @@
 //! Documents that the server refuses for good, kept where people find them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use super::{batch::Batch, local::source, record::FileFacts, shape::write_string};
 use crate::store::{StoreError, Writer};
@@ -44,6 +47,6 @@ impl DeadLetters {
             let source = Arc::new(source(&letter.facts));
             writer.append(&source, 0, now, 0, &letter.text).map_err(|error| (number, error))?;
         }
-        writer.sync().map_err(|error| (letters.len(), error))
+        writer.sync(SystemTime::now()).map_err(|error| (letters.len(), error))
     }
 }

@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use super::{
@@ -108,7 +108,7 @@ impl Shelf {
         for (number, (file, record)) in records(batch).enumerate().skip(next) {
             self.append(&batch.files[file].facts, &record).map_err(|error| (number, error))?;
         }
-        self.writer.sync().map_err(|error| (batch.len(), error))
+        self.writer.sync(SystemTime::now()).map_err(|error| (batch.len(), error))
     }
 
     fn append(&mut self, facts: &FileFacts, record: &Record<'_>) -> Result<(), StoreError> {
