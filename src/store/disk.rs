@@ -10,6 +10,7 @@ use std::{
 use super::{
     Limits, StoreError,
     block::TableEntry,
+    head::is_linked,
     index::SegmentIndex,
     segment::{BLOCK_BYTES, Header, MAX_TEXT},
     shared::Shared,
@@ -99,9 +100,10 @@ impl Disk {
 
     /// Opens the newest segment where it was left.
     fn open(&mut self, segment: &SegmentIndex) -> Result<(), StoreError> {
-        if self.active.is_some() {
+        if self.active.as_ref().is_some_and(|active| is_linked(&active.file)) {
             return Ok(());
         }
+        self.active = None;
         let path = self.shared.path(segment.id);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(segment.bytes == 0).mode(0o600);
