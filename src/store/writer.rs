@@ -117,11 +117,13 @@ impl Writer {
     /// After [`StoreError::NoRoom`] everything is durable; only new records are refused.
     pub fn sync(&mut self, now: SystemTime) -> Result<(), StoreError> {
         self.now = nanos(now);
-        if self.open_since.is_some_and(|since| since < self.now.saturating_sub(self.sizes.portion)) {
-            self.flush()?;
-        }
+        let portion_start = self.now.saturating_sub(self.sizes.portion);
+        let is_old = self.open_since.is_some_and(|since| since < portion_start);
+        // When the block can't be written now, its records are safe in the head all the same.
+        let flushed = if is_old { self.flush() } else { Ok(()) };
         self.disk.sync()?;
         self.write_head()?;
+        flushed?;
         self.disk.remove_aged(&self.sizes, self.now)?;
         self.disk.make_room(&self.sizes, self.head.bytes())?;
         self.leave_free()
