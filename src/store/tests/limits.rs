@@ -35,6 +35,25 @@ fn lines_leave_when_they_were_stored_too_long_ago() {
 }
 
 #[test]
+fn the_number_of_segments_is_bounded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut writer, _) = open(dir.path(), SMALL);
+    let mut now = 0;
+    let mut most = 0;
+    // Whenever lines are about to leave by age they may stay twice as long: segments pile up.
+    for number in 0..60 {
+        let max_age = Duration::from_secs(1600 << (number / 12));
+        writer.set_limits(Limits { max_age, ..SMALL });
+        append(&mut writer, &line(number, "tick"));
+        now += max_age.as_secs() / 16 + 1;
+        writer.sync(at(now)).expect("synced");
+        most = most.max(writer.stats().segments);
+    }
+    assert!((20..=22).contains(&most), "{most}");
+    assert_eq!(positions(&all(&writer.reader())).last(), Some(&59));
+}
+
+#[test]
 fn room_that_others_need_is_left_to_them() {
     let dir = tempfile::tempdir().expect("a directory");
     let lines = mixed_store(dir.path());
