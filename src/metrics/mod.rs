@@ -2,3 +2,7 @@
 
 pub mod own;
 pub mod process;
+pub mod scrape;
+mod worker;
+
+pub use scrape::Scraper;
