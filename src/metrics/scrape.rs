@@ -244,8 +244,10 @@ impl About {
     }
 }
 
+/// Level 1: on a page of 120 kB it takes 0.14 ms for 22.6 kB, where level 2 takes 0.27 ms for 18.7 kB and level 6, the usual
+/// one, 0.9 ms for 16.3 kB. A kept compressor is no faster than a fresh one, so its 300 kB are given back.
 fn compress(page: &[u8]) -> Bytes {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(page.len() / 6), Compression::new(1));
+    let mut encoder = GzEncoder::new(Vec::with_capacity(page.len() / 4), Compression::new(1));
     match encoder.write_all(page).and_then(|()| encoder.finish()) {
         Ok(compressed) => compressed.into(),
         // A Vec takes everything, so this is not reached.
