@@ -1,0 +1,322 @@
+//! The one that appends: records into the open block, the open block into segments, what is too old out of the store.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    Limits, Reader, Source, Stats, StoreError,
+    block::{OpenBlock, Record, source_bytes},
+    disk::{Disk, Sizes, random_salt},
+    head::Head,
+    index::{Held, SegmentIndex, load},
+    segment::{BlockReader, Encoder, MAX_SOURCE, max_frame, parse_file_name},
+    shared::{Shared, State},
+};
+
+/// [`Writer::positions`] says at most this many: the greatest ones.
+const MAX_POSITIONS: usize = 1 << 20;
+
+/// What was found when a store was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Sentences about damage, for the log: empty after an orderly end.
+    pub messages: Vec<String>,
+    /// Records that were not yet in a block.
+    pub from_head: u64,
+}
+
+/// Appends to a store. Only one can have a directory open.
+pub struct Writer {
+    limits: Limits,
+    sizes: Sizes,
+    shared: Arc<Shared>,
+    disk: Disk,
+    head: Head,
+    encoder: Encoder,
+    now: i64,
+    /// When the first record of the open block was appended.
+    open_since: Option<i64>,
+    /// The last look found less free space than has to stay free.
+    crowded: bool,
+    /// The directory: its lock is ours.
+    _lock: File,
+}
+
+impl Writer {
+    /// Opens the store in `dir`, which is made when missing. Damage is no error: what is whole is served.
+    pub fn open(dir: &Path, limits: Limits, now: SystemTime) -> Result<(Self, Recovered), StoreError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(StoreError::io("make", dir))?;
+        let lock = lock(dir)?;
+        let (head, block, mut messages) = Head::open(dir)?;
+        let unsynced = block.as_ref().map_or(u64::MAX, |block| block.number);
+        let mut state = State { head_bytes: head.bytes(), ..State::default() };
+        for path in segment_files(dir)? {
+            messages.extend(add_segment(&mut state, path, unsynced)?);
+        }
+        let next = state
+            .segments
+            .iter()
+            .filter_map(|segment| segment.blocks.last())
+            .map(|last| last.number + 1)
+            .max();
+        let next = next.unwrap_or_default();
+        state.open = match block {
+            Some(block) if block.number >= next => block,
+            _ => OpenBlock::new(next),
+        };
+        state.synced = state.open.mark();
+        let from_head = u64::from(state.open.records);
+        let now = nanos(now);
+        let open_since = (from_head > 0).then_some(now);
+        let shared = Arc::new(Shared::new(dir.to_owned(), state));
+        let mut disk = Disk::new(Arc::clone(&shared));
+        disk.assume_synced()?;
+        let encoder = Encoder::new().map_err(StoreError::io("compress for", dir))?;
+        let sizes = Sizes::new(&limits);
+        let writer =
+            Self { limits, sizes, shared, disk, head, encoder, now, open_since, crowded: false, _lock: lock };
+        Ok((writer, Recovered { messages, from_head }))
+    }
+
+    /// Other limits from now on; the next [`Self::sync`] makes them true.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.sizes = Sizes::new(&limits);
+    }
+
+    /// Takes a record. It is durable after the next [`Self::sync`]; readers see it at once. After an error the record was
+    /// not taken.
+    pub fn append(
+        &mut self,
+        source: &Arc<Source>,
+        position: u64,
+        time: i64,
+        stream: u8,
+        text: &[u8],
+    ) -> Result<(), StoreError> {
+        self.check_length("a text", text.len(), self.sizes.text)?;
+        self.check_length("labels", source_bytes(source), MAX_SOURCE.min(self.sizes.block / 2))?;
+        if self.crowded {
+            self.leave_free()?;
+        }
+        let open = self.shared.lock();
+        let full = !open.open.is_empty() && open.open.raw_bytes() + text.len() > self.sizes.block;
+        drop(open);
+        if full {
+            self.flush()?;
+        }
+        self.shared.lock().open.push(source, Record { source: 0, time, position, stream, text });
+        self.open_since.get_or_insert(self.now);
+        Ok(())
+    }
+
+    /// Makes everything that was appended durable, then lets go what is beyond the limits.
+    ///
+    /// After [`StoreError::NoRoom`] everything is durable; only new records are refused.
+    pub fn sync(&mut self, now: SystemTime) -> Result<(), StoreError> {
+        self.now = nanos(now);
+        if self.open_since.is_some_and(|since| since < self.now.saturating_sub(self.sizes.portion)) {
+            self.flush()?;
+        }
+        self.disk.sync()?;
+        let pending = self.head.pending(&self.shared.lock().open);
+        if let Some(pending) = pending {
+            self.disk.make_room(&self.sizes, pending.peak(&self.head))?;
+            self.head.write(&pending)?;
+            let mut state = self.shared.lock();
+            state.synced = pending.mark();
+            state.head_bytes = self.head.bytes();
+        }
+        self.disk.remove_aged(&self.sizes, self.now)?;
+        self.disk.make_room(&self.sizes, self.head.bytes())?;
+        self.leave_free()
+    }
+
+    /// The positions from `from` on that are durably stored for a source, in order: what was stored, but not yet noted
+    /// elsewhere, when the process ended. At most the greatest 1 048 576.
+    pub fn positions(&self, id: &[u8; 12], from: u64) -> Result<Vec<u64>, StoreError> {
+        let mut found = Vec::new();
+        let segments: Vec<Arc<SegmentIndex>> = {
+            let state = self.shared.lock();
+            let of_source = |record: &Record<'_>| &state.open.table[record.source].source.id == id;
+            let records = state.open.records().take(state.synced.records as usize).filter(of_source);
+            found.extend(records.map(|record| record.position).filter(|&position| position >= from));
+            state.segments.iter().rev().cloned().collect()
+        };
+        for segment in segments {
+            let is_here = match segment.held(id) {
+                Held::Nothing => false,
+                Held::UpTo(last) => last >= from,
+                Held::Unknown => true,
+            };
+            if is_here && found.len() < MAX_POSITIONS {
+                self.positions_in(&segment, id, from, &mut found)?;
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.drain(..found.len().saturating_sub(MAX_POSITIONS));
+        Ok(found)
+    }
+
+    fn positions_in(
+        &self,
+        segment: &SegmentIndex,
+        id: &[u8; 12],
+        from: u64,
+        found: &mut Vec<u64>,
+    ) -> Result<(), StoreError> {
+        let path = self.shared.path(segment.id);
+        let failed = || StoreError::io("read", &path);
+        let file = File::open(&path).map_err(failed())?;
+        let mut reader = BlockReader::new().map_err(failed())?;
+        for block in segment.blocks.iter().rev() {
+            let offset = u64::from(block.offset);
+            reader.read_front(&file, offset, block.front as usize).map_err(failed())?;
+            let Some(table) = reader.table() else { continue };
+            let is_wanted: Vec<bool> = table.iter().map(|entry| &entry.source.id == id).collect();
+            let is_above = |entry: &super::block::TableEntry| entry.positions.max >= from;
+            if !table.iter().zip(&is_wanted).any(|(entry, &wanted)| wanted && is_above(entry)) {
+                continue;
+            }
+            let records = reader.records(&file, offset, table.len()).map_err(failed())?;
+            let positions = records.into_iter().flatten().filter(|record| is_wanted[record.source]);
+            found.extend(positions.map(|record| record.position).filter(|&position| position >= from));
+        }
+        Ok(())
+    }
+
+    /// The greatest position that is durably stored for a source.
+    pub fn last_position(&self, id: &[u8; 12]) -> Result<Option<u64>, StoreError> {
+        let (known, unknown) = {
+            let state = self.shared.lock();
+            let held = state.segments.iter().map(|segment| segment.held(id));
+            let known = held.filter_map(|held| if let Held::UpTo(last) = held { Some(last) } else { None });
+            let is_unknown = |segment: &&Arc<SegmentIndex>| segment.held(id) == Held::Unknown;
+            (known.max(), state.segments.iter().any(|segment| is_unknown(&segment)))
+        };
+        // A listed segment answers by itself; the head, and segments with too many sources, have to be looked at.
+        let from = known.map_or(0, |known| known.saturating_add(1));
+        if !unknown && !self.is_in_head(id) {
+            return Ok(known);
+        }
+        Ok(self.positions(id, from)?.last().copied().or(known))
+    }
+
+    fn is_in_head(&self, id: &[u8; 12]) -> bool {
+        self.shared.lock().open.table.iter().any(|entry| &entry.source.id == id)
+    }
+
+    /// One that searches and follows; make as many as needed.
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// What the store holds.
+    pub fn stats(&self) -> Stats {
+        self.shared.lock().stats()
+    }
+
+    fn check_length(&self, what: &'static str, len: usize, max: usize) -> Result<(), StoreError> {
+        let path = || self.shared.dir.clone();
+        if len > max { Err(StoreError::TooLong { path: path(), what, len, max }) } else { Ok(()) }
+    }
+
+    fn leave_free(&mut self) -> Result<(), StoreError> {
+        let result = self.disk.leave_free(self.limits.min_free);
+        self.crowded = matches!(result, Err(StoreError::NoRoom { .. }));
+        result
+    }
+
+    /// Writes the open block to the newest segment. It stays open when that fails.
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.leave_free()?;
+        let raw = self.shared.lock().open.raw_bytes();
+        let salt = self.disk.prepare(&self.sizes, self.now, max_frame(raw))?;
+        let (header, frame, table) = {
+            let state = self.shared.lock();
+            let encoded = self.encoder.encode(&state.open, salt, self.now);
+            let (header, frame) = encoded.map_err(StoreError::io("compress for", &self.shared.dir))?;
+            (header, frame, state.open.table.clone())
+        };
+        self.disk.append(&header, frame, &table)?;
+        self.open_since = None;
+        Ok(())
+    }
+}
+
+fn nanos(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// The lock goes with the descriptor, so a killed process leaves none behind.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    use rustix::{fs::FlockOperation, io::Errno};
+    let file = File::open(dir).map_err(StoreError::io("open", dir))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(StoreError::InUse { path: dir.to_owned() }),
+        Err(errno) => Err(StoreError::io("lock", dir)(errno.into())),
+    }
+}
+
+/// One segment file, as found in the directory.
+struct Found {
+    id: u64,
+    path: PathBuf,
+    newest: bool,
+}
+
+/// The segment files, oldest first.
+fn segment_files(dir: &Path) -> Result<Vec<Found>, StoreError> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
+        let entry = entry.map_err(StoreError::io("list", dir))?;
+        if let Some(id) = entry.file_name().to_str().and_then(parse_file_name) {
+            files.push(Found { id, path: entry.path(), newest: false });
+        }
+    }
+    files.sort_unstable_by_key(|file| file.id);
+    if let Some(last) = files.last_mut() {
+        last.newest = true;
+    }
+    Ok(files)
+}
+
+/// Adds a segment to the state; what a human should know of it.
+fn add_segment(state: &mut State, found: Found, unsynced: u64) -> Result<Vec<String>, StoreError> {
+    let Found { id, path, newest } = found;
+    let mut loaded = match load(&path, id, newest.then_some(unsynced)) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            // It keeps its place, so that retention gets to it, and nothing is appended to it.
+            let mut index = SegmentIndex::new(id, 0);
+            (index.sealed, index.damaged) = (true, 1);
+            index.bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            state.segments.push_back(Arc::new(index));
+            return Ok(vec![format!("could not read {}: {error}", path.display())]);
+        }
+    };
+    if newest && !loaded.index.sealed {
+        cut(&path, loaded.end)?;
+        if loaded.index.blocks.is_empty() && loaded.end == 0 {
+            loaded.index.salt = random_salt().map_err(StoreError::io("find a random number for", &path))?;
+        }
+    }
+    state.segments.push_back(Arc::new(loaded.index));
+    Ok(loaded.messages)
+}
+
+fn cut(path: &Path, end: u64) -> Result<(), StoreError> {
+    if fs::metadata(path).is_ok_and(|metadata| metadata.len() == end) {
+        return Ok(());
+    }
+    let file = OpenOptions::new().write(true).open(path).map_err(StoreError::io("open", path))?;
+    file.set_len(end).and_then(|()| file.sync_data()).map_err(StoreError::io("cut the torn tail of", path))
+}
