@@ -1,6 +1,6 @@
 //! The agent's own metrics: one group of handles per part, in a registry that is handed in.
 
-use nodewarden_collectors::{Kind, Samples, samples::Part};
+use nodewarden_collectors::{Desc, Kind, Samples, samples::Part};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::Collector,
@@ -9,6 +9,17 @@ use prometheus::{
 
 /// Upper bounds in seconds: from a server on the same node to one that is about to time out.
 const BULK_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+static BUILD_INFO: Desc = Desc::gauge(
+    "nodewarden_build_info",
+    "A metric with a constant '1' value labeled by version and revision from which nodewarden was built.",
+    &["revision", "version"],
+);
+
+/// Says which build this is. It has no state, so it needs no registry.
+pub fn say_build(out: &mut Samples) {
+    out.push(&BUILD_INFO, &[crate::REVISION, crate::VERSION], 1.0);
+}
 
 /// All of the agent's own metrics. Clones share the same values.
 #[derive(Debug, Clone)]
@@ -73,7 +84,6 @@ impl Own {
     /// Registers everything; fails when `registry` already has a metric of one of these names.
     pub fn new(registry: Registry) -> prometheus::Result<Self> {
         let make = Make(&registry);
-        make.build_info()?;
         Ok(Self {
             logs: LogMetrics::new(&make)?,
             bulk: BulkMetrics::new(&make)?,
@@ -113,6 +123,7 @@ impl Own {
 
     /// Says all of them.
     pub fn say(&self, out: &mut Samples) {
+        say_build(out);
         for family in self.registry.gather() {
             say_family(&family, out);
         }
@@ -226,16 +237,6 @@ impl Make<'_> {
 
     fn int_gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.register(IntGauge::new(name, help)?)
-    }
-
-    fn build_info(&self) -> prometheus::Result<()> {
-        let info = self.int_gauges(
-            "nodewarden_build_info",
-            "A metric with a constant '1' value labeled by version and revision from which nodewarden was built.",
-            &["version", "revision"],
-        )?;
-        info.with_label_values(&[crate::VERSION, crate::REVISION]).set(1);
-        Ok(())
     }
 }
 
