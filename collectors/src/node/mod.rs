@@ -16,6 +16,7 @@ pub mod os;
 pub mod pressure;
 pub mod sockstat;
 pub mod stat;
+pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
 pub mod uname;
@@ -37,6 +38,7 @@ pub const ALL: &[&Entry] = &[
     &pressure::ENTRY,
     &sockstat::ENTRY,
     &stat::ENTRY,
+    &textfile::ENTRY,
     &thermal_zone::ENTRY,
     &time::ENTRY,
     &uname::ENTRY,
