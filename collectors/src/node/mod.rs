@@ -7,6 +7,7 @@ pub mod cpu;
 pub mod diskstats;
 pub mod entropy;
 pub mod filefd;
+pub mod filesystem;
 pub mod loadavg;
 pub mod meminfo;
 pub mod netclass;
@@ -29,6 +30,7 @@ pub const ALL: &[&Entry] = &[
     &diskstats::ENTRY,
     &entropy::ENTRY,
     &filefd::ENTRY,
+    &filesystem::ENTRY,
     &loadavg::ENTRY,
     &meminfo::ENTRY,
     &netclass::ENTRY,

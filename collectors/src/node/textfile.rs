@@ -163,6 +163,12 @@ fn read(path: &str, said: &mut HashSet<String>) -> Option<Vec<Family>> {
 }
 
 fn complain(said: &mut HashSet<String>, what: String) {
+    /// Beyond these, complaints are said anew rather than remembered without end.
+    const REMEMBERED: usize = 256;
+
+    if said.len() >= REMEMBERED {
+        said.clear();
+    }
     if !said.contains(&what) {
         tracing::warn!("{what}");
         said.insert(what);
