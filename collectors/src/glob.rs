@@ -151,7 +151,8 @@ mod tests {
         }
         let root = dir.path().display();
         let found = expand(&format!("{root}/[ab]/*.d/"));
-        let expected: Vec<String> = ["a/x.d", "b/x.d", "b/y.d"].iter().map(|path| format!("{root}/{path}")).collect();
+        let expected: Vec<String> =
+            ["a/x.d", "b/x.d", "b/y.d"].iter().map(|path| format!("{root}/{path}")).collect();
         assert_eq!(found, expected);
         assert!(expand(&format!("{root}/none/*")).is_empty());
         assert!(expand("").is_empty());

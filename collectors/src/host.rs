@@ -79,8 +79,8 @@ impl Stamp {
     pub fn of(path: &Path) -> Result<Self, CollectError> {
         use std::os::unix::fs::MetadataExt;
 
-        let meta = std::fs::metadata(path)
-            .map_err(|source| CollectError::Read { path: path.to_owned(), source })?;
+        let meta =
+            std::fs::metadata(path).map_err(|source| CollectError::Read { path: path.to_owned(), source })?;
         Ok(Self {
             device: meta.dev(),
             inode: meta.ino(),

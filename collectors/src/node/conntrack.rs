@@ -19,11 +19,7 @@ struct Column(usize, Desc);
 static COLUMNS: [Column; 8] = [
     Column(
         2,
-        Desc::gauge(
-            "node_nf_conntrack_stat_found",
-            "Number of searched entries which were successful.",
-            &[],
-        ),
+        Desc::gauge("node_nf_conntrack_stat_found", "Number of searched entries which were successful.", &[]),
     ),
     Column(
         4,
@@ -41,10 +37,7 @@ static COLUMNS: [Column; 8] = [
             &[],
         ),
     ),
-    Column(
-        8,
-        Desc::gauge("node_nf_conntrack_stat_insert", "Number of entries inserted into the list.", &[]),
-    ),
+    Column(8, Desc::gauge("node_nf_conntrack_stat_insert", "Number of entries inserted into the list.", &[])),
     Column(
         9,
         Desc::gauge(
@@ -120,7 +113,8 @@ fn parse_stat(text: &str) -> Result<[u64; COLUMNS.len()], String> {
     let mut lines = text.lines();
     lines.next().ok_or("it is empty")?;
     for line in lines {
-        let numbers = parse_line(line).ok_or_else(|| format!("expected 16 or 17 hexadecimal numbers, got {line:?}"))?;
+        let numbers =
+            parse_line(line).ok_or_else(|| format!("expected 16 or 17 hexadecimal numbers, got {line:?}"))?;
         for (sum, Column(at, _)) in sums.iter_mut().zip(&COLUMNS) {
             *sum = sum.wrapping_add(numbers[*at]);
         }

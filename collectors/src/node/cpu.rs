@@ -3,9 +3,7 @@
 mod info;
 mod topology;
 
-use crate::{
-    BuildError, CollectError, Collector, Desc, Entry, Flag, Host, HostFile, Options, Samples, host,
-};
+use crate::{BuildError, CollectError, Collector, Desc, Entry, Flag, Host, HostFile, Options, Samples, host};
 use info::Info;
 use topology::Topology;
 
@@ -211,7 +209,9 @@ mod tests {
     #[test]
     fn ticks_become_seconds_of_each_cpu() {
         let mut times = Times::default();
-        times.update("cpu  9 9 9 9\ncpu0 44490 19 21045 1087069 220 1 3410 0 2 1\nintr 1\n").expect("understood");
+        times
+            .update("cpu  9 9 9 9\ncpu0 44490 19 21045 1087069 220 1 3410 0 2 1\nintr 1\n")
+            .expect("understood");
         let seconds = [444.9, 0.19, 210.45, 10_870.69, 2.2, 0.01, 34.1, 0.0, 0.02, 0.01];
         assert_eq!(times.0[0].seconds, seconds);
     }

@@ -56,16 +56,9 @@ static COUNTERS: [Counter; 17] = [
         "write_time_seconds_total",
         "This is the total number of seconds spent by all writes."
     ),
-    Counter(
-        1.0,
-        Desc::gauge("node_disk_io_now", "The number of I/Os currently in progress.", &["device"]),
-    ),
+    Counter(1.0, Desc::gauge("node_disk_io_now", "The number of I/Os currently in progress.", &["device"])),
     counter!(MILLISECONDS, "io_time_seconds_total", "Total seconds spent doing I/Os."),
-    counter!(
-        MILLISECONDS,
-        "io_time_weighted_seconds_total",
-        "The weighted # of seconds spent doing I/Os."
-    ),
+    counter!(MILLISECONDS, "io_time_weighted_seconds_total", "The weighted # of seconds spent doing I/Os."),
     counter!(1.0, "discards_completed_total", "The total number of discards completed successfully."),
     counter!(1.0, "discards_merged_total", "The total number of discards merged."),
     counter!(1.0, "discarded_sectors_total", "The total number of sectors discarded successfully."),
@@ -335,7 +328,8 @@ mod tests {
         let stats = parse_line("   8       0 sda 1 2 3 4 5 6 7 8 9 10 11").expect("understood");
         assert_eq!((stats.major, stats.minor, stats.name, stats.count), (8, 0, "sda", 11));
         assert_eq!(stats.values[10], 11);
-        let stats = parse_line("8 32 sdc 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19").expect("understood");
+        let stats =
+            parse_line("8 32 sdc 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19").expect("understood");
         assert_eq!((stats.count, stats.values[16]), (17, 17));
     }
 
@@ -359,7 +353,8 @@ mod tests {
         let mut out = Samples::new();
         Properties::parse("E:ID_ATA_WRITE_CACHE=1\n").say("sda", &mut out);
         assert!(out.is_empty());
-        Properties::parse("E:ID_ATA=1\nE:ID_ATA_WRITE_CACHE=1\nE:ID_ATA_ROTATION_RATE_RPM=x\n").say("sda", &mut out);
+        Properties::parse("E:ID_ATA=1\nE:ID_ATA_WRITE_CACHE=1\nE:ID_ATA_ROTATION_RATE_RPM=x\n")
+            .say("sda", &mut out);
         assert_eq!(out.iter().map(|(name, ..)| name).collect::<Vec<_>>(), ["node_disk_ata_write_cache"]);
     }
 }

@@ -5,8 +5,7 @@ use crate::{BuildError, CollectError, Collector, Desc, Entry, Host, HostFile, Op
 /// This collector in the list.
 pub const ENTRY: Entry = Entry { name: "filefd", default_on: true, flags: &[], build };
 
-static ALLOCATED: Desc =
-    Desc::gauge("node_filefd_allocated", "File descriptor statistics: allocated.", &[]);
+static ALLOCATED: Desc = Desc::gauge("node_filefd_allocated", "File descriptor statistics: allocated.", &[]);
 static MAXIMUM: Desc = Desc::gauge("node_filefd_maximum", "File descriptor statistics: maximum.", &[]);
 
 struct Filefd {

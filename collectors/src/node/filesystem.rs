@@ -66,8 +66,7 @@ static DEVICE_ERROR: Desc = Desc::gauge(
     "Whether an error occurred while getting statistics for the given device.",
     LABELS,
 );
-static READONLY: Desc =
-    Desc::gauge("node_filesystem_readonly", "Filesystem read-only status.", LABELS);
+static READONLY: Desc = Desc::gauge("node_filesystem_readonly", "Filesystem read-only status.", LABELS);
 static SIZE: Desc = Desc::gauge("node_filesystem_size_bytes", "Filesystem size in bytes.", LABELS);
 static FREE: Desc = Desc::gauge("node_filesystem_free_bytes", "Filesystem free space in bytes.", LABELS);
 static AVAILABLE: Desc = Desc::gauge(
@@ -134,7 +133,7 @@ fn timeout(options: &Options) -> Result<Duration, BuildError> {
 impl Collector for Filesystem {
     fn collect(&mut self, host: &Host, out: &mut Samples) -> Result<(), CollectError> {
         self.follow(host)?;
-        self.asker.begin(self.mounts.iter().map(|mount| &mount.path));
+        self.asker.begin(|path| self.mounts.iter().any(|mount| mount.path == path));
         for mount in &self.mounts {
             let answer = self.asker.ask(&mount.path, &mount.fields.kind);
             mount.say(&answer, out);
@@ -149,7 +148,9 @@ impl Filesystem {
         let Self { host_mounts, own_mounts, mount_points, types, text: known, mounts, .. } = self;
         let (path, text) = match host_mounts.read() {
             Ok(text) => ("1/mountinfo", text),
-            Err(CollectError::Read { source, .. }) if is_hidden(&source) => ("self/mountinfo", own_mounts.read()?),
+            Err(CollectError::Read { source, .. }) if is_hidden(&source) => {
+                ("self/mountinfo", own_mounts.read()?)
+            }
             Err(error) => return Err(error),
         };
         if text == known && !known.is_empty() {
@@ -298,7 +299,10 @@ mod tests {
     fn a_line_is_read_around_its_optional_words() {
         let line = r"31 26 0:28 / /mnt/a\040b\011c ro,nosuid shared:2 master:7 - tmpfs tmpfs rw,size=1k";
         let fields = parse_line(line).expect("understood");
-        assert_eq!((fields.mount_point.as_str(), fields.kind.as_str(), fields.readonly), ("/mnt/a b\tc", "tmpfs", true));
+        assert_eq!(
+            (fields.mount_point.as_str(), fields.kind.as_str(), fields.readonly),
+            ("/mnt/a b\tc", "tmpfs", true)
+        );
         assert_eq!((fields.major.as_str(), fields.minor.as_str()), ("0", "28"));
         let line = "31 26 0:28 / /mnt rw - ext4 /dev/sda1 rw,emergency_ro";
         assert!(parse_line(line).expect("understood").readonly);
@@ -307,8 +311,13 @@ mod tests {
     #[test]
     fn cut_and_odd_lines_are_refused() {
         for line in [
-            "", "31 26 0:28 / /mnt rw", "31 26 0:28 / /mnt rw ext4 /dev/sda1 rw", "31 26 028 / /mnt rw - ext4 a rw",
-            "x 26 0:28 / /mnt rw - ext4 a rw", "31 26 a:b / /mnt rw - ext4 a rw", "31 26 0:28 / - ext4 a rw",
+            "",
+            "31 26 0:28 / /mnt rw",
+            "31 26 0:28 / /mnt rw ext4 /dev/sda1 rw",
+            "31 26 028 / /mnt rw - ext4 a rw",
+            "x 26 0:28 / /mnt rw - ext4 a rw",
+            "31 26 a:b / /mnt rw - ext4 a rw",
+            "31 26 0:28 / - ext4 a rw",
         ] {
             assert_eq!(parse_line(line), None, "{line:?}");
         }
@@ -320,7 +329,14 @@ mod tests {
         let said = said(&mut *collector, &host);
         let names: Vec<&str> = said.iter().map(|(name, ..)| name.as_str()).collect();
         let expected = [
-            "device_error", "readonly", "size_bytes", "free_bytes", "avail_bytes", "files", "files_free", "mount_info",
+            "device_error",
+            "readonly",
+            "size_bytes",
+            "free_bytes",
+            "avail_bytes",
+            "files",
+            "files_free",
+            "mount_info",
             "purgeable_bytes",
         ];
         assert_eq!(names, expected);
@@ -333,14 +349,18 @@ mod tests {
     fn a_mount_that_can_not_be_asked_says_why() {
         let line = "31 26 8:1 / /nonexistent/x ro - ext4 /dev/sda1 rw\n";
         let (_dir, mut collector, host) = make(&[("1/mountinfo", line)], "/");
-        let labels: Vec<String> = ["/dev/sda1", "no such file or directory", "ext4", "/nonexistent/x"].map(str::to_owned).into();
-        let expected = [("device_error".to_owned(), labels.clone(), 1.0), ("readonly".to_owned(), labels, 1.0)];
+        let labels: Vec<String> =
+            ["/dev/sda1", "no such file or directory", "ext4", "/nonexistent/x"].map(str::to_owned).into();
+        let expected =
+            [("device_error".to_owned(), labels.clone(), 1.0), ("readonly".to_owned(), labels, 1.0)];
         assert_eq!(said(&mut *collector, &host), expected);
     }
 
     #[test]
     fn the_root_of_the_host_is_taken_off_the_mount_points() {
-        let text = format!("{ROOT}27 26 8:1 / /host rw - ext4 /dev/sda1 rw\n28 26 8:2 / /host/boot rw - vfat /dev/sda2 rw\n");
+        let text = format!(
+            "{ROOT}27 26 8:1 / /host rw - ext4 /dev/sda1 rw\n28 26 8:2 / /host/boot rw - vfat /dev/sda2 rw\n"
+        );
         let (_dir, mut collector, host) = make(&[("1/mountinfo", &text)], "/host");
         let points: Vec<String> = said(&mut *collector, &host)
             .into_iter()

@@ -103,7 +103,8 @@ fn parse_meminfo(text: &str) -> Result<Values, String> {
     let mut values = [None; FIELDS.len()];
     let mut next = 0;
     for line in text.lines() {
-        let (name, value) = parse_line(line).ok_or_else(|| format!("expected NAME: VALUE [kB], got {line:?}"))?;
+        let (name, value) =
+            parse_line(line).ok_or_else(|| format!("expected NAME: VALUE [kB], got {line:?}"))?;
         let at = (next..FIELDS.len()).chain(0..next).find(|&at| FIELDS[at].0 == name);
         if let Some(at) = at {
             values[at] = Some(value);
@@ -153,7 +154,15 @@ mod tests {
 
     #[test]
     fn odd_lines_are_refused() {
-        for text in ["", "MemTotal\n", "MemTotal:\n", "MemTotal: x kB\n", "MemTotal: 1 MB\n", "MemTotal: 1 kB 2\n", "\n"] {
+        for text in [
+            "",
+            "MemTotal\n",
+            "MemTotal:\n",
+            "MemTotal: x kB\n",
+            "MemTotal: 1 MB\n",
+            "MemTotal: 1 kB 2\n",
+            "\n",
+        ] {
             assert!(parse_meminfo(text).is_err(), "{text:?}");
         }
     }

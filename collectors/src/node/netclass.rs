@@ -25,7 +25,11 @@ pub const ENTRY: Entry = Entry {
             "Ignore devices where the speed is invalid. This will be the default behavior in 2.x.",
         ),
         Flag::bool("netclass.netlink", false, "Use netlink to gather stats instead of /proc/net/dev."),
-        Flag::bool("netclass_rtnl.with-stats", false, "Expose the statistics for each network device, replacing netdev collector."),
+        Flag::bool(
+            "netclass_rtnl.with-stats",
+            false,
+            "Expose the statistics for each network device, replacing netdev collector.",
+        ),
     ],
     build,
 };
@@ -105,7 +109,10 @@ struct Interface {
 fn build(_: &Host, options: &Options) -> Result<Box<dyn Collector>, BuildError> {
     for flag in ["netclass.netlink", "netclass_rtnl.with-stats"] {
         if options.is_on(flag) {
-            return Err(BuildError::Value { flag, what: "not supported, interfaces are read from sysfs".into() });
+            return Err(BuildError::Value {
+                flag,
+                what: "not supported, interfaces are read from sysfs".into(),
+            });
         }
     }
     Ok(Box::new(Netclass {
@@ -163,7 +170,8 @@ impl Netclass {
             text.push_str(attribute.read(buffer).unwrap_or_default());
         }
         // Interfaces refuse what they lack: a loopback its speed, one that is down its carrier.
-        let numbers = interface.numbers.each_mut().map(|attribute| attribute.read(buffer).ok().map(parse_number));
+        let numbers =
+            interface.numbers.each_mut().map(|attribute| attribute.read(buffer).ok().map(parse_number));
         let name = &interface.name;
         let [address, broadcast, duplex, alias, state] = &*texts;
         out.push(&UP, &[name], f64::from(u8::from(state == "up")));
@@ -196,7 +204,9 @@ impl Interface {
 
 fn none_or_denied_is_no_data(error: CollectError) -> CollectError {
     match error {
-        CollectError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => CollectError::NoData,
+        CollectError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            CollectError::NoData
+        }
         other => other.missing_is_no_data(),
     }
 }
@@ -260,7 +270,8 @@ mod tests {
     #[test]
     fn an_interface_is_said_with_what_it_has() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let files = [("operstate", "up\n"), ("flags", "0x1003\n"), ("speed", "1000\n"), ("address", "01:01\n")];
+        let files =
+            [("operstate", "up\n"), ("flags", "0x1003\n"), ("speed", "1000\n"), ("address", "01:01\n")];
         interface(root.path(), "eth0", &files);
         fs::write(root.path().join("class/net/bonding_masters"), "bond0\n").expect("written");
         let (mut collector, host) = make(root.path(), &[]);

@@ -195,7 +195,10 @@ mod tests {
         fs::create_dir_all(dir.path().join("class/net/lo")).expect("made");
         fs::write(dir.path().join("class/net/lo/ifalias"), "loop\n").expect("written");
         let said = said(&host, &[("netdev.netlink", "false"), ("netdev.label-ifalias", "true")]);
-        assert!(said.contains(&("node_network_receive_bytes_total".into(), "lo loop".into(), 1.0)), "{said:?}");
+        assert!(
+            said.contains(&("node_network_receive_bytes_total".into(), "lo loop".into(), 1.0)),
+            "{said:?}"
+        );
         assert!(said.contains(&("node_network_receive_bytes_total".into(), "veth0".into(), 1.0)), "{said:?}");
     }
 
@@ -216,7 +219,8 @@ mod tests {
 
     #[test]
     fn the_loopback_has_its_address() {
-        let said = said(&Host::default(), &[("netdev.address-info", "true"), ("netdev.device-include", "^lo$")]);
+        let said =
+            said(&Host::default(), &[("netdev.address-info", "true"), ("netdev.device-include", "^lo$")]);
         let expected = ("node_network_address_info".into(), "127.0.0.1 lo 8 link-local".into(), 1.0);
         assert!(said.contains(&expected), "{said:?}");
     }

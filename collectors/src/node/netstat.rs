@@ -64,7 +64,9 @@ impl Collector for Netstat {
         let (file, fields) = listed;
         let text = match file.read() {
             Ok(text) => text,
-            Err(CollectError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(CollectError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
             Err(error) => return Err(error),
         };
         say_list(text, fields, keep, out).map_err(|what| CollectError::parse(file.path(), what))
@@ -116,11 +118,7 @@ fn say_group(group: &Group, values: &str, out: &mut Samples) -> Result<(), Strin
             out.push_to(family, &[], value);
         }
     }
-    if words == group.words {
-        Ok(())
-    } else {
-        Err(format!("expected {} words, got {values:?}", group.words))
-    }
+    if words == group.words { Ok(()) } else { Err(format!("expected {} words, got {values:?}", group.words)) }
 }
 
 /// `/proc/net/snmp6`: "Ip6InReceives                   \t7"; the protocol ends with the first 6.
@@ -175,7 +173,8 @@ mod tests {
     #[test]
     fn names_and_values_are_paired_by_place() {
         let said = pairs("Ip: InA\nIp: 1\nTcp: OutSegs InSegs InErrs\nTcp: 1 2 -3\n", &mut Vec::new());
-        let expected = [("node_netstat_Tcp_InSegs".to_owned(), 2.0), ("node_netstat_Tcp_InErrs".to_owned(), -3.0)];
+        let expected =
+            [("node_netstat_Tcp_InSegs".to_owned(), 2.0), ("node_netstat_Tcp_InErrs".to_owned(), -3.0)];
         assert_eq!(said.expect("understood"), expected);
     }
 
@@ -189,7 +188,13 @@ mod tests {
 
     #[test]
     fn cut_and_odd_pairs_are_refused() {
-        for text in ["Tcp: InSegs\n", "Tcp: InSegs\nTcp:\n", "Tcp: InSegs\nTcp: x\n", "Tcp\nTcp\n", "Tcp: A\nTcp: 1 2\n"] {
+        for text in [
+            "Tcp: InSegs\n",
+            "Tcp: InSegs\nTcp:\n",
+            "Tcp: InSegs\nTcp: x\n",
+            "Tcp\nTcp\n",
+            "Tcp: A\nTcp: 1 2\n",
+        ] {
             assert!(pairs(text, &mut Vec::new()).is_err(), "{text:?}");
         }
     }

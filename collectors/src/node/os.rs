@@ -95,8 +95,8 @@ impl Os {
             Some(known) if (known.0, known.1) == (at, stamp) => known,
             _ => {
                 let path = &self.paths[at];
-                let release = parse_release(&host::read_text(path)?)
-                    .map_err(|what| CollectError::parse(path, what))?;
+                let release =
+                    parse_release(&host::read_text(path)?).map_err(|what| CollectError::parse(path, what))?;
                 (at, stamp, release)
             }
         };
@@ -233,7 +233,8 @@ fn unescape_unicode(chars: &mut std::str::Chars) -> Result<char, &'static str> {
 fn hex(chars: &mut std::str::Chars) -> Result<u32, &'static str> {
     let mut number = 0;
     for _ in 0..4 {
-        let digit = chars.next().and_then(|char| char.to_digit(16)).ok_or("expected four hexadecimal digits")?;
+        let digit =
+            chars.next().and_then(|char| char.to_digit(16)).ok_or("expected four hexadecimal digits")?;
         number = number * 16 + digit;
     }
     Ok(number)
@@ -259,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_version_is_the_number_in_front() {
-        for (text, number) in [("12", 12.0), ("20.04.2 LTS", 20.04), ("7.", 7.0), ("rolling", 0.0), ("", 0.0)] {
+        for (text, number) in [("12", 12.0), ("20.04.2 LTS", 20.04), ("7.", 7.0), ("rolling", 0.0), ("", 0.0)]
+        {
             assert_eq!(leading_number(text), number, "{text:?}");
         }
     }

@@ -78,9 +78,13 @@ impl Collector for Pressure {
         for (resource, file) in &mut self.files {
             match file.parse(parse_pressure) {
                 Ok(totals) => say(resource, &totals, out)?,
-                Err(CollectError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+                Err(CollectError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    continue;
+                }
                 // The kernel has PSI, but it was not turned on at boot (psi=1).
-                Err(CollectError::Read { source, .. }) if Errno::from_io_error(&source) == Some(Errno::OPNOTSUPP) => {
+                Err(CollectError::Read { source, .. })
+                    if Errno::from_io_error(&source) == Some(Errno::OPNOTSUPP) =>
+                {
                     return Err(CollectError::NoData);
                 }
                 Err(error) => return Err(error),

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use crate::{BuildError, CollectError, Collector, Desc, Entry, Host, HostFile, Kind, Options, OwnedDesc, Samples};
+use crate::{
+    BuildError, CollectError, Collector, Desc, Entry, Host, HostFile, Kind, Options, OwnedDesc, Samples,
+};
 
 /// This collector in the list.
 pub const ENTRY: Entry = Entry { name: "sockstat", default_on: true, flags: &[], build };
@@ -42,10 +44,13 @@ impl Collector for Sockstat {
         for file in files {
             let text = match file.read() {
                 Ok(text) => text,
-                Err(CollectError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+                Err(CollectError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
-            say_protocols(text, *page_size, protocols, out).map_err(|what| CollectError::parse(file.path(), what))?;
+            say_protocols(text, *page_size, protocols, out)
+                .map_err(|what| CollectError::parse(file.path(), what))?;
         }
         Ok(())
     }
@@ -129,7 +134,8 @@ mod tests {
 
     #[test]
     fn each_known_state_of_a_protocol_is_a_family() {
-        let said = said("sockets: used 229\nTCP: inuse 4 tw 3 mem 2\nFRAG: inuse 0 memory 5 odd 1\n").expect("understood");
+        let said = said("sockets: used 229\nTCP: inuse 4 tw 3 mem 2\nFRAG: inuse 0 memory 5 odd 1\n")
+            .expect("understood");
         let said: Vec<(&str, f64)> = said.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         assert_eq!(
             said,

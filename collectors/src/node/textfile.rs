@@ -25,11 +25,8 @@ pub const ENTRY: Entry = Entry {
     build,
 };
 
-static MTIME: Desc = Desc::gauge(
-    "node_textfile_mtime_seconds",
-    "Unixtime mtime of textfiles successfully read.",
-    &["file"],
-);
+static MTIME: Desc =
+    Desc::gauge("node_textfile_mtime_seconds", "Unixtime mtime of textfiles successfully read.", &["file"]);
 static ERROR: Desc = Desc::gauge(
     "node_textfile_scrape_error",
     "1 if there was an error opening or reading a file, 0 otherwise",
@@ -63,13 +60,18 @@ impl Collector for Textfile {
         let mut helps = Helps::default();
         let mut served = Vec::new();
         for path in &paths {
-            let Some(families) = self.files.get(path).and_then(|file| file.families.as_ref()) else { continue };
+            let Some(families) = self.files.get(path).and_then(|file| file.families.as_ref()) else {
+                continue;
+            };
             for family in families {
                 if helps.agree(family, path) {
                     served.push(family);
                 } else {
                     failed = true;
-                    complain(&mut self.said, format!("{path}: {} has another help text elsewhere", family.name));
+                    complain(
+                        &mut self.said,
+                        format!("{path}: {} has another help text elsewhere", family.name),
+                    );
                 }
             }
         }
@@ -146,7 +148,9 @@ fn join(directory: &str, name: &str) -> String {
     for part in Path::new(directory).components() {
         match part {
             Component::CurDir => {}
-            Component::ParentDir if path.components().next_back().is_some_and(|last| matches!(last, Component::Normal(_))) => {
+            Component::ParentDir
+                if path.components().next_back().is_some_and(|last| matches!(last, Component::Normal(_))) =>
+            {
                 path.pop();
             }
             part => path.push(part),
@@ -157,7 +161,8 @@ fn join(directory: &str, name: &str) -> String {
 
 fn read(path: &str, said: &mut HashSet<String>) -> Option<Vec<Family>> {
     let families = host::read_bytes(Path::new(path)).map_err(|error| error.to_string()).and_then(|bytes| {
-        parse::parse(&bytes).map_err(|error| format!("{path}:{}: {}, the whole file is left out", error.line, error.what))
+        parse::parse(&bytes)
+            .map_err(|error| format!("{path}:{}: {}, the whole file is left out", error.line, error.what))
     });
     families.map_err(|what| complain(said, what)).ok()
 }
@@ -208,7 +213,9 @@ impl<'a> Helps<'a> {
     fn text_of(&self, family: &Family) -> String {
         match (&family.help, self.by_name.get(family.name.as_str())) {
             (Some(help), _) => help.clone(),
-            (None, help) => format!("Metric read from {}", help.map(|help| help.files.join(", ")).unwrap_or_default()),
+            (None, help) => {
+                format!("Metric read from {}", help.map(|help| help.files.join(", ")).unwrap_or_default())
+            }
         }
     }
 }
@@ -260,7 +267,9 @@ mod tests {
         let path = dir.path().join("a.prom");
         let mut collector = make(&format!("{}/", dir.path().display()));
         fs::write(&path, "jobs 1\n").expect("written");
-        assert!(page(&mut *collector).starts_with(&format!("# HELP jobs Metric read from {}\n", path.display())));
+        assert!(
+            page(&mut *collector).starts_with(&format!("# HELP jobs Metric read from {}\n", path.display()))
+        );
         fs::write(&path, "jobs 22\n").expect("written");
         assert!(page(&mut *collector).contains("\njobs 22\n"));
         fs::write(&path, "jobs many\n").expect("written");

@@ -70,9 +70,10 @@ impl ThermalZone {
     fn look(&mut self, class: &Path, names: Vec<String>) {
         let attribute = |name: &str, file: &str| Attribute::new(class.join(name).join(file));
         let numbered = |prefix: &'static str| {
-            names.iter().filter(move |name| sysfs::is_numbered(name, prefix)).map(move |name| {
-                (name.as_str(), name[prefix.len()..].to_owned())
-            })
+            names
+                .iter()
+                .filter(move |name| sysfs::is_numbered(name, prefix))
+                .map(move |name| (name.as_str(), name[prefix.len()..].to_owned()))
         };
         self.zones = numbered("thermal_zone")
             .map(|(name, number)| Zone {
@@ -177,7 +178,8 @@ mod tests {
 
     #[test]
     fn a_state_that_is_no_number_is_refused() {
-        let (_dir, host) = host(&[("cooling_device0/type", "Fan\n"), ("cooling_device0/max_state", "high\n")]);
+        let (_dir, host) =
+            host(&[("cooling_device0/type", "Fan\n"), ("cooling_device0/max_state", "high\n")]);
         assert!(matches!(said(&host), Err(CollectError::Parse { .. })));
     }
 

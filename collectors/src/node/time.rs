@@ -2,9 +2,7 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::{
-    BuildError, CollectError, Collector, Desc, Entry, Host, HostFile, Options, Samples, sysfs,
-};
+use crate::{BuildError, CollectError, Collector, Desc, Entry, Host, HostFile, Options, Samples, sysfs};
 
 /// This collector in the list.
 pub const ENTRY: Entry = Entry { name: "time", default_on: true, flags: &[], build };

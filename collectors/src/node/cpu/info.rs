@@ -7,7 +7,18 @@ use crate::{BuildError, CollectError, Desc, Host, HostFile, Options, Samples};
 static INFO: Desc = Desc::gauge(
     "node_cpu_info",
     "CPU information from /proc/cpuinfo.",
-    &["cachesize", "core", "cpu", "family", "microcode", "model", "model_name", "package", "stepping", "vendor"],
+    &[
+        "cachesize",
+        "core",
+        "cpu",
+        "family",
+        "microcode",
+        "model",
+        "model_name",
+        "package",
+        "stepping",
+        "vendor",
+    ],
 );
 static FREQUENCY: Desc = Desc::gauge(
     "node_cpu_frequency_hertz",
@@ -102,7 +113,8 @@ fn parse_cpuinfo(text: &str) -> Result<Vec<Processor<'_>>, String> {
         let Some((name, value)) = line.split_once(": ") else { continue };
         let name = name.trim_end();
         if name == "processor" {
-            let number = value.parse::<u32>().map(|_| value).map_err(|_| format!("expected a number in {line:?}"))?;
+            let number =
+                value.parse::<u32>().map(|_| value).map_err(|_| format!("expected a number in {line:?}"))?;
             processors.push(Processor { number, ..Processor::default() });
         } else {
             let cpu = processors.last_mut().ok_or_else(|| format!("expected a processor before {line:?}"))?;

@@ -72,7 +72,11 @@ fn parse_address(message: &[u8]) -> Option<Address> {
     } else {
         Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()
     };
-    Some(Address { index: u32::from_ne_bytes([header[4], header[5], header[6], header[7]]), ip, prefix: header[1] })
+    Some(Address {
+        index: u32::from_ne_bytes([header[4], header[5], header[6], header[7]]),
+        ip,
+        prefix: header[1],
+    })
 }
 
 /// The words of node_exporter, which counts loopback addresses as local to the link.

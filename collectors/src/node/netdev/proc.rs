@@ -65,8 +65,8 @@ pub(super) static DETAILED: [Statistic; COUNT] = [
 /// Hands the name and the counters of every interface below the two lines of headings to `each`.
 pub(super) fn lines(text: &str, mut each: impl FnMut(&str, &[u64])) -> Result<(), String> {
     for line in text.lines().skip(2) {
-        let (name, counters) =
-            parse_line(line).ok_or_else(|| format!("expected INTERFACE: and {COUNT} numbers, got {line:?}"))?;
+        let (name, counters) = parse_line(line)
+            .ok_or_else(|| format!("expected INTERFACE: and {COUNT} numbers, got {line:?}"))?;
         each(name, &counters);
     }
     Ok(())
@@ -90,13 +90,20 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_a_colon_and_touch_the_first_number() {
-        let (name, counters) = parse_line("eth0:0:1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16").expect("understood");
+        let (name, counters) =
+            parse_line("eth0:0:1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16").expect("understood");
         assert_eq!((name, counters[RX_BYTES], counters[TX_COMPRESSED]), ("eth0:0", 1, 16));
     }
 
     #[test]
     fn cut_and_odd_lines_are_refused() {
-        for line in ["", "eth0", "eth0: 1 2 3", "eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 x", ": 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6"] {
+        for line in [
+            "",
+            "eth0",
+            "eth0: 1 2 3",
+            "eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 x",
+            ": 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6",
+        ] {
             assert_eq!(parse_line(line), None, "{line:?}");
         }
         assert_eq!(lines("", |_, _| ()), Ok(()));

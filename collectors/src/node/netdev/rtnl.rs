@@ -47,7 +47,10 @@ pub(super) static MERGED: [Statistic; 17] = [
     statistic!("transmit_colls", [COLLISIONS]),
     statistic!("receive_frame", [RX_FRAME_ERRORS, RX_LENGTH_ERRORS, RX_OVER_ERRORS, RX_CRC_ERRORS]),
     statistic!("receive_fifo", [RX_FIFO_ERRORS]),
-    statistic!("transmit_carrier", [TX_CARRIER_ERRORS, TX_ABORTED_ERRORS, TX_HEARTBEAT_ERRORS, TX_WINDOW_ERRORS]),
+    statistic!(
+        "transmit_carrier",
+        [TX_CARRIER_ERRORS, TX_ABORTED_ERRORS, TX_HEARTBEAT_ERRORS, TX_WINDOW_ERRORS]
+    ),
     statistic!("transmit_fifo", [TX_FIFO_ERRORS]),
     statistic!("receive_compressed", [RX_COMPRESSED]),
     statistic!("transmit_compressed", [TX_COMPRESSED]),

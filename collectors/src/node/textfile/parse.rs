@@ -151,7 +151,13 @@ impl Drafts {
         let at = self.families.len();
         self.by_name.insert(name.to_owned(), at);
         let metrics = Vec::new();
-        self.families.push(Draft { name: name.to_owned(), help: None, kind: None, metrics, by_labels: HashMap::new() });
+        self.families.push(Draft {
+            name: name.to_owned(),
+            help: None,
+            kind: None,
+            metrics,
+            by_labels: HashMap::new(),
+        });
         Ok((at, Role::Value))
     }
 
@@ -188,9 +194,11 @@ impl Draft {
         let mut point = None;
         if let Some(at) = labels.iter().position(|(name, _)| name == point_label) {
             let (_, text) = labels.remove(at);
-            point = Some(parse_float(text.as_bytes()).ok_or("expected a number in the le or quantile label")?);
+            point =
+                Some(parse_float(text.as_bytes()).ok_or("expected a number in the le or quantile label")?);
         }
-        let is_amount = kind == Kind::Histogram && (role == Role::Count || role == Role::Value && point.is_some());
+        let is_amount =
+            kind == Kind::Histogram && (role == Role::Count || role == Role::Value && point.is_some());
         if is_amount && value < 0.0 {
             return Err("a count of a histogram is negative");
         }
@@ -255,7 +263,11 @@ fn settle_points(metric: &mut Metric, kind: Kind) {
 }
 
 /// Reads up to the closing brace; a word without a value is the metric's name, when it has none yet.
-fn read_labels<'a>(mut rest: Line<'a>, name: &mut Option<String>, labels: &mut Labels) -> Result<Line<'a>, &'static str> {
+fn read_labels<'a>(
+    mut rest: Line<'a>,
+    name: &mut Option<String>,
+    labels: &mut Labels,
+) -> Result<Line<'a>, &'static str> {
     loop {
         rest = rest.after_blanks();
         if let Some(after) = rest.0.strip_prefix(b"}") {
@@ -387,12 +399,17 @@ mod tests {
 
     #[test]
     fn labels_are_made_equal_within_a_family() {
-        let families = parse(b"# HELP a Say \\\\ and\\n.\n# TYPE a counter\na{y=\"1\", x=\"\\\"\"} 1\na 2.5\n").expect("read");
+        let families =
+            parse(b"# HELP a Say \\\\ and\\n.\n# TYPE a counter\na{y=\"1\", x=\"\\\"\"} 1\na 2.5\n")
+                .expect("read");
         assert_eq!(families[0].help.as_deref(), Some("Say \\ and\n."));
         assert_eq!(families[0].kind, Kind::Counter);
         assert_eq!(families[0].labels, ["x", "y"]);
         assert_eq!(families[0].metrics[0].labels, ["\"", "1"]);
-        assert_eq!((&families[0].metrics[1].labels[..], families[0].metrics[1].value), (&["", ""].map(String::from)[..], 2.5));
+        assert_eq!(
+            (&families[0].metrics[1].labels[..], families[0].metrics[1].value),
+            (&["", ""].map(String::from)[..], 2.5)
+        );
     }
 
     #[test]
@@ -427,12 +444,40 @@ mod tests {
     #[test]
     fn one_mistake_refuses_the_file() {
         for text in [
-            "a 1", "a\n", "a x\n", "a 1 \n", "a 1 1441205977284\n", "a 1\r\n", "a 1e999\n", "a 0x1\n", "a 1_0\n", "-a 1\n",
-            "a{x=\"1\" 1\n", "a{x=1} 1\n", "a{x} 1\n", "a{=\"1\"} 1\n", "a{x=\"1\",x=\"2\"} 1\n", "a{__name__=\"b\"} 1\n",
-            "a{x=\"\\t\"} 1\n", "a{x=\"1} 1\n", "{} 1\n", "{x=\"1\"} 1\n", "{\"a\",\"b\"} 1\n", "{\"a b\"} 1\n", "a{,} 1\n",
-            "# TYPE a odd\na 1\n", "# TYPE a gauge\r\na 1\r\n", "# TYPE a gaugehistogram\na 1\n", "a 1\n# TYPE a gauge\n",
-            "# HELP a 1\n# HELP a 1\n", "# HELP a \\t\n", "# HELP a-b c\n", "# HELP - c\n",
-            "# TYPE h histogram\nh_count -1\n", "# TYPE h histogram\nh_bucket{le=\"x\"} 1\n", "# TYPE h histogram\nh_bucket{le=\"1\"} -1\n",
+            "a 1",
+            "a\n",
+            "a x\n",
+            "a 1 \n",
+            "a 1 1441205977284\n",
+            "a 1\r\n",
+            "a 1e999\n",
+            "a 0x1\n",
+            "a 1_0\n",
+            "-a 1\n",
+            "a{x=\"1\" 1\n",
+            "a{x=1} 1\n",
+            "a{x} 1\n",
+            "a{=\"1\"} 1\n",
+            "a{x=\"1\",x=\"2\"} 1\n",
+            "a{__name__=\"b\"} 1\n",
+            "a{x=\"\\t\"} 1\n",
+            "a{x=\"1} 1\n",
+            "{} 1\n",
+            "{x=\"1\"} 1\n",
+            "{\"a\",\"b\"} 1\n",
+            "{\"a b\"} 1\n",
+            "a{,} 1\n",
+            "# TYPE a odd\na 1\n",
+            "# TYPE a gauge\r\na 1\r\n",
+            "# TYPE a gaugehistogram\na 1\n",
+            "a 1\n# TYPE a gauge\n",
+            "# HELP a 1\n# HELP a 1\n",
+            "# HELP a \\t\n",
+            "# HELP a-b c\n",
+            "# HELP - c\n",
+            "# TYPE h histogram\nh_count -1\n",
+            "# TYPE h histogram\nh_bucket{le=\"x\"} 1\n",
+            "# TYPE h histogram\nh_bucket{le=\"1\"} -1\n",
         ] {
             assert!(refused(text), "{text:?}");
         }
@@ -448,7 +493,10 @@ mod tests {
     fn special_numbers_are_read() {
         let families = parse(b"a +Inf\na -inf\na NaN\na .5\na -1E3\n").expect("read");
         let values: Vec<f64> = families[0].metrics.iter().map(|metric| metric.value).collect();
-        assert_eq!((values[0], values[1], values[3], values[4]), (f64::INFINITY, f64::NEG_INFINITY, 0.5, -1000.0));
+        assert_eq!(
+            (values[0], values[1], values[3], values[4]),
+            (f64::INFINITY, f64::NEG_INFINITY, 0.5, -1000.0)
+        );
         assert!(values[2].is_nan());
     }
 }
