@@ -161,13 +161,15 @@ impl Filesystem {
         for line in text.lines() {
             let fields = parse_line(line).ok_or_else(|| fail(format!("expected a mount, got {line:?}")))?;
             let fields = Fields { mount_point: strip_root(host, &fields.mount_point), ..fields };
-            // The same device can be mounted twice on one place: it is said once.
-            if !mount_points.ignores(&fields.mount_point)
-                && !types.ignores(&fields.kind)
-                && !fresh.iter().any(|mount| mount.fields.is_same(&fields))
-            {
-                fresh.push(Mount { path: host.root(&fields.mount_point), fields });
+            if mount_points.ignores(&fields.mount_point) || types.ignores(&fields.kind) {
+                continue;
             }
+            let earlier: Vec<&Mount> = fresh.iter().filter(|mount| mount.fields.is_same(&fields)).collect();
+            if earlier.iter().any(|mount| mount.fields.numbers() == fields.numbers()) {
+                continue;
+            }
+            let is_repeated = !earlier.is_empty();
+            fresh.push(Mount { path: host.root(&fields.mount_point), is_repeated, fields });
         }
         *mounts = fresh;
         text.clone_into(known);
@@ -196,6 +198,8 @@ struct Mount {
     fields: Fields,
     /// Where to ask for it.
     path: PathBuf,
+    /// Whether the same is mounted there already, only with another number: then no more than that number is news.
+    is_repeated: bool,
 }
 
 /// What a line of mountinfo says.
@@ -210,6 +214,10 @@ struct Fields {
 }
 
 impl Fields {
+    fn numbers(&self) -> (&str, &str) {
+        (&self.major, &self.minor)
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         self.mount_point == other.mount_point && self.device == other.device && self.kind == other.kind
     }
@@ -223,6 +231,12 @@ impl Mount {
             Answer::Error(what) => (&**what, None),
         };
         let labels = [device, error, kind, mount_point];
+        if sizes.is_some() {
+            out.push(&MOUNT_INFO, &[device, major, minor, mount_point], 1.0);
+        }
+        if self.is_repeated {
+            return;
+        }
         // A mount that does not answer is not said to be read-only either, as node_exporter does.
         let readonly = *readonly && !matches!(answer, Answer::Error(what) if what == ask::TIMEOUT);
         out.push(&DEVICE_ERROR, &labels, f64::from(u8::from(sizes.is_none())));
@@ -233,7 +247,6 @@ impl Mount {
         out.push(&AVAILABLE, &labels, *available);
         out.push(&FILES, &labels, *files);
         out.push(&FILES_FREE, &labels, *files_free);
-        out.push(&MOUNT_INFO, &[device, major, minor, mount_point], 1.0);
         out.push(&PURGEABLE, &labels, 0.0);
     }
 }
@@ -329,6 +342,7 @@ mod tests {
         let said = said(&mut *collector, &host);
         let names: Vec<&str> = said.iter().map(|(name, ..)| name.as_str()).collect();
         let expected = [
+            "mount_info",
             "device_error",
             "readonly",
             "size_bytes",
@@ -336,13 +350,21 @@ mod tests {
             "avail_bytes",
             "files",
             "files_free",
-            "mount_info",
             "purgeable_bytes",
         ];
         assert_eq!(names, expected);
-        assert_eq!(said[0].1, ["/dev/nvme0n1p2", "", "ext4", "/"]);
-        assert!(said[2].2 > 0.0, "the root has a size");
-        assert_eq!(said[7].1, ["/dev/nvme0n1p2", "259", "2", "/"]);
+        assert_eq!(said[0].1, ["/dev/nvme0n1p2", "259", "2", "/"]);
+        assert_eq!(said[1].1, ["/dev/nvme0n1p2", "", "ext4", "/"]);
+        assert!(said[3].2 > 0.0, "the root has a size");
+    }
+
+    #[test]
+    fn what_is_mounted_twice_is_said_once_with_both_numbers() {
+        let text = "30 26 0:30 / / rw - tmpfs tmpfs rw\n31 30 0:31 / / rw - tmpfs tmpfs rw\n";
+        let (_dir, mut collector, host) = make(&[("1/mountinfo", text)], "/");
+        let said = said(&mut *collector, &host);
+        let count = |wanted: &str| said.iter().filter(|(name, ..)| name == wanted).count();
+        assert_eq!((count("mount_info"), count("size_bytes")), (2, 1));
     }
 
     #[test]
