@@ -21,8 +21,12 @@ const FLAGS: &[&str] = &[
 ];
 
 /// What this host, its clock or the age of a file decides.
-const VOLATILE: &[&str] =
-    &["node_time_seconds ", "node_time_zone_offset_seconds{", "node_uname_info{", "node_textfile_mtime_seconds{"];
+const VOLATILE: &[&str] = &[
+    "node_time_seconds ",
+    "node_time_zone_offset_seconds{",
+    "node_uname_info{",
+    "node_textfile_mtime_seconds{",
+];
 
 fn machine() -> Host {
     // Cargo runs tests in the directory of their crate.

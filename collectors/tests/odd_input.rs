@@ -3,12 +3,13 @@
 #![allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 use std::{
+    cell::RefCell,
     fs,
     path::{Path, PathBuf},
 };
 
-use nodewarden_collectors::{Host, Options, Samples, Settings, node, text};
-use proptest::prelude::*;
+use nodewarden_collectors::{Collector, Entry, Host, Options, Samples, Settings, node, text};
+use proptest::{prelude::*, test_runner::TestRunner};
 
 /// Every file of the made-up machine, relative to its top.
 fn files() -> Vec<PathBuf> {
@@ -24,76 +25,104 @@ fn files() -> Vec<PathBuf> {
     found
 }
 
-/// Scrapes a copy of the machine twice, the second time with one file damaged.
-fn scrape_damaged(file: &Path, damage: impl Fn(Vec<u8>) -> Vec<u8>) {
-    let copy = tempfile::tempdir().expect("a temporary directory");
-    for path in files() {
-        let to = copy.path().join(path.strip_prefix("fixtures/rack7").expect("below it"));
-        fs::create_dir_all(to.parent().expect("has one")).expect("made");
-        fs::copy(&path, &to).expect("copied");
+/// A copy of the machine with collectors that live through everything done to it.
+struct Machine {
+    top: tempfile::TempDir,
+    host: Host,
+    collectors: Vec<Box<dyn Collector>>,
+    samples: Samples,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let top = tempfile::tempdir().expect("a temporary directory");
+        for path in files() {
+            let to = top.path().join(below(&path));
+            fs::create_dir_all(to.parent().expect("has one")).expect("made");
+            fs::copy(&path, &to).expect("copied");
+        }
+        let [procfs, sysfs, rootfs, udev_data] =
+            ["proc", "sys", "root", "udev"].map(|name| top.path().join(name));
+        let host = Host { procfs, sysfs, rootfs, udev_data };
+        let settings = Settings::from([
+            ("textfile.directory".to_owned(), vec![top.path().join("textfile").display().to_string()]),
+            ("netdev.netlink".to_owned(), vec!["false".to_owned()]),
+            ("cpu.info".to_owned(), vec!["true".to_owned()]),
+            ("stat.softirq".to_owned(), vec!["true".to_owned()]),
+        ]);
+        let build =
+            |entry: &&Entry| (entry.build)(&host, &Options::new(entry, &settings)).expect("valid settings");
+        let collectors = node::ALL.iter().map(build).collect();
+        Self { top, host, collectors, samples: Samples::new() }
     }
-    let [procfs, sysfs, rootfs, udev_data] =
-        ["proc", "sys", "root", "udev"].map(|name| copy.path().join(name));
-    let host = Host { procfs, sysfs, rootfs, udev_data };
-    let directory = copy.path().join("textfile").display().to_string();
-    let settings = Settings::from([
-        ("textfile.directory".to_owned(), vec![directory]),
-        ("netdev.netlink".to_owned(), vec!["false".to_owned()]),
-        ("cpu.info".to_owned(), vec!["true".to_owned()]),
-        ("stat.softirq".to_owned(), vec!["true".to_owned()]),
-    ]);
-    let build = |entry: &&nodewarden_collectors::Entry| (entry.build)(&host, &Options::new(entry, &settings)).ok();
-    let mut collectors: Vec<_> = node::ALL.iter().filter_map(build).collect();
-    let mut samples = Samples::new();
-    for _ in 0..2 {
-        samples.clear();
-        for collector in &mut collectors {
-            // Whether it fails is its affair, here it only has to come back.
-            let _ = collector.collect(&host, &mut samples);
+
+    /// Scrapes with `text` in place of a file, then with the file as it was: all of it has to be said again.
+    fn survive(&mut self, file: &Path, text: &[u8]) {
+        let path = self.top.path().join(below(file));
+        let whole = self.scrape();
+        let original = fs::read(&path).expect("read");
+        fs::write(&path, text).expect("written");
+        self.scrape();
+        fs::write(&path, original).expect("written");
+        assert_eq!(self.scrape(), whole, "after {} was damaged", file.display());
+    }
+
+    /// How many samples there are; whether a collector fails is its affair, here it only has to come back.
+    fn scrape(&mut self) -> usize {
+        self.samples.clear();
+        for collector in &mut self.collectors {
+            let _ = collector.collect(&self.host, &mut self.samples);
         }
         let mut page = Vec::new();
-        text::write(&samples, &mut page);
+        text::write(&self.samples, &mut page);
         assert!(String::from_utf8(page).is_ok(), "the page is always UTF-8");
-        let path = copy.path().join(file.strip_prefix("fixtures/rack7").expect("below it"));
-        let damaged = damage(fs::read(&path).expect("read"));
-        fs::write(&path, damaged).expect("written");
+        self.samples.len()
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+fn below(file: &Path) -> &Path {
+    file.strip_prefix("fixtures/rack7").expect("below it")
+}
 
-    #[test]
-    fn a_damaged_file_harms_nobody(
-        file in proptest::sample::select(files()),
-        cut in any::<prop::sample::Index>(),
-        noise in prop::collection::vec(any::<u8>(), 0..64),
-    ) {
-        scrape_damaged(&file, |mut bytes| {
-            let at = cut.index(bytes.len() + 1);
-            let tail = bytes.split_off(at);
-            bytes.extend(&noise);
-            bytes.extend(tail.iter().skip(noise.len()));
-            bytes
-        });
-    }
+fn run<S: Strategy>(strategy: &S, mut case: impl FnMut(&mut Machine, S::Value)) {
+    let config = ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() };
+    let machine = RefCell::new(Machine::new());
+    let case = RefCell::new(&mut case);
+    let result = TestRunner::new(config).run(strategy, |value| {
+        (case.borrow_mut())(&mut machine.borrow_mut(), value);
+        Ok(())
+    });
+    result.expect("every case");
+}
 
-    #[test]
-    fn a_file_of_noise_harms_nobody(
-        file in proptest::sample::select(files()),
-        noise in "[ -~\n\t:=0-9{}\"#-]{0,200}",
-    ) {
-        scrape_damaged(&file, |_| noise.clone().into_bytes());
-    }
+#[test]
+fn noise_in_a_file_harms_nobody() {
+    let noise = prop::collection::vec(any::<u8>(), 0..64);
+    let strategy = (prop::sample::select(files()), any::<prop::sample::Index>(), noise);
+    run(&strategy, |machine, (file, place, noise)| {
+        let mut bytes = fs::read(&file).expect("read");
+        let tail = bytes.split_off(place.index(bytes.len() + 1));
+        bytes.extend(&noise);
+        bytes.extend(tail.iter().skip(noise.len()));
+        machine.survive(&file, &bytes);
+    });
+}
+
+#[test]
+fn a_file_of_other_text_harms_nobody() {
+    let text = "[ -~\n\t:=0-9{}\"#-]{0,200}";
+    run(&(prop::sample::select(files()), text), |machine, (file, text)| {
+        machine.survive(&file, text.as_bytes());
+    });
 }
 
 #[test]
 fn an_emptied_or_cut_file_harms_nobody() {
+    let mut machine = Machine::new();
     for file in files() {
-        scrape_damaged(&file, |_| Vec::new());
-        scrape_damaged(&file, |mut bytes| {
-            bytes.truncate(bytes.len() / 2);
-            bytes
-        });
+        let whole = fs::read(&file).expect("read");
+        for length in [0, whole.len() / 2, whole.len().saturating_sub(1)] {
+            machine.survive(&file, &whole[..length]);
+        }
     }
 }
