@@ -7,6 +7,7 @@
 
 pub mod collector;
 pub mod filter;
+pub mod glob;
 pub mod host;
 pub mod netlink;
 pub mod node;

@@ -7,6 +7,7 @@ pub mod cpu;
 pub mod diskstats;
 pub mod entropy;
 pub mod filefd;
+pub mod filesystem;
 pub mod loadavg;
 pub mod meminfo;
 pub mod netclass;
@@ -16,6 +17,7 @@ pub mod os;
 pub mod pressure;
 pub mod sockstat;
 pub mod stat;
+pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
 pub mod uname;
@@ -28,6 +30,7 @@ pub const ALL: &[&Entry] = &[
     &diskstats::ENTRY,
     &entropy::ENTRY,
     &filefd::ENTRY,
+    &filesystem::ENTRY,
     &loadavg::ENTRY,
     &meminfo::ENTRY,
     &netclass::ENTRY,
@@ -37,6 +40,7 @@ pub const ALL: &[&Entry] = &[
     &pressure::ENTRY,
     &sockstat::ENTRY,
     &stat::ENTRY,
+    &textfile::ENTRY,
     &thermal_zone::ENTRY,
     &time::ENTRY,
     &uname::ENTRY,

@@ -113,7 +113,7 @@ impl Topology {
             }
         }
         // A system whose first CPU can't be taken away does not say which ones are online.
-        if !self.cpus.first().is_some_and(|first| first.online.is_some()) {
+        if self.cpus.first().is_none_or(|first| first.online.is_none()) {
             self.cpus.clear();
         }
         Ok(())
