@@ -7,8 +7,9 @@ on_path=$(readlink -f "$(command -v java || true)" || true)
 on_path=${on_path%/bin/java}
 for home in "${JAVA_HOME:-}" "$on_path" "${on_path%/*}"/* /usr/lib/jvm/*; do
   [ -x "$home/bin/javac" ] || continue
-  version=$("$home/bin/javac" -version 2>&1 | sed 's/^javac \([0-9]*\).*/\1/')
-  if [ "$version" -ge 21 ]; then
+  # Its file `release` has a line JAVA_VERSION="21.0.5".
+  version=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$home/release" 2>/dev/null || true)
+  if [ "${version:-0}" -ge 21 ]; then
     echo "$home"
     exit 0
   fi
