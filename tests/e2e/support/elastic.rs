@@ -150,11 +150,7 @@ impl Elastic {
 
     /// The JSON of a 2xx answer, else what came instead.
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
-        let response = self.send(method, path, body).map_err(|error| error.to_string())?;
-        match response.status {
-            200..300 => Ok(response.json()),
-            status => Err(format!("{status} {}", response.text())),
-        }
+        self.send(method, path, body).map_err(|error| error.to_string())?.good()
     }
 
     fn send(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<Response> {

@@ -34,6 +34,15 @@ impl Response {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("no JSON ({error}), status {}: {}", self.status, self.text()))
     }
+
+    /// The JSON of a 2xx answer, else what came instead: for servers that may still be starting.
+    pub fn good(&self) -> Result<serde_json::Value, String> {
+        let seen = || format!("{} {}", self.status, self.text());
+        match self.status {
+            200..300 => serde_json::from_slice(&self.body).map_err(|_| seen()),
+            _ => Err(seen()),
+        }
+    }
 }
 
 /// GET of `path` from `address` (`127.0.0.1:9100`).

@@ -41,9 +41,8 @@ impl Prometheus {
     /// The value of a PromQL query that has exactly one; else what came instead.
     pub fn value(&self, query: &str) -> Result<f64, String> {
         let path = format!("/api/v1/query?query={}", http::escape(query));
-        let answer =
-            http::get(&format!("127.0.0.1:{}", self.port), &path).map_err(|error| error.to_string())?;
-        let answer = answer.json();
+        let answer = http::get(&format!("127.0.0.1:{}", self.port), &path);
+        let answer = answer.map_err(|error| error.to_string())?.good()?;
         match answer["data"]["result"].as_array().map(Vec::as_slice) {
             Some([one]) => {
                 one["value"][1].as_str().and_then(|value| value.parse().ok()).ok_or(answer.to_string())
