@@ -27,7 +27,7 @@ lint: install $(PAGE)/node_modules ## format, clippy, licences of the dependenci
 	cd $(PAGE) && npm run check
 
 bench: ## CPU of a scrape, log lines per CPU second
-	cargo bench --locked
+	cargo bench --locked --workspace --bench '*'
 
 install:
 	@tests/servers/install.sh

@@ -90,13 +90,6 @@ fn flat(document: &Value) -> BTreeMap<String, Value> {
     fields
 }
 
-/// `/proc/PID/status`: "VmHWM:     21424 kB", the most memory that was resident at once.
-fn peak_mib(agent: &Agent) -> u64 {
-    let status = agent.proc("status");
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-    kib.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
-}
-
 #[test]
 fn a_document_has_the_fields_of_ecs() {
     let (elastic, logs) = (Elastic::shared(), LogDir::new());
@@ -158,7 +151,7 @@ fn a_hundred_thousand_lines_survive_rotations_and_kill_9() {
     pods.write(2000);
     assert_eq!(pods.written.len(), 100_000);
     assert_each_once(elastic, &index, &pods.written);
-    assert!(peak_mib(&agent) < 128, "{} MiB", peak_mib(&agent));
+    assert!(agent.peak_mib() < 128, "{} MiB", agent.peak_mib());
 }
 
 #[test]

@@ -116,6 +116,13 @@ impl Agent {
         fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).expect("a file of a running process")
     }
 
+    /// `/proc/PID/status`: "VmHWM:     21424 kB", the most memory that was resident at once.
+    pub fn peak_mib(&self) -> u64 {
+        let status = self.proc("status");
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        kib.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("log")
     }
