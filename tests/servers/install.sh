@@ -12,38 +12,42 @@ has() { command -v "$1" > /dev/null; }
 say() { echo "install: $*" >&2; }
 lacks() { missing+=("$*"); }
 
-# Packages that apt is to install: those whose command is absent.
-packages() {
-  has chromium || echo chromium
-  has mvn || echo maven
-  "$here/jdk.sh" > /dev/null 2>&1 || jdk_package
+has_jdk() { "$here/jdk.sh" > /dev/null 2>&1; }
+has_prometheus() { has prometheus || [ -x "$servers/prometheus/usr/bin/prometheus" ]; }
+
+# The package lists of a fresh machine may be empty or old.
+refresh_lists() {
+  ! { has chromium && has mvn && has_jdk && has_prometheus; } && [ "$(id -u)" = 0 ] || return 0
+  apt-get update -qq
 }
 
 # Debian 13 has a JDK that is new enough, Debian 12 has none.
 jdk_package() {
-  apt-cache pkgnames openjdk- 2>/dev/null | grep -E '^openjdk-(21|25)-jdk-headless$' | sort | tail -n 1
+  apt-cache pkgnames openjdk- | grep -E '^openjdk-(21|25)-jdk-headless$' | sort | tail -n 1
 }
 
 install_packages() {
-  local wanted
-  mapfile -t wanted < <(packages)
+  local wanted=()
+  has chromium || wanted+=(chromium)
+  has mvn || wanted+=(maven)
+  has_jdk || mapfile -t -O ${#wanted[@]} wanted < <(jdk_package)
   [ ${#wanted[@]} -gt 0 ] || return 0
-  if [ "$(id -u)" != 0 ]; then
-    lacks "Debian packages ${wanted[*]}: apt-get install ${wanted[*]} (as root)"
-    return
+  if [ "$(id -u)" = 0 ]; then
+    say "Debian packages ${wanted[*]}"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" > /dev/null
+  else
+    lacks "Debian packages; as root: apt-get install ${wanted[*]}"
   fi
-  say "Debian packages ${wanted[*]}"
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" > /dev/null
 }
 
 # Unpacked, not installed: the package would start a Prometheus of its own on this machine.
 unpack_prometheus() {
-  ! has prometheus && [ ! -x "$servers/prometheus/usr/bin/prometheus" ] || return 0
+  ! has_prometheus || return 0
   say "Prometheus: Debian's package, unpacked into target/servers"
   rm -rf "$servers/prometheus"
   mkdir -p "$servers/prometheus"
-  (cd "$servers/prometheus" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .) \
-    || lacks "Prometheus: apt-get install prometheus (as root)"
+  (cd "$servers/prometheus" && apt-get download -qq -o APT::Sandbox::User=root prometheus && dpkg-deb -x prometheus_*.deb .) \
+    || lacks "Prometheus; as root: apt-get install prometheus"
 }
 
 rust_component() { # SUBCOMMAND COMPONENT
@@ -52,7 +56,7 @@ rust_component() { # SUBCOMMAND COMPONENT
   rustup component add "$2" || lacks "Rust component $2: rustup component add $2"
 }
 
-# A quick build of it, for it runs for a second: 90 s on two cores, where the usual one takes several minutes.
+# Built quickly, for it runs for a second: 90 s on two cores, where its usual build takes several minutes.
 build_cargo_deny() {
   ! has cargo-deny && [ ! -x "$tools/bin/cargo-deny" ] || return 0
   say "cargo-deny, built into target/tools (90 s)"
@@ -69,7 +73,7 @@ check_languages() {
 }
 
 check_jdk() {
-  "$here/jdk.sh" > /dev/null 2>&1 \
+  has_jdk || [ -n "$(jdk_package)" ] \
     || lacks "a JDK of 21 or later, which Debian 12 does not have: unpack one from https://adoptium.net and set JAVA_HOME"
 }
 
@@ -79,21 +83,15 @@ stop_when_missing() {
   exit 1
 }
 
-# The package lists of a fresh machine may be empty or old.
-refresh_lists() {
-  [ -n "$(packages)" ] || { ! has prometheus && [ ! -d "$servers/prometheus" ]; } || return 0
-  [ "$(id -u)" = 0 ] || return 0
-  apt-get update -qq
-}
-
 check_languages
 stop_when_missing
 refresh_lists
 install_packages
 unpack_prometheus
+check_jdk
 rust_component fmt rustfmt
 rust_component clippy clippy
+stop_when_missing
 build_cargo_deny
-check_jdk
 stop_when_missing
 "$here/elasticsearch/build.sh"
