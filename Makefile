@@ -23,7 +23,7 @@ test: install page ## install what the tests need, then every test against real 
 lint: install $(PAGE)/node_modules ## format, clippy, licences of the dependencies, types of the page
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo deny --locked --hide-inclusion-graph --workspace check bans licenses sources
+	cargo deny --locked --workspace check --hide-inclusion-graph bans licenses sources
 	cd $(PAGE) && npm run check
 
 bench: ## CPU of a scrape, log lines per CPU second
