@@ -1,0 +1,52 @@
+# What one does with this repository; `make` alone lists it.
+
+PAGE := src/web/page
+BINARY := target/release/nodewarden
+# Tools that install.sh built come after those of the machine.
+export PATH := $(PATH):$(CURDIR)/target/tools/bin
+.DEFAULT_GOAL := help
+.PHONY: help build run test lint bench install need page
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+build: page ## target/release/nodewarden, with the page in it
+	cargo build --release --locked
+
+run: need build ## build, then run the agent on this host: make run ARGS='--log.level=debug'
+	$(BINARY) $(ARGS)
+
+test: install page ## install what the tests need, then every test against real servers
+	cargo test --workspace --locked
+	cd $(PAGE) && npm test
+
+lint: install $(PAGE)/node_modules ## format, clippy, licences of the dependencies, types of the page
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo deny --locked --workspace check --hide-inclusion-graph bans licenses sources
+	cd $(PAGE) && npm run check
+
+bench: ## CPU of a scrape, log lines per CPU second
+	cargo bench --locked --workspace --bench '*'
+
+install:
+	@tests/servers/install.sh
+
+need:
+	@command -v cargo > /dev/null || { echo "Rust is missing, 1.95 or later: https://rustup.rs" >&2; exit 1; }
+	@command -v npm > /dev/null || { echo "Node is missing, 20.19 or later, with npm: https://nodejs.org" >&2; exit 1; }
+
+# The page is embedded by cargo. Without Node the binary gets one line in its place that says so.
+ifneq ($(shell command -v npm),)
+page: $(PAGE)/dist/index.html
+else
+page:
+	@echo "Node is missing: the binary is built without its page" >&2
+endif
+
+$(PAGE)/node_modules: $(PAGE)/package-lock.json
+	cd $(PAGE) && npm ci --no-audit --no-fund
+	touch $@
+
+$(PAGE)/dist/index.html: $(PAGE)/node_modules $(PAGE)/index.html $(PAGE)/vite.config.mjs $(shell find $(PAGE)/src $(PAGE)/public -type f 2>/dev/null)
+	cd $(PAGE) && npm run build

@@ -1,0 +1,174 @@
+//! Log lines into a real Elasticsearch: each line once, whatever happens in between.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::support::{Agent, Elastic, LogDir, LogFile, Stream, pods_config, same, seconds, uid, wait_until};
+
+/// The agent's configuration and the data stream that its lines go to; `name` keeps tests apart on one server.
+fn shipping(logs: &LogDir, elastic: &Elastic, name: &str) -> (String, String) {
+    let pods = pods_config(logs);
+    let config =
+        format!("{pods}elasticsearch:\n  hosts: ['{}']\n  index: 'logs-{{dataset}}-{name}'\n", elastic.url());
+    (config, format!("logs-kubernetes.container_logs-{name}"))
+}
+
+/// Files of as many pods, and the lines that were written to them.
+struct Pods {
+    files: Vec<LogFile>,
+    written: Vec<String>,
+}
+
+impl Pods {
+    fn new(logs: &LogDir, count: usize) -> Self {
+        let files = (0..count).map(|pod| logs.container("load", &format!("pod-{pod}"), "app")).collect();
+        Self { files, written: Vec::new() }
+    }
+
+    /// `count` more lines into each file, in turn.
+    fn write(&mut self, count: usize) {
+        for _ in 0..count {
+            for (pod, file) in self.files.iter_mut().enumerate() {
+                let text = format!("pod {pod} says line {} of the load", self.written.len());
+                file.line(Stream::Stdout, &text);
+                self.written.push(text);
+            }
+        }
+    }
+
+    fn rotate(&mut self) {
+        self.files.iter_mut().for_each(LogFile::rotate);
+    }
+}
+
+#[track_caller]
+fn wait_for_some(elastic: &Elastic, index: &str, least: u64, agent: &Agent) {
+    wait_until("the first documents are there", seconds(60), || match elastic.count(index)? {
+        count if count >= least => Ok(()),
+        count => Err(format!("{count} of {least}; the agent says:\n{}", agent.log())),
+    });
+}
+
+/// Waits until as many documents are there as lines were written, then compares them one by one.
+#[track_caller]
+fn assert_each_once(elastic: &Elastic, index: &str, written: &[String]) {
+    let total = written.len() as u64;
+    wait_until("every line is a document", seconds(240), || same(&elastic.count(index)?, &total));
+    let mut found = elastic.all(index);
+    let mut messages: Vec<&str> = found.iter().map(|found| found.message.as_str()).collect();
+    messages.sort_unstable();
+    let mut expected: Vec<&str> = written.iter().map(String::as_str).collect();
+    expected.sort_unstable();
+    assert!(messages == expected, "{:?}", first_difference(&messages, &expected));
+    found.sort_unstable();
+    found.dedup_by(|a, b| a.id == b.id);
+    assert_eq!(found.len(), written.len(), "distinct ids");
+}
+
+fn first_difference<'a>(seen: &[&'a str], expected: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    seen.iter()
+        .zip(expected)
+        .find(|(seen, expected)| seen != expected)
+        .map(|(seen, expected)| (*seen, *expected))
+}
+
+/// Dotted names to values, whether the document nests them or not.
+fn flat(document: &Value) -> BTreeMap<String, Value> {
+    fn walk(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+        let Some(object) = value.as_object() else {
+            into.insert(prefix.to_owned(), value.clone());
+            return;
+        };
+        for (key, value) in object {
+            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            walk(&name, value, into);
+        }
+    }
+    let mut fields = BTreeMap::new();
+    walk("", document, &mut fields);
+    fields
+}
+
+#[test]
+fn a_document_has_the_fields_of_ecs() {
+    let (elastic, logs) = (Elastic::shared(), LogDir::new());
+    let (config, index) = shipping(&logs, elastic, "fields");
+    let agent = Agent::start(&config, &[]);
+    let mut file = logs.container("shop", "cart-0", "app");
+    file.line(Stream::Stderr, "payment \"refused\"\tat till 4");
+    wait_for_some(elastic, &index, 1, &agent);
+    let fields = flat(&elastic.any(&index));
+    for (name, expected) in [
+        ("message", "payment \"refused\"\tat till 4"),
+        ("stream", "stderr"),
+        ("log.file.path", file.path().to_str().expect("UTF-8")),
+        ("kubernetes.namespace", "shop"),
+        ("kubernetes.pod.name", "cart-0"),
+        ("kubernetes.pod.uid", &uid("cart-0")),
+        ("kubernetes.container.name", "app"),
+        ("data_stream.type", "logs"),
+        ("data_stream.dataset", "kubernetes.container_logs"),
+        ("data_stream.namespace", "fields"),
+    ] {
+        assert_eq!(fields.get(name), Some(&expected.into()), "{name} of {fields:#?}");
+    }
+    assert_eq!(fields.get("log.offset"), Some(&0.into()));
+    assert_eq!(fields.get("kubernetes.container.restart_count"), Some(&0.into()));
+    let line = std::fs::read_to_string(file.path()).expect("the log file");
+    assert_eq!(fields["@timestamp"].as_str(), line.split(' ').next(), "the runtime's time to the nanosecond");
+    assert!(fields["host.name"].is_string(), "{fields:#?}");
+}
+
+#[test]
+fn steady_writing_arrives_once_and_in_order() {
+    let (elastic, logs) = (Elastic::shared(), LogDir::new());
+    let (config, index) = shipping(&logs, elastic, "steady");
+    let agent = Agent::start(&config, &[]);
+    let mut pods = Pods::new(&logs, 3);
+    for round in 1..=5 {
+        pods.write(20);
+        wait_for_some(elastic, &index, round * 60, &agent);
+    }
+    assert_each_once(elastic, &index, &pods.written);
+}
+
+#[test]
+fn a_hundred_thousand_lines_survive_rotations_and_kill_9() {
+    let (elastic, logs) = (Elastic::shared(), LogDir::new());
+    let (config, index) = shipping(&logs, elastic, "many");
+    let mut agent = Agent::start(&config, &[]);
+    let mut pods = Pods::new(&logs, 20);
+    pods.write(2000);
+    pods.rotate();
+    pods.write(500);
+    // In the middle: some of it has arrived, most has not.
+    wait_for_some(elastic, &index, 1, &agent);
+    agent.kill_9();
+    pods.write(500);
+    pods.rotate();
+    agent.start_again();
+    pods.write(2000);
+    assert_eq!(pods.written.len(), 100_000);
+    assert_each_once(elastic, &index, &pods.written);
+    assert!(agent.peak_mib() < 128, "{} MiB", agent.peak_mib());
+}
+
+#[test]
+fn elasticsearch_may_be_killed_and_come_back() {
+    let (elastic, logs) = (Elastic::start(""), LogDir::new());
+    let (config, index) = shipping(&logs, &elastic, "away");
+    let agent = Agent::start(&config, &[]);
+    let mut pods = Pods::new(&logs, 4);
+    pods.write(500);
+    wait_for_some(&elastic, &index, 1, &agent);
+    pods.write(500);
+    elastic.kill_9();
+    pods.write(500);
+    pods.rotate();
+    pods.write(500);
+    assert_eq!(agent.get("/metrics?collect[]=loadavg").status, 200, "metrics are served meanwhile");
+    elastic.start_again();
+    pods.write(500);
+    assert_each_once(&elastic, &index, &pods.written);
+}

@@ -1,0 +1,20 @@
+//! End-to-end tests: the real binary against real servers, as a user runs it.
+//!
+//! One test binary with a module per subject: on a small machine linking once is most of the build.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "tests start programs, and fail by panicking with what they saw"
+)]
+
+mod support;
+
+mod elastic;
+mod logs;
+mod page;
+mod scrape;
+mod shutdown;

@@ -1,0 +1,24 @@
+//! The page in a real browser.
+
+use std::process::Command;
+
+use crate::support::{Agent, LogDir, Stream, pods_config, repository, temp_dir};
+
+#[test]
+fn a_browser_shows_the_host_and_its_lines() {
+    let built = repository().join("src/web/page/dist/index.html");
+    assert!(built.is_file(), "the page is not built: run make test");
+    let logs = LogDir::new();
+    let agent = Agent::start(&pods_config(&logs), &[]);
+    let text = "checkout finished for order 4711";
+    logs.container("shop", "cart-0", "app").line(Stream::Stdout, text);
+    let shots = temp_dir();
+    let output = Command::new("node")
+        .arg(repository().join("tests/page/check.mjs"))
+        .args([&agent.page, shots.path().to_str().expect("UTF-8"), text])
+        .current_dir(repository())
+        .output()
+        .expect("node runs");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}

@@ -1,0 +1,188 @@
+//! A real Elasticsearch, started by `tests/servers/elasticsearch/start.sh`.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, OnceLock},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{
+    free_port,
+    http::{self, Response},
+    repository, seconds, temp_dir, wait_until,
+};
+
+/// One server; it ends with the value, and at the latest with this process.
+pub struct Elastic {
+    port: u16,
+    dir: PathBuf,
+    _own_dir: Option<TempDir>,
+    /// The process and its open standard input, whose end ends the server.
+    server: Mutex<Option<Child>>,
+}
+
+/// A document found, with the few fields that were asked for.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// `_id`.
+    pub id: String,
+    /// `message`.
+    pub message: String,
+}
+
+impl Elastic {
+    /// The server that tests share: each uses an index of its own and leaves the server running.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Elastic> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            // Nothing cleans up after a static: the next run does.
+            let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("elasticsearch");
+            let _ = fs::remove_dir_all(&dir);
+            fs::create_dir_all(&dir).expect("a folder for the server");
+            Self::start_in(dir, None, "")
+        })
+    }
+
+    /// A server of one's own, to be stopped and started at will; `settings` are lines for elasticsearch.yml.
+    pub fn start(settings: &str) -> Self {
+        let dir = temp_dir();
+        Self::start_in(dir.path().to_owned(), Some(dir), settings)
+    }
+
+    fn start_in(dir: PathBuf, own_dir: Option<TempDir>, settings: &str) -> Self {
+        let server = Self { port: free_port(), dir, _own_dir: own_dir, server: Mutex::new(None) };
+        fs::write(server.settings_path(), settings).expect("the settings are written");
+        server.start_again();
+        server.expect("PUT", "/_index_template/logs", Some(&template()));
+        server
+    }
+
+    /// Starts it again after [`kill_9`](Self::kill_9), with the same data on the same port.
+    pub fn start_again(&self) {
+        let script = repository().join("tests/servers/elasticsearch/start.sh");
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
+        let child = Command::new(script)
+            .arg(self.port.to_string())
+            .arg(&self.dir)
+            .env("SETTINGS", self.settings_path())
+            .env("UNTIL_EOF", "1")
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("the log file once more"))
+            .stderr(log)
+            .spawn()
+            .expect("start.sh starts");
+        *self.server.lock().expect("no test failed in between") = Some(child);
+        // A first start may fetch the jars.
+        wait_until("Elasticsearch is ready", seconds(300), || self.ready());
+    }
+
+    /// SIGKILL, and its end awaited.
+    pub fn kill_9(&self) {
+        let child = self.server.lock().expect("no test failed in between").take();
+        let mut child = child.expect("the server runs");
+        child.kill().expect("the server is killed");
+        child.wait().expect("its end");
+    }
+
+    /// Its address for the agent's `elasticsearch.hosts`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// Number of documents that a search finds now in an index, a data stream or a pattern; none when it is absent.
+    pub fn count(&self, index: &str) -> Result<u64, String> {
+        self.ask("POST", &format!("/{index}/_refresh?ignore_unavailable=true"), None)?;
+        let answer = self.ask("GET", &format!("/{index}/_count?ignore_unavailable=true"), None)?;
+        answer["count"].as_u64().ok_or_else(|| answer.to_string())
+    }
+
+    /// One document of an index, whole.
+    #[track_caller]
+    pub fn any(&self, index: &str) -> Value {
+        let answer = self.expect("GET", &format!("/{index}/_search?size=1"), None);
+        answer["hits"]["hits"][0]["_source"].clone()
+    }
+
+    /// Every document of an index, page by page.
+    #[track_caller]
+    pub fn all(&self, index: &str) -> Vec<Found> {
+        let ask = json!({"size": 10_000, "sort": ["_doc"], "_source": ["message"]});
+        let mut page = self.expect("POST", &format!("/{index}/_search?scroll=1m"), Some(&ask));
+        let mut all = Vec::new();
+        while let Some(hits) = page["hits"]["hits"].as_array().filter(|hits| !hits.is_empty()) {
+            all.extend(hits.iter().map(found));
+            let next = json!({"scroll": "1m", "scroll_id": page["_scroll_id"]});
+            page = self.expect("POST", "/_search/scroll", Some(&next));
+        }
+        all
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn settings_path(&self) -> PathBuf {
+        self.dir.join("settings.yml")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("server.log")
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let ended = |child: &mut Child| child.try_wait().expect("its state");
+        if let Some(status) = self.server.lock().expect("no test failed").as_mut().and_then(ended) {
+            let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+            panic!("Elasticsearch ended with {status}:\n{log}");
+        }
+        self.ask("GET", "/_cluster/health?wait_for_status=yellow&timeout=1s", None).map(drop)
+    }
+
+    #[track_caller]
+    fn expect(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        self.ask(method, path, body).unwrap_or_else(|seen| panic!("{method} {path}: {seen}"))
+    }
+
+    /// The JSON of a 2xx answer, else what came instead.
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        self.send(method, path, body).map_err(|error| error.to_string())?.good()
+    }
+
+    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<Response> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        http::request(method, &self.address(), path, &[("content-type", "application/json")], body.as_bytes())
+    }
+}
+
+impl Drop for Elastic {
+    fn drop(&mut self) {
+        if let Ok(Some(mut child)) = self.server.lock().map(|mut server| server.take()) {
+            // It may have ended already: then there is nothing to kill, and that is fine.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What a distribution's own `logs` template does, as far as these tests need it: a data stream for each name.
+fn template() -> Value {
+    json!({
+        "index_patterns": ["logs-*"],
+        "data_stream": {},
+        "priority": 500,
+        "template": {
+            "settings": {"number_of_replicas": 0},
+            "mappings": {"properties": {"@timestamp": {"type": "date_nanos"}, "message": {"type": "text"}}},
+        },
+    })
+}
+
+fn found(hit: &Value) -> Found {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Found { id: text(&hit["_id"]), message: text(&hit["_source"]["message"]) }
+}

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# install.sh: installs what the tests need and this machine lacks, one line for each thing; quick when all is there.
+# Needs a Debian with Rust and Node; without root it says what is missing and exits 1.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+servers=$here/../../target/servers
+tools=$here/../../target/tools
+missing=()
+
+has() { command -v "$1" > /dev/null; }
+say() { echo "install: $*" >&2; }
+lacks() { missing+=("$*"); }
+
+has_jdk() { "$here/jdk.sh" > /dev/null 2>&1; }
+has_prometheus() { has prometheus || [ -x "$servers/prometheus/usr/bin/prometheus" ]; }
+
+# The package lists of a fresh machine may be empty or old.
+refresh_lists() {
+  ! { has chromium && has mvn && has_jdk && has_prometheus; } && [ "$(id -u)" = 0 ] || return 0
+  apt-get update -qq
+}
+
+# Debian 13 has a JDK that is new enough, Debian 12 has none.
+jdk_package() {
+  apt-cache pkgnames openjdk- | grep -E '^openjdk-(21|25)-jdk-headless$' | sort | tail -n 1
+}
+
+install_packages() {
+  local wanted=()
+  has chromium || wanted+=(chromium)
+  has mvn || wanted+=(maven)
+  has_jdk || mapfile -t -O ${#wanted[@]} wanted < <(jdk_package)
+  [ ${#wanted[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" = 0 ]; then
+    say "Debian packages ${wanted[*]}"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" > /dev/null
+  else
+    lacks "Debian packages; as root: apt-get install ${wanted[*]}"
+  fi
+}
+
+# Unpacked, not installed: the package would start a Prometheus of its own on this machine.
+unpack_prometheus() {
+  ! has_prometheus || return 0
+  say "Prometheus: Debian's package, unpacked into target/servers"
+  rm -rf "$servers/prometheus"
+  mkdir -p "$servers/prometheus"
+  (cd "$servers/prometheus" && apt-get download -qq -o APT::Sandbox::User=root prometheus && dpkg-deb -x prometheus_*.deb .) \
+    || lacks "Prometheus; as root: apt-get install prometheus"
+}
+
+rust_component() { # SUBCOMMAND COMPONENT
+  ! cargo "$1" --version > /dev/null 2>&1 || return 0
+  say "Rust component $2"
+  rustup component add "$2" || lacks "Rust component $2: rustup component add $2"
+}
+
+# Built quickly, for it runs for a second: 90 s on two cores, where its usual build takes several minutes.
+build_cargo_deny() {
+  ! has cargo-deny && [ ! -x "$tools/bin/cargo-deny" ] || return 0
+  say "cargo-deny, built into target/tools (90 s)"
+  CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+    CARGO_TARGET_DIR="$tools/build" cargo install cargo-deny --version 0.20.2 --locked --no-default-features --quiet \
+    --root "$tools" --no-track || lacks "cargo-deny: cargo install cargo-deny --locked"
+  rm -rf "$tools/build"
+}
+
+check_languages() {
+  has cargo || lacks "Rust 1.95 or later: https://rustup.rs"
+  { has node && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] && has npm; } \
+    || lacks "Node 20.19 or later with npm: https://nodejs.org"
+}
+
+check_jdk() {
+  has_jdk || [ -n "$(jdk_package)" ] \
+    || lacks "a JDK of 21 or later, which Debian 12 does not have: unpack one from https://adoptium.net and set JAVA_HOME"
+}
+
+stop_when_missing() {
+  [ ${#missing[@]} -gt 0 ] || return 0
+  printf 'install: missing: %s\n' "${missing[@]}" >&2
+  exit 1
+}
+
+check_languages
+stop_when_missing
+refresh_lists
+install_packages
+unpack_prometheus
+check_jdk
+rust_component fmt rustfmt
+rust_component clippy clippy
+stop_when_missing
+build_cargo_deny
+stop_when_missing
+"$here/elasticsearch/build.sh"
