@@ -3,6 +3,7 @@
 use std::{fs, path::Path, sync::Arc, time::SystemTime};
 
 use anyhow::Context;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use prometheus::Registry;
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         index::IndexTemplate,
         local::Local,
         reader,
-        shape::{BulkEncoding, Encoding, Schema},
+        shape::{BulkEncoding, Encoding},
         status::SinkState,
     },
     metrics::own::Own,
@@ -72,7 +73,7 @@ fn start_logs(
             let reader = writer.reader();
             let sink = Local::new(writer, state, own.store.clone());
             let batch = BatchLimits { max_bytes: 1 << 20, max_wait: std::time::Duration::from_millis(500), buffers: 3 };
-            let options = reader_options(config, batch, |_| Ok(Encoding::Records))?;
+            let options = reader_options(config, batch, |_| Encoding::Records)?;
             Ok((logs::start(options, Arc::new(sink), own.logs.clone(), ready)?, Some(reader)))
         }
     }
@@ -93,11 +94,7 @@ fn open_store(directory: &Path, limits: Limits) -> anyhow::Result<Writer> {
 
 fn elastic_options(config: &ElasticConfig) -> elastic::Options {
     elastic::Options {
-        hosts: config
-            .hosts
-            .iter()
-            .map(|host| elastic::Host { name: host.host.clone(), port: host.port, path: host.path.clone() })
-            .collect(),
+        hosts: config.hosts.clone(),
         authorization: authorization(&config.auth),
         compression: config.compression,
         in_flight: config.bulk.in_flight.unwrap_or(ADAPTIVE_IN_FLIGHT),
@@ -107,29 +104,27 @@ fn elastic_options(config: &ElasticConfig) -> elastic::Options {
 fn authorization(auth: &Auth) -> Option<String> {
     match auth {
         Auth::None => None,
-        Auth::Basic { .. } => None,
+        Auth::Basic { username, password } => {
+            Some(format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose()))))
+        }
         Auth::ApiKey(key) => Some(format!("ApiKey {}", key.expose())),
         Auth::Bearer(token) => Some(format!("Bearer {}", token.expose())),
     }
 }
 
-fn bulk_encoding(config: &Config, elastic: &ElasticConfig, index: Option<&str>) -> anyhow::Result<Encoding> {
-    let index = index.unwrap_or(&elastic.index);
-    Ok(Encoding::Bulk(BulkEncoding {
-        index: IndexTemplate::parse(index).map_err(anyhow::Error::msg)?,
-        schema: match elastic.schema {
-            crate::config::Schema::Ecs => Schema::Ecs,
-            crate::config::Schema::Fluent => Schema::Fluent,
-        },
+fn bulk_encoding(config: &Config, elastic: &ElasticConfig, index: Option<&IndexTemplate>) -> Encoding {
+    Encoding::Bulk(BulkEncoding {
+        index: index.unwrap_or(&elastic.index).clone(),
+        schema: elastic.schema,
         position_ids: elastic.document_ids == DocumentIds::Position,
         node: config.node_name.clone(),
-    }))
+    })
 }
 
 fn reader_options(
     config: &Config,
     batch: BatchLimits,
-    encoding: impl Fn(Option<&str>) -> anyhow::Result<Encoding>,
+    encoding: impl Fn(Option<&IndexTemplate>) -> Encoding,
 ) -> anyhow::Result<reader::Options> {
     let mut sources = Vec::new();
     for source in &config.logs.sources {
@@ -142,7 +137,7 @@ fn reader_options(
                 Source::Files { include: patterns(include)?, exclude: patterns(exclude)? }
             }
         };
-        sources.push((found, encoding(source.index.as_deref())?));
+        sources.push((found, encoding(source.index.as_ref())));
     }
     fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("could not make the state directory {}", config.state_dir.display()))?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    options::{Config, DocumentIds, ElasticConfig, ListenAddress, LogFormat, Schema, Secret},
+    options::{Config, DocumentIds, ElasticConfig, IndexTemplate, ListenAddress, LogFormat, Schema, Secret},
     show::{self, list, text},
     units,
 };
@@ -172,8 +172,8 @@ pub const KEYS: &[Key] = &[
         .flag("elasticsearch.hosts"),
     one(
         "elasticsearch.index",
-        |d, v| set(&mut d.elastic.index, super::index::check(v)),
-        |d| Some(text(&d.elastic.index)),
+        |d, v| set(&mut d.elastic.index, IndexTemplate::parse(v)),
+        |d| Some(text(d.elastic.index.as_str())),
     ),
     one(
         "elasticsearch.schema",

@@ -8,7 +8,6 @@ mod collectors;
 mod env;
 mod file;
 mod given;
-mod index;
 mod keys;
 mod layer;
 mod load;
@@ -26,6 +25,6 @@ pub use load::{Loaded, Setting, load};
 pub use machine::Machine;
 pub use mistakes::{Mistake, Mistakes, Origin};
 pub use options::{
-    AdminConfig, Auth, BulkConfig, Config, DocumentIds, ElasticConfig, ElasticHost, ListenAddress, LogConfig,
+    AdminConfig, Auth, BulkConfig, Config, DocumentIds, ElasticConfig, ElasticHost, IndexTemplate, ListenAddress, LogConfig,
     LogFormat, LogsConfig, MetricsConfig, Schema, Secret, Source, SourceKind, StoreConfig, WebConfig,
 };

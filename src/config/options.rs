@@ -4,6 +4,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use nodewarden_collectors::{Host, Settings};
 
+pub use crate::logs::{elastic::Host as ElasticHost, index::IndexTemplate, shape::Schema};
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
@@ -178,7 +180,7 @@ pub struct Source {
     /// What is read.
     pub kind: SourceKind,
     /// An index of its own instead of `elasticsearch.index`.
-    pub index: Option<String>,
+    pub index: Option<IndexTemplate>,
 }
 
 /// Where the kubelet keeps the containers' logs.
@@ -216,7 +218,7 @@ pub struct ElasticConfig {
     /// The servers; at least one.
     pub hosts: Vec<ElasticHost>,
     /// Data stream or index with `{dataset}`, `{kubernetes.namespace}` and strftime parts.
-    pub index: String,
+    pub index: IndexTemplate,
     /// The shape of documents.
     pub schema: Schema,
     /// Where `_id` comes from.
@@ -233,7 +235,7 @@ impl Default for ElasticConfig {
     fn default() -> Self {
         Self {
             hosts: Vec::new(),
-            index: "logs-{dataset}-default".into(),
+            index: IndexTemplate::default(),
             schema: Schema::Ecs,
             document_ids: DocumentIds::Position,
             compression: 1,
@@ -241,33 +243,6 @@ impl Default for ElasticConfig {
             bulk: BulkConfig::default(),
         }
     }
-}
-
-/// One Elasticsearch or OpenSearch server, spoken to over plain HTTP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ElasticHost {
-    /// A name or an address, without brackets.
-    pub host: String,
-    /// The port, 9200 unless written.
-    pub port: u16,
-    /// What comes before `/_bulk`: empty, or `/prefix` without a slash at its end.
-    pub path: String,
-}
-
-impl fmt::Display for ElasticHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = ListenAddress { host: self.host.clone(), port: self.port };
-        write!(f, "http://{at}{}", self.path)
-    }
-}
-
-/// The shape of documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Schema {
-    /// Elastic Common Schema.
-    Ecs,
-    /// What the Fluentd DaemonSet images write.
-    Fluent,
 }
 
 /// Where `_id` comes from.

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, path::Path};
 
-use super::options::{Source, SourceKind};
+use super::options::{IndexTemplate, Source, SourceKind};
 
 /// A text, quoted when it must be.
 pub fn text(value: &str) -> String {
@@ -46,7 +46,8 @@ pub fn sources(sources: &[Source]) -> String {
 }
 
 fn source(source: &Source) -> String {
-    let index = source.index.as_deref().map_or_else(String::new, |index| format!(", index: {}", text(index)));
+    let index = source.index.as_ref().map(IndexTemplate::as_str);
+    let index = index.map_or_else(String::new, |index| format!(", index: {}", text(index)));
     match &source.kind {
         SourceKind::Kubernetes { path: at, exclude_namespaces } => {
             format!(

@@ -2,9 +2,8 @@
 
 use super::{
     file::{later, texts},
-    index,
     mistakes::{Mistakes, Origin, did_you_mean},
-    options::{PODS, Source, SourceKind},
+    options::{IndexTemplate, PODS, Source, SourceKind},
     yaml::{Entry, Node, Value},
 };
 
@@ -132,19 +131,22 @@ impl Fields<'_> {
     fn paths(&mut self, key: &str) -> Vec<String> {
         let mut paths = Vec::new();
         for (path, origin) in self.take(key) {
-            if path.starts_with('/') {
-                paths.push(path);
-            } else {
-                let text = format!("expected an absolute path, not '{path}'");
-                self.mistakes.add_value(&origin, &format!("{}.{key}", self.name), &text);
-            }
+            let text = match glob::Pattern::new(&path) {
+                Ok(_) if path.starts_with('/') => {
+                    paths.push(path);
+                    continue;
+                }
+                Ok(_) => format!("expected an absolute path, not '{path}'"),
+                Err(error) => format!("'{path}' is no pattern: {error}"),
+            };
+            self.mistakes.add_value(&origin, &format!("{}.{key}", self.name), &text);
         }
         paths
     }
 
-    fn index(&mut self) -> Option<String> {
+    fn index(&mut self) -> Option<IndexTemplate> {
         let (pattern, origin) = self.take("index").pop()?;
-        let checked = index::check(&pattern);
+        let checked = IndexTemplate::parse(&pattern);
         checked
             .map_err(|error| self.mistakes.add_value(&origin, &format!("{}.index", self.name), &error))
             .ok()

@@ -117,7 +117,7 @@ pub fn elastic_host(text: &str) -> Result<ElasticHost, String> {
         None => (authority, 9200),
     };
     let host = bare_host(host).filter(|host| !host.is_empty() && port != 0).ok_or_else(fail)?;
-    Ok(ElasticHost { host: host.into(), port, path: path.trim_end_matches('/').into() })
+    Ok(ElasticHost { name: host.into(), port, path: path.trim_end_matches('/').into() })
 }
 
 /// A host without its brackets; only in brackets may it contain colons.

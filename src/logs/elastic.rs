@@ -55,9 +55,19 @@ pub struct Host {
     pub path: String,
 }
 
+impl Host {
+    /// Name and port as a `Host` header has them; an IPv6 address stands in brackets.
+    fn authority(&self) -> String {
+        match self.name.contains(':') {
+            true => format!("[{}]:{}", self.name, self.port),
+            false => format!("{}:{}", self.name, self.port),
+        }
+    }
+}
+
 impl std::fmt::Display for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}:{}{}", self.name, self.port, self.path)
+        write!(f, "http://{}{}", self.authority(), self.path)
     }
 }
 
@@ -291,7 +301,7 @@ impl Elastic {
 
     fn request(&self, host: &Host, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let mut request = Request::post(format!("{}/_bulk?filter_path={FILTER_PATH}", host.path))
-            .header(header::HOST, format!("{}:{}", host.name, host.port))
+            .header(header::HOST, host.authority())
             .header(header::USER_AGENT, concat!("nodewarden/", env!("CARGO_PKG_VERSION")))
             .header(header::CONTENT_TYPE, "application/x-ndjson");
         if self.options.compression > 0 {

@@ -2,6 +2,14 @@
 
 use super::{format::civil_from_days, record::Origin};
 
+impl Default for IndexTemplate {
+    /// `logs-{dataset}-default`, a data stream per kind of source.
+    fn default() -> Self {
+        let parts = vec![Part::Text("logs-".into()), Part::Dataset, Part::Text("-default".into())];
+        Self { text: "logs-{dataset}-default".into(), parts }
+    }
+}
+
 /// What may stand in braces: all of it is known from a file's path.
 const FIELDS: &[(&str, Part)] = &[
     ("dataset", Part::Dataset),
