@@ -59,7 +59,7 @@ pub fn address(path: &str, parameters: &[(&str, &str)]) -> String {
         for byte in value.bytes() {
             match byte {
                 b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                    address.push(byte.into())
+                    address.push(byte.into());
                 }
                 _ => address += &format!("%{byte:02X}"),
             }

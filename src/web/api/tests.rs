@@ -160,7 +160,7 @@ async fn a_live_tail_says_matching_lines_as_they_come_and_ends_with_the_agent() 
     let mut lines = BufReader::new(stream).lines();
     let mut next = async || lines.next_line().await.expect("read");
     // The head is only sent once the place to begin from is known.
-    while next().await.expect("a head") != "" {}
+    while !next().await.expect("a head").is_empty() {}
     append(&mut writer, "default", 1, "noise");
     append(&mut writer, "default", 2, "after");
     let event = loop {
