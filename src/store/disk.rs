@@ -10,6 +10,7 @@ use std::{
 use super::{
     Limits, StoreError,
     block::TableEntry,
+    head::is_linked,
     index::SegmentIndex,
     segment::{BLOCK_BYTES, Header, MAX_TEXT},
     shared::Shared,
@@ -26,6 +27,8 @@ const AGE_PORTIONS: i64 = 16;
 pub(super) struct Sizes {
     pub(super) store: u64,
     pub(super) segment: u64,
+    /// Segments at most. More come only of very repetitive logs, whose segments are full before they are large.
+    pub(super) segments: usize,
     pub(super) block: usize,
     pub(super) text: usize,
     /// Nanoseconds.
@@ -38,9 +41,11 @@ impl Sizes {
     pub(super) fn new(limits: &Limits) -> Self {
         let store = limits.max_bytes.max(MIN_STORE);
         let age = i64::try_from(limits.max_age.as_nanos()).unwrap_or(i64::MAX);
+        let segment = (store / 16).clamp(1 << 20, MAX_SEGMENT).min(store / 4);
         Self {
             store,
-            segment: (store / 16).clamp(1 << 20, MAX_SEGMENT).min(store / 4),
+            segment,
+            segments: (store / segment) as usize + AGE_PORTIONS as usize + 2,
             block: BLOCK_BYTES.min(store as usize / 16),
             text: MAX_TEXT.min(store as usize / 4),
             age,
@@ -99,9 +104,10 @@ impl Disk {
 
     /// Opens the newest segment where it was left.
     fn open(&mut self, segment: &SegmentIndex) -> Result<(), StoreError> {
-        if self.active.is_some() {
+        if self.active.as_ref().is_some_and(|active| is_linked(&active.file)) {
             return Ok(());
         }
+        self.active = None;
         let path = self.shared.path(segment.id);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(segment.bytes == 0).mode(0o600);
@@ -153,7 +159,10 @@ impl Disk {
             let written = active.file.write_all_at(&footer, segment.bytes).is_ok();
             self.change_newest(|newest| newest.bytes += if written { footer.len() as u64 } else { 0 });
         }
-        self.change_newest(|newest| newest.sealed = true);
+        self.change_newest(|newest| {
+            newest.sealed = true;
+            newest.blocks.shrink_to_fit();
+        });
         Ok(())
     }
 
@@ -225,11 +234,15 @@ impl Disk {
         Ok(())
     }
 
-    /// Unlinks the oldest segments until `more` bytes fit beside what is there.
+    /// Unlinks the oldest segments until `more` bytes fit beside what is there, and the index is no longer than it may be.
     pub(super) fn make_room(&mut self, sizes: &Sizes, more: u64) -> Result<(), StoreError> {
         loop {
-            let bytes = self.shared.lock().segment_bytes();
-            if bytes + more <= sizes.store || self.remove_oldest()?.is_none() {
+            let (bytes, count) = {
+                let state = self.shared.lock();
+                (state.segment_bytes(), state.segments.len())
+            };
+            let fits = bytes + more <= sizes.store && count <= sizes.segments;
+            if fits || self.remove_oldest()?.is_none() {
                 return Ok(());
             }
         }

@@ -12,12 +12,14 @@
 //! a varint length, the texts.
 //!
 //! A new head is written beside the old one and renamed over it, after the block of the old one is on disk. A head is
-//! ignored when a segment has a block with its number or a later one: a crash came between the two.
+//! ignored when a segment has a block with its number or a later one: a crash came between the two. Blocks from its number
+//! on were not known to be on disk: when one of them is torn, those behind it are given up too, so that a crash loses the
+//! end of what was appended and nothing in the middle.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -104,7 +106,8 @@ impl Head {
         if same && self.mark == mark {
             return None;
         }
-        let fresh = !same || self.file.is_none();
+        // A file that somebody deleted would take everything and keep nothing.
+        let fresh = !same || !self.file.as_ref().is_some_and(is_linked);
         let (mut bytes, mut crc) = if fresh { encode_header(number) } else { (Vec::new(), self.crc) };
         let since = if fresh { Mark::default() } else { self.mark };
         if since != mark {
@@ -137,6 +140,11 @@ impl Head {
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync", dir))?;
         Ok(file)
     }
+}
+
+/// Whether a file still has a name.
+pub(super) fn is_linked(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
 }
 
 fn append(mut file: File, bytes: &[u8]) -> io::Result<File> {

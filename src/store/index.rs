@@ -13,7 +13,7 @@ use super::{
 };
 
 /// More sources than this in one segment are not listed.
-const MAX_SOURCES: usize = 512;
+const MAX_SOURCES: usize = 256;
 const FOOTER_END: [u8; 4] = *b"NWsf";
 /// CRC, frame length and `FOOTER_END`.
 const FOOTER_TAIL: usize = 12;

@@ -54,7 +54,7 @@
 //! scanned. Its payload (`index.rs`) is followed by the CRC of the payload, the length of the frame and `NWsf`.
 //!
 //! Limits: a text has at most 4 MiB, a source's labels 16 KiB; a reader refuses sections that say they unpack to more than
-//! 16 MiB. A segment has at most 1024 blocks and, but for its last frame, 16 MiB.
+//! 16 MiB. A segment has at most 512 blocks and, but for its last frame, 16 MiB.
 //!
 //! Records not yet in a block are in the head (`head.rs`).
 
@@ -81,7 +81,7 @@ pub(super) const MAX_TEXT: usize = 4 << 20;
 /// The longest description of a source.
 pub(super) const MAX_SOURCE: usize = 16 << 10;
 /// Blocks of one segment: bounds the index of very repetitive logs.
-pub(super) const MAX_BLOCKS: usize = 1024;
+pub(super) const MAX_BLOCKS: usize = 512;
 /// What a section may unpack to.
 const MAX_SECTION: u32 = 16 << 20;
 const LEVEL: i32 = 1;

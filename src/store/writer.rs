@@ -58,13 +58,8 @@ impl Writer {
         for path in segment_files(dir)? {
             messages.extend(add_segment(&mut state, path, unsynced)?);
         }
-        let next = state
-            .segments
-            .iter()
-            .filter_map(|segment| segment.blocks.last())
-            .map(|last| last.number + 1)
-            .max();
-        let next = next.unwrap_or_default();
+        let last = state.segments.iter().filter_map(|segment| segment.blocks.last()).next_back();
+        let next = last.map_or(0, |last| last.number + 1);
         state.open = match block {
             Some(block) if block.number >= next => block,
             _ => OpenBlock::new(next),
@@ -78,8 +73,10 @@ impl Writer {
         disk.assume_synced()?;
         let encoder = Encoder::new().map_err(StoreError::io("compress for", dir))?;
         let sizes = Sizes::new(&limits);
-        let writer =
+        let mut writer =
             Self { limits, sizes, shared, disk, head, encoder, now, open_since, crowded: false, _lock: lock };
+        // From here on the head says which blocks may be torn by a crash. A disk that is full now may be so no more later.
+        messages.extend(writer.write_head().err().map(|error| error.to_string()));
         Ok((writer, Recovered { messages, from_head }))
     }
 
@@ -120,18 +117,13 @@ impl Writer {
     /// After [`StoreError::NoRoom`] everything is durable; only new records are refused.
     pub fn sync(&mut self, now: SystemTime) -> Result<(), StoreError> {
         self.now = nanos(now);
-        if self.open_since.is_some_and(|since| since < self.now.saturating_sub(self.sizes.portion)) {
-            self.flush()?;
-        }
+        let portion_start = self.now.saturating_sub(self.sizes.portion);
+        let is_old = self.open_since.is_some_and(|since| since < portion_start);
+        // When the block can't be written now, its records are safe in the head all the same.
+        let flushed = if is_old { self.flush() } else { Ok(()) };
         self.disk.sync()?;
-        let pending = self.head.pending(&self.shared.lock().open);
-        if let Some(pending) = pending {
-            self.disk.make_room(&self.sizes, pending.peak(&self.head))?;
-            self.head.write(&pending)?;
-            let mut state = self.shared.lock();
-            state.synced = pending.mark();
-            state.head_bytes = self.head.bytes();
-        }
+        self.write_head()?;
+        flushed?;
         self.disk.remove_aged(&self.sizes, self.now)?;
         self.disk.make_room(&self.sizes, self.head.bytes())?;
         self.leave_free()
@@ -231,6 +223,18 @@ impl Writer {
         let result = self.disk.leave_free(self.limits.min_free);
         self.crowded = matches!(result, Err(StoreError::NoRoom { .. }));
         result
+    }
+
+    /// Makes the head hold all of the open block.
+    fn write_head(&mut self) -> Result<(), StoreError> {
+        let pending = self.head.pending(&self.shared.lock().open);
+        let Some(pending) = pending else { return Ok(()) };
+        self.disk.make_room(&self.sizes, pending.peak(&self.head))?;
+        self.head.write(&pending)?;
+        let mut state = self.shared.lock();
+        state.synced = pending.mark();
+        state.head_bytes = self.head.bytes();
+        Ok(())
     }
 
     /// Writes the open block to the newest segment. It stays open when that fails.
