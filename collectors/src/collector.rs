@@ -209,6 +209,18 @@ impl<'a> Options<'a> {
         }
     }
 
+    /// Which of two flags holds the value: `older`, a deprecated spelling of `flag`, when it alone was set.
+    pub fn older_name(&self, flag: &'static str, older: &'static str) -> Result<&'static str, BuildError> {
+        if self.text(older).is_empty() {
+            return Ok(flag);
+        }
+        if self.is_set(flag) {
+            return Err(BuildError::Conflict { first: older, second: flag });
+        }
+        tracing::warn!("--collector.{older} is deprecated, use --collector.{flag}");
+        Ok(older)
+    }
+
     fn default_of(&self, name: &str) -> &'static str {
         let flag = self.flags.iter().find(|flag| flag.name == name);
         debug_assert!(flag.is_some(), "{name} is not in the collector's list of flags");

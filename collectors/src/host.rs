@@ -1,7 +1,7 @@
 //! The one door to the host's files: where its trees are mounted, and files that stay open between scrapes.
 
 use std::{
-    fs::File,
+    fs::{File, FileType},
     io,
     path::{Path, PathBuf},
 };
@@ -57,12 +57,68 @@ pub fn read_text(path: &Path) -> Result<String, CollectError> {
     }
 }
 
+/// Reads a whole file that is read rarely, as bytes.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, CollectError> {
+    std::fs::read(path).map_err(|source| CollectError::Read { path: path.to_owned(), source })
+}
+
+/// What tells that a file was changed or replaced since it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Change of the content, in seconds and nanoseconds since the epoch.
+    modified: (i64, i64),
+    /// Change of the inode: catches a writer that sets the modification time back.
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// The stamp of the file behind `path`, links followed.
+    pub fn of(path: &Path) -> Result<Self, CollectError> {
+        use std::os::unix::fs::MetadataExt;
+
+        let meta =
+            std::fs::metadata(path).map_err(|source| CollectError::Read { path: path.to_owned(), source })?;
+        Ok(Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+
+    /// When the content was changed, in whole seconds since the epoch.
+    pub fn modified_seconds(&self) -> i64 {
+        self.modified.0
+    }
+}
+
+/// Whether `path` is a directory, links followed.
+pub fn is_dir(path: &Path) -> bool {
+    path.is_dir()
+}
+
 /// The names in a directory, sorted; an absent directory is an error of kind `NotFound`.
 pub fn list_dir(path: &Path) -> Result<Vec<String>, CollectError> {
+    list(path, |_| true)
+}
+
+/// The names of what is no plain file in a directory, sorted: directories and links.
+pub fn list_dir_but_files(path: &Path) -> Result<Vec<String>, CollectError> {
+    list(path, |kind| !kind.is_file())
+}
+
+fn list(path: &Path, keep: impl Fn(FileType) -> bool) -> Result<Vec<String>, CollectError> {
     let fail = |source| CollectError::Read { path: path.to_owned(), source };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path).map_err(fail)? {
-        names.push(entry.map_err(fail)?.file_name().to_string_lossy().into_owned());
+        let entry = entry.map_err(fail)?;
+        if entry.file_type().is_ok_and(&keep) {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
     }
     names.sort_unstable();
     Ok(names)
@@ -72,52 +128,91 @@ fn into_text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-/// A file read at every scrape: it stays open and is read again from the start into one reused buffer.
+/// A file that stays open between scrapes and is read again from the start.
 ///
 /// The kernel makes the text of a `/proc` or `/sys` file anew for a read at offset 0, so that the open and close of
 /// each scrape, the dearest part of reading a small file, are saved.
 #[derive(Debug)]
-pub struct HostFile {
+pub(crate) struct KeptFile {
     path: PathBuf,
     file: Option<File>,
+}
+
+impl KeptFile {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, file: None }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the descriptor back; the next read opens the file again.
+    pub(crate) fn close(&mut self) {
+        self.file = None;
+    }
+
+    /// Reads with `read`, from the kept descriptor if there is one.
+    pub(crate) fn read_with<T>(&mut self, mut read: impl FnMut(&File) -> io::Result<T>) -> io::Result<T> {
+        if let Some(file) = &self.file {
+            match read(file) {
+                // What the descriptor stood for may be gone (a device removed, a module unloaded): look at the path again.
+                Err(error) if !is_refusal(&error) => self.file = None,
+                result => return result,
+            }
+        }
+        let file = File::open(&self.path)?;
+        let result = read(&file);
+        self.file = Some(file);
+        result
+    }
+}
+
+/// Whether a driver says that this device has no such value: the file is there and would say the same again.
+fn is_refusal(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+
+    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::OPNOTSUPP))
+}
+
+/// A file read at every scrape, with the buffer for its text.
+#[derive(Debug)]
+pub struct HostFile {
+    file: KeptFile,
     buffer: Vec<u8>,
 }
 
 impl HostFile {
     /// A file that is opened at the first read.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), file: None, buffer: Vec::new() }
+        Self { file: KeptFile::new(path.into()), buffer: Vec::new() }
     }
 
     /// Where the file is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// The whole text as it is now; bytes that are not UTF-8 become U+FFFD.
     pub fn read(&mut self) -> Result<&str, CollectError> {
-        self.fill().map_err(|source| CollectError::Read { path: self.path.clone(), source })?;
-        if let Err(error) = std::str::from_utf8(&self.buffer) {
-            tracing::debug!(path = %self.path.display(), %error, "not UTF-8, odd bytes replaced");
-            let text = String::from_utf8_lossy(&self.buffer).into_owned();
-            self.buffer = text.into_bytes();
+        let Self { file, buffer } = self;
+        file.read_with(|file| read_whole(file, buffer))
+            .map_err(|source| CollectError::Read { path: file.path().to_owned(), source })?;
+        if let Err(error) = std::str::from_utf8(buffer) {
+            tracing::debug!(path = %file.path().display(), %error, "not UTF-8, odd bytes replaced");
+            let text = String::from_utf8_lossy(buffer).into_owned();
+            *buffer = text.into_bytes();
         }
         // The branch above leaves valid UTF-8, so the default is never taken.
-        Ok(std::str::from_utf8(&self.buffer).unwrap_or_default())
+        Ok(std::str::from_utf8(buffer).unwrap_or_default())
     }
 
-    fn fill(&mut self) -> io::Result<()> {
-        if let Some(file) = &self.file {
-            if read_whole(file, &mut self.buffer).is_ok() {
-                return Ok(());
-            }
-            // What the descriptor stood for is gone (a device removed, a module unloaded): look at the path again.
-            self.file = None;
+    /// What `parse` makes of the whole text; what it can't understand becomes an error that names the file.
+    pub fn parse<T>(&mut self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, CollectError> {
+        match parse(self.read()?) {
+            Ok(value) => Ok(value),
+            Err(what) => Err(CollectError::parse(self.path(), what)),
         }
-        let file = File::open(&self.path)?;
-        read_whole(&file, &mut self.buffer)?;
-        self.file = Some(file);
-        Ok(())
     }
 }
 

@@ -7,7 +7,9 @@
 
 pub mod collector;
 pub mod filter;
+pub mod glob;
 pub mod host;
+pub mod netlink;
 pub mod node;
 pub mod samples;
 pub mod sysfs;
@@ -15,4 +17,4 @@ pub mod text;
 
 pub use collector::{BuildError, CollectError, Collector, Entry, Flag, FlagKind, Options, Settings};
 pub use host::{Host, HostFile};
-pub use samples::{Desc, Kind, Samples};
+pub use samples::{Desc, Kind, OwnedDesc, Samples};

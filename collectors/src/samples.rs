@@ -1,6 +1,11 @@
 //! What collectors say: families and their samples, packed into a few buffers that every scrape uses again.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    ops::Range,
+    sync::Arc,
+};
 
 /// The type of a family on the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +101,23 @@ const fn is_less(left: &[u8], right: &[u8]) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FamilyId(u32);
 
+/// A description made at run time that a collector keeps between scrapes, so that each of them costs no copy.
+#[derive(Debug, Clone)]
+pub struct OwnedDesc(Arc<DynamicDesc>);
+
+impl OwnedDesc {
+    /// A description; `labels` must be sorted.
+    pub fn new(name: &str, help: &str, kind: Kind, labels: &[&str]) -> Self {
+        debug_assert!(labels.is_sorted(), "{name}: labels are said in byte order");
+        Self(Arc::new(DynamicDesc {
+            name: name.to_owned(),
+            help: help.to_owned(),
+            kind,
+            labels: labels.iter().map(ToString::to_string).collect(),
+        }))
+    }
+}
+
 /// Name, help and label names of a family whose texts are known only at run time.
 #[derive(Debug)]
 pub(crate) struct DynamicDesc {
@@ -108,7 +130,7 @@ pub(crate) struct DynamicDesc {
 #[derive(Debug)]
 pub(crate) enum Family {
     Static(&'static Desc),
-    Dynamic(Box<DynamicDesc>),
+    Dynamic(Arc<DynamicDesc>),
 }
 
 impl Family {
@@ -182,7 +204,29 @@ pub struct Samples {
     pub(crate) families: Vec<Family>,
     pub(crate) samples: Vec<Sample>,
     pub(crate) values: Vec<u8>,
-    by_address: HashMap<usize, u32>,
+    by_address: HashMap<usize, u32, BuildHasherDefault<AddressHasher>>,
+}
+
+/// Hashes the address of a `static`: nobody outside chooses it, so a multiplication does where the standard library's
+/// hash would cost more than the sample it is for.
+#[derive(Debug, Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_usize(usize::from(byte));
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        // 2^64 divided by the golden ratio spreads neighbouring addresses over the upper bits.
+        self.0 = (self.0 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
 }
 
 /// A point to come back to with [`Samples::rewind`].
@@ -235,13 +279,13 @@ impl Samples {
     /// A family whose texts are known only at run time. `labels` must be sorted. Families of one name are merged on the
     /// page, so that one may be made per set of label names.
     pub fn dynamic_family(&mut self, name: &str, help: &str, kind: Kind, labels: &[&str]) -> FamilyId {
-        debug_assert!(labels.is_sorted(), "{name}: labels are said in byte order");
-        self.families.push(Family::Dynamic(Box::new(DynamicDesc {
-            name: name.to_owned(),
-            help: help.to_owned(),
-            kind,
-            labels: labels.iter().map(ToString::to_string).collect(),
-        })));
+        self.owned_family(&OwnedDesc::new(name, help, kind, labels))
+    }
+
+    /// The family of a description that is kept between scrapes. Like [`Samples::dynamic_family`], it is a new one at
+    /// each call.
+    pub fn owned_family(&mut self, desc: &OwnedDesc) -> FamilyId {
+        self.families.push(Family::Dynamic(Arc::clone(&desc.0)));
         FamilyId((self.families.len() - 1) as u32)
     }
 
@@ -294,8 +338,8 @@ impl Samples {
             ids.push(match family {
                 Family::Static(desc) => self.family(desc),
                 Family::Dynamic(desc) => {
-                    let labels: Vec<&str> = desc.labels.iter().map(String::as_str).collect();
-                    self.dynamic_family(&desc.name, &desc.help, desc.kind, &labels)
+                    self.families.push(Family::Dynamic(Arc::clone(desc)));
+                    FamilyId((self.families.len() - 1) as u32)
                 }
             });
         }

@@ -1,8 +1,17 @@
 //! Small readers for sysfs attributes: one value per file, often absent.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::FileExt},
+    path::{Path, PathBuf},
+};
 
-use crate::{collector::CollectError, host};
+use rustix::fs::{Mode, OFlags};
+
+use crate::{
+    collector::CollectError,
+    host::{self, KeptFile},
+};
 
 /// The trimmed text of an attribute; `None` where the device or driver has no such attribute or refuses to say.
 ///
@@ -16,6 +25,83 @@ pub fn attribute(path: &Path) -> Option<String> {
 /// A number out of an attribute, decimal or with `0x`.
 pub fn number(path: &Path) -> Option<u64> {
     parse_number(&attribute(path)?)
+}
+
+/// Whether `name` is `prefix` followed by a number, as `cpu12`.
+pub fn is_numbered(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|rest| rest.as_bytes().first().is_some_and(u8::is_ascii_digit))
+}
+
+/// An attribute read at every scrape: its file stays open.
+#[derive(Debug)]
+pub struct Attribute(KeptFile);
+
+impl Attribute {
+    /// An attribute that is opened at the first read.
+    pub fn new(path: PathBuf) -> Self {
+        Self(KeptFile::new(path))
+    }
+
+    /// Where the attribute is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The trimmed text as it is now, in `buffer`.
+    pub fn read<'a>(&mut self, buffer: &'a mut Buffer) -> io::Result<&'a str> {
+        buffer.fill(|bytes| self.0.read_with(|file| file.read_at(bytes, 0)))
+    }
+
+    /// Gives the descriptor back; the next read opens the file again.
+    pub fn close(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The directory of a device, open while its attributes are read: each then costs a look-up of one name, not of the
+/// whole path with its links. For devices that are too many to keep an [`Attribute`] for each of their files.
+#[derive(Debug)]
+pub struct Directory(OwnedFd);
+
+impl Directory {
+    /// Opens it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// The trimmed text of an attribute in it, in `buffer`.
+    pub fn read<'a>(&self, name: &str, buffer: &'a mut Buffer) -> io::Result<&'a str> {
+        let file = rustix::fs::openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        buffer.fill(|bytes| Ok(rustix::io::pread(&file, bytes, 0)?))
+    }
+}
+
+/// Where attributes are read into: the kernel gives at most a page, in one read.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Box<[u8; 4096]>,
+    /// Text that was not UTF-8, odd bytes replaced.
+    replaced: String,
+}
+
+impl Buffer {
+    /// The trimmed text of what `read` reads.
+    fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<&str> {
+        let length = read(&mut self.bytes[..])?;
+        let read = &self.bytes[..length];
+        if let Ok(text) = std::str::from_utf8(read) {
+            return Ok(text.trim());
+        }
+        self.replaced = String::from_utf8_lossy(read).into_owned();
+        Ok(self.replaced.trim())
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { bytes: Box::new([0; 4096]), replaced: String::new() }
+    }
 }
 
 fn parse_number(text: &str) -> Option<u64> {
@@ -36,6 +122,18 @@ pub fn entries(path: &Path) -> Result<Vec<String>, CollectError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kept_attribute_shows_what_is_there_now() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("mtu");
+        fs::write(&path, "1500\n").expect("written");
+        let mut attribute = Attribute::new(path.clone());
+        let mut buffer = Buffer::default();
+        assert_eq!(attribute.read(&mut buffer).expect("read"), "1500");
+        fs::write(&path, "9\u{ff}\n").expect("written");
+        assert_eq!(attribute.read(&mut buffer).expect("read"), "9\u{ff}");
+    }
 
     #[test]
     fn numbers_are_decimal_or_hex() {

@@ -10,25 +10,79 @@ use crate::samples::{Family, Part, Sample, Samples};
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 /// Appends the page to `page`: families by name, series by number of labels and label values.
-pub fn write(samples: &Samples, page: &mut Vec<u8>) {
-    let mut order: Vec<u32> = (0..samples.samples.len() as u32).collect();
+///
+/// Families of one name are one on the page. What contradicts the first of them in type or help text, or says a series a
+/// second time, is left out; how many samples those were is the answer. A collector's own family goes before one that is
+/// described at run time.
+pub fn write(samples: &Samples, page: &mut Vec<u8>) -> usize {
     let ranks = family_ranks(samples);
-    let rank = |at: &u32| ranks[samples.samples[*at as usize].family as usize];
-    order.sort_by(|left, right| {
-        rank(left).cmp(&rank(right)).then_with(|| compare_series(samples, *left as usize, *right as usize))
-    });
-    let mut current = u32::MAX;
-    let mut name_range = Range::default();
-    for at in order {
-        let sample = &samples.samples[at as usize];
-        let family = &samples.families[sample.family as usize];
-        let family_rank = ranks[sample.family as usize];
-        if family_rank != current {
-            current = family_rank;
-            name_range = write_header(family, page);
-        }
-        write_sample(samples, family, sample, name_range.clone(), page);
+    let mut left_out = 0;
+    for group in by_rank(samples, &ranks).chunk_by_mut(|left, right| {
+        ranks[samples.samples[*left as usize].family as usize]
+            == ranks[samples.samples[*right as usize].family as usize]
+    }) {
+        left_out += write_group(samples, group, page);
     }
+    left_out
+}
+
+/// The places of all samples, by the rank of their family; those of one rank as they were said.
+fn by_rank(samples: &Samples, ranks: &[u32]) -> Vec<u32> {
+    let mut starts = vec![0_u32; ranks.len() + 1];
+    for sample in &samples.samples {
+        starts[ranks[sample.family as usize] as usize + 1] += 1;
+    }
+    for at in 1..starts.len() {
+        starts[at] += starts[at - 1];
+    }
+    let mut order = vec![0; samples.samples.len()];
+    for (at, sample) in samples.samples.iter().enumerate() {
+        let next = &mut starts[ranks[sample.family as usize] as usize];
+        order[*next as usize] = at as u32;
+        *next += 1;
+    }
+    order
+}
+
+/// Writes the samples of one name; how many were left out.
+fn write_group(samples: &Samples, group: &mut [u32], page: &mut Vec<u8>) -> usize {
+    let family_of = |at: &u32| &samples.families[samples.samples[*at as usize].family as usize];
+    let in_order = |left: &u32, right: &u32| compare_series(samples, *left as usize, *right as usize);
+    if !group.is_sorted_by(|left, right| in_order(left, right).is_le()) {
+        group.sort_by(in_order);
+    }
+    let first = group.iter().min_by_key(|at| {
+        let is_dynamic = matches!(family_of(at), Family::Dynamic(_));
+        (is_dynamic, samples.samples[**at as usize].family)
+    });
+    let Some(leader) = first.map(family_of) else { return 0 };
+    let name = write_header(leader, page);
+    let mut left_out = 0;
+    let mut previous: Option<&Sample> = None;
+    for at in group {
+        let sample = &samples.samples[*at as usize];
+        let family = family_of(at);
+        let contradicts = || family.kind() != leader.kind() || family.help() != leader.help();
+        if (!std::ptr::eq(family, leader) && contradicts())
+            || previous.is_some_and(|previous| is_repeated(samples, previous, sample))
+        {
+            left_out += 1;
+            continue;
+        }
+        write_sample(samples, family, sample, name.clone(), page);
+        previous = Some(sample);
+    }
+    left_out
+}
+
+/// Whether `sample` says the same series as `previous`; the lines of one histogram are one series.
+fn is_repeated(samples: &Samples, previous: &Sample, sample: &Sample) -> bool {
+    let [left, right] = [previous, sample].map(|sample| &samples.families[sample.family as usize]);
+    let is_one_series = previous.family == sample.family && previous.part != Part::Value;
+    !is_one_series
+        && previous.label_count == sample.label_count
+        && label_values(samples, previous) == label_values(samples, sample)
+        && (0..usize::from(sample.label_count)).all(|at| left.label(at) == right.label(at))
 }
 
 /// For each family the place of its name among all names; families of one name share it.
@@ -51,17 +105,15 @@ fn family_ranks(samples: &Samples) -> Vec<u32> {
     ranks
 }
 
-/// The order of two series of one family; histograms and summaries keep the order they were said in.
+/// The order of two series of one name; the lines of one histogram or summary are equal, and so keep their order.
 fn compare_series(samples: &Samples, left: usize, right: usize) -> Ordering {
     let (left, right) = (&samples.samples[left], &samples.samples[right]);
-    if left.part != Part::Value || right.part != Part::Value {
-        return Ordering::Equal;
-    }
-    left.label_count.cmp(&right.label_count).then_with(|| {
-        let values =
-            |sample: &Sample| &samples.values[sample.values.start as usize..sample.values.end as usize];
-        values(left).cmp(values(right))
-    })
+    let by_values = || label_values(samples, left).cmp(label_values(samples, right));
+    left.label_count.cmp(&right.label_count).then_with(by_values)
+}
+
+fn label_values<'a>(samples: &'a Samples, sample: &Sample) -> &'a [u8] {
+    &samples.values[sample.values.start as usize..sample.values.end as usize]
 }
 
 /// Writes the HELP and TYPE lines; where in the page the name stands, to copy it from for each sample.
@@ -118,7 +170,7 @@ fn write_sample(samples: &Samples, family: &Family, sample: &Sample, name: Range
 }
 
 fn write_labels(samples: &Samples, family: &Family, sample: &Sample, page: &mut Vec<u8>) {
-    let mut rest = &samples.values[sample.values.start as usize..sample.values.end as usize];
+    let mut rest = label_values(samples, sample);
     for at in 0..sample.label_count as usize {
         if at > 0 {
             page.push(b',');
@@ -281,7 +333,7 @@ mod tests {
 
     fn page(samples: &Samples) -> String {
         let mut page = Vec::new();
-        write(samples, &mut page);
+        assert_eq!(write(samples, &mut page), 0, "nothing is left out");
         String::from_utf8(page).expect("UTF-8")
     }
 
@@ -328,5 +380,50 @@ mod tests {
             page(&samples),
             "# HELP h H.\n# TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"+Inf\"} 3\nh_sum 4.5\nh_count 3\n"
         );
+    }
+
+    #[test]
+    fn histograms_are_sorted_by_their_labels() {
+        let mut samples = Samples::new();
+        let family = samples.dynamic_family("h", "H.", Kind::Histogram, &["a"]);
+        for (label, sum) in [("2", 2.0), ("1", 1.0)] {
+            samples.push_part(family, &[label], Part::Sum, sum);
+            samples.push_part(family, &[label], Part::Count, 1.0);
+        }
+        let expected = "h_sum{a=\"1\"} 1\nh_count{a=\"1\"} 1\nh_sum{a=\"2\"} 2\nh_count{a=\"2\"} 1\n";
+        assert_eq!(page(&samples), format!("# HELP h H.\n# TYPE h histogram\n{expected}"));
+    }
+
+    #[test]
+    fn what_contradicts_or_repeats_is_left_out() {
+        let mut samples = Samples::new();
+        let stranger = samples.dynamic_family("node_load1", "Another text.", Kind::Gauge, &[]);
+        samples.push_to(stranger, &[], 3.0);
+        samples.push(&LOAD, &[], 0.21);
+        let same = samples.dynamic_family("node_load1", "1m load average.", Kind::Gauge, &[]);
+        samples.push_to(same, &[], 4.0);
+        let labelled = samples.dynamic_family("node_load1", "1m load average.", Kind::Gauge, &["cpu"]);
+        samples.push_to(labelled, &["1"], 5.0);
+        let counter = samples.dynamic_family("node_load1", "1m load average.", Kind::Counter, &["cpu"]);
+        samples.push_to(counter, &["2"], 6.0);
+        let mut page = Vec::new();
+        assert_eq!(write(&samples, &mut page), 3);
+        assert_eq!(
+            String::from_utf8(page).expect("UTF-8"),
+            "# HELP node_load1 1m load average.\n# TYPE node_load1 gauge\nnode_load1 0.21\nnode_load1{cpu=\"1\"} 5\n"
+        );
+    }
+
+    #[test]
+    fn a_histogram_said_twice_is_said_once() {
+        let mut samples = Samples::new();
+        for _ in 0..2 {
+            let family = samples.dynamic_family("h", "H.", Kind::Histogram, &[]);
+            samples.push_part(family, &[], Part::Sum, 4.5);
+            samples.push_part(family, &[], Part::Count, 3.0);
+        }
+        let mut page = Vec::new();
+        assert_eq!(write(&samples, &mut page), 2);
+        assert!(page.ends_with(b"\nh_sum 4.5\nh_count 3\n"));
     }
 }

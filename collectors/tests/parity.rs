@@ -1,0 +1,252 @@
+//! Byte for byte what node_exporter 1.12.1 says of the same fixtures.
+//!
+//! Its fixtures are no part of this repository: they are looked for in `shared/node_exporter` beside the repository, or
+//! beside a directory above it, and without them these tests say so and pass.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+
+mod support;
+
+use std::{
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use nodewarden_collectors::Host;
+use support::{difference, page, settings};
+
+/// The collectors of the end-to-end run: all but filesystem and uname, which it turns off.
+const COLLECTORS: &[&str] = &[
+    "conntrack",
+    "cpu",
+    "diskstats",
+    "entropy",
+    "filefd",
+    "loadavg",
+    "meminfo",
+    "netclass",
+    "netdev",
+    "netstat",
+    "os",
+    "pressure",
+    "sockstat",
+    "stat",
+    "textfile",
+    "thermal_zone",
+    "time",
+    "vmstat",
+];
+
+/// The flags of the end-to-end run that concern them.
+const FLAGS: &[&str] = &[
+    "cpu.info=true",
+    "cpu.info.bugs-include=^(cpu_meltdown|spectre_.*|mds)$",
+    "cpu.info.flags-include=^(aes|avx.?|constant_tsc)$",
+    "netclass.ignore-invalid-speed=true",
+    "netclass.ignored-devices=(dmz|int)",
+    "netdev.device-include=lo",
+    "stat.softirq=true",
+    "textfile.directory=collector/fixtures/textfile/two_metric_files/",
+];
+
+/// How the families of these collectors begin.
+const PREFIXES: &[&str] = &[
+    "node_boot_time_",
+    "node_context_switches_",
+    "node_cooling_device_",
+    "node_cpu_",
+    "node_disk_",
+    "node_entropy_",
+    "node_filefd_",
+    "node_forks_",
+    "node_intr_",
+    "node_load",
+    "node_memory_",
+    "node_netstat_",
+    "node_network_",
+    "node_nf_conntrack_",
+    "node_os_",
+    "node_pressure_",
+    "node_procs_",
+    "node_sockstat_",
+    "node_softirqs_total",
+    "node_textfile_",
+    "node_thermal_zone_",
+    "node_time_",
+    "node_vmstat_",
+    "testmetric",
+];
+
+/// Families of other collectors that begin the same: cpufreq, cpu_vulnerabilities, meminfo_numa, network_route.
+const OTHERS: &[&str] = &[
+    "node_cpu_scaling_",
+    "node_cpu_frequency_max_",
+    "node_cpu_frequency_min_",
+    "node_cpu_vulnerabilities_",
+    "node_memory_numa_",
+    "node_network_route",
+];
+
+/// Samples that differ from host to host and from run to run; their HELP and TYPE lines do not.
+const VOLATILE: &[&str] = &[
+    "node_textfile_mtime_seconds",
+    "node_time_zone",
+    "node_time_seconds",
+    "node_network_receive_bytes_total",
+    "node_network_receive_packets_total",
+    "node_network_transmit_bytes_total",
+    "node_network_transmit_packets_total",
+];
+
+/// The fixtures laid out as node_exporter's tests want them, this process' working directory set to the top of it.
+struct Tree {
+    shared: PathBuf,
+    _top: tempfile::TempDir,
+}
+
+static TREE: LazyLock<Option<Tree>> = LazyLock::new(|| {
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let Some(shared) = above.map(|above| above.join("shared/node_exporter")).find(|path| path.is_dir())
+    else {
+        eprintln!("SKIPPED: no ../shared/node_exporter beside the repository");
+        return None;
+    };
+    let top = tempfile::tempdir().expect("a temporary directory");
+    let fixtures = top.path().join("collector/fixtures");
+    std::fs::create_dir_all(&fixtures).expect("made");
+    for name in ["proc", "textfile", "usr"] {
+        symlink(shared.join("fixtures").join(name), fixtures.join(name)).expect("linked");
+    }
+    unpack(&shared.join("fixtures/sys-udev.tar.gz"), &fixtures);
+    symlink(&fixtures, top.path().join("fixtures")).expect("linked");
+    std::env::set_current_dir(top.path()).expect("entered");
+    Some(Tree { shared, _top: top })
+});
+
+#[allow(clippy::disallowed_methods, reason = "a test may use the programs of the machine it is built on")]
+fn unpack(archive: &Path, into: &Path) {
+    let status = std::process::Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(into).status();
+    assert!(status.expect("tar is installed").success());
+}
+
+fn fixture_host() -> Host {
+    Host {
+        procfs: "collector/fixtures/proc".into(),
+        sysfs: "collector/fixtures/sys".into(),
+        rootfs: "collector/fixtures".into(),
+        udev_data: "collector/fixtures/udev/data".into(),
+    }
+}
+
+/// The family that a line of a page is about.
+fn family(line: &str) -> &str {
+    let name = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE ")).unwrap_or(line);
+    name.split([' ', '{']).next().unwrap_or_default()
+}
+
+fn begins(name: &str, with: &[&str]) -> bool {
+    with.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The lines of these collectors that have to be the same.
+fn comparable(page: &str) -> String {
+    let ours = |line: &&str| begins(family(line), PREFIXES) && !begins(family(line), OTHERS);
+    let stable = |line: &&str| line.starts_with('#') || !begins(line, VOLATILE);
+    page.lines().filter(ours).filter(stable).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_end_to_end_run_gives_the_same_page() {
+    let Some(tree) = &*TREE else { return };
+    let expected = std::fs::read_to_string(tree.shared.join("expected/e2e-output.txt")).expect("read");
+    let (found, failed) = page(COLLECTORS, &fixture_host(), &settings(FLAGS));
+    assert!(failed.is_empty(), "{failed:?}");
+    let (expected, found) = (comparable(&expected), comparable(&found));
+    assert!(expected.lines().count() > 700, "the filter keeps the families of the collectors");
+    let difference = difference(&expected, &found);
+    assert!(difference.is_empty(), "{difference}");
+}
+
+#[test]
+fn every_success_of_the_end_to_end_run_is_a_success() {
+    let Some(tree) = &*TREE else { return };
+    let expected = std::fs::read_to_string(tree.shared.join("expected/e2e-output.txt")).expect("read");
+    for name in COLLECTORS {
+        let line = format!("node_scrape_collector_success{{collector=\"{name}\"}} 1");
+        assert!(expected.lines().any(|expected| expected == line), "{name}");
+    }
+}
+
+#[test]
+fn textfile_cases_give_the_same_page() {
+    let Some(tree) = &*TREE else { return };
+    let cases = std::fs::read_dir(tree.shared.join("fixtures/textfile")).expect("listed");
+    let mut count = 0;
+    for case in cases {
+        let path = case.expect("listed").path();
+        if path.extension().is_none_or(|extension| extension != "out") {
+            continue;
+        }
+        let name = path.file_stem().expect("has one").to_str().expect("UTF-8").to_owned();
+        let directory = match name.as_str() {
+            "glob_extra_dimension" => "fixtures/textfile/*_extra_dimension".to_owned(),
+            name => format!("fixtures/textfile/{name}"),
+        };
+        let flag = format!("textfile.directory={directory}");
+        let (found, _) = page(&["textfile"], &fixture_host(), &settings(&[&flag]));
+        let expected = std::fs::read_to_string(&path).expect("read");
+        let found = mtimes_are_one(&found);
+        assert!(expected == found, "{name}\n{}", difference(&expected, &found));
+        count += 1;
+    }
+    assert!(count >= 12, "{count} cases");
+}
+
+/// The expected pages were made with every file's time set to 1.
+fn mtimes_are_one(page: &str) -> String {
+    let line = |line: &str| match line.rsplit_once(' ') {
+        Some((series, _)) if series.starts_with("node_textfile_mtime_seconds{") => format!("{series} 1\n"),
+        _ => format!("{line}\n"),
+    };
+    page.lines().map(line).collect()
+}
+
+/// The mount points that the filesystem collector says of a fixture, in order.
+fn mount_points(procfs: &Path, rootfs: &str) -> Vec<String> {
+    let host = Host { procfs: procfs.into(), rootfs: rootfs.into(), ..Host::default() };
+    let keep_all = settings(&["filesystem.mount-points-exclude=", "filesystem.fs-types-exclude="]);
+    let (page, failed) = page(&["filesystem"], &host, &keep_all);
+    assert!(failed.is_empty(), "{failed:?}");
+    let mut points: Vec<String> = page
+        .lines()
+        .filter(|line| line.starts_with("node_filesystem_device_error{"))
+        .filter_map(|line| Some(line.split_once("mountpoint=\"")?.1.rsplit_once("\"}")?.0.to_owned()))
+        .collect();
+    points.sort();
+    points.dedup();
+    points
+}
+
+#[test]
+fn bind_mounts_lose_the_root_that_they_are_seen_below() {
+    let Some(tree) = &*TREE else { return };
+    let points = mount_points(&tree.shared.join("fixtures_bindmount/proc"), "/host");
+    assert_eq!(points, ["/", "/dev/shm", "/media/volume1", "/media/volume2", "/run/lock", "/sys/fs/cgroup"]);
+}
+
+#[test]
+fn without_pid_1_the_own_mounts_are_read() {
+    let Some(tree) = &*TREE else { return };
+    assert_eq!(mount_points(&tree.shared.join("fixtures_hidepid/proc"), "/"), ["/"]);
+}
+
+#[test]
+fn escaped_mount_points_are_read() {
+    let Some(tree) = &*TREE else { return };
+    let points = mount_points(&tree.shared.join("fixtures/proc"), "/");
+    assert_eq!(points.len(), 31);
+    let with = |text: &str| points.iter().filter(|point| point.contains(text)).count();
+    assert_eq!((with("[vsanDatastore] "), with("[vsanDatastore]\t")), (1, 1));
+}
