@@ -12,7 +12,7 @@ use std::{
 
 use nodewarden::{
     cli::{self, Cli},
-    config::{self, Auth, Config, DocumentIds, Env, Loaded, Machine, Schema, SourceKind},
+    config::{self, Auth, Config, DocumentIds, Env, IndexTemplate, Loaded, Machine, Schema, SourceKind},
 };
 use nodewarden_collectors::{FlagKind, node};
 use proptest::prelude::*;

@@ -2,9 +2,11 @@
 
 use std::{
     fs, io,
-    os::unix::fs::FileExt,
+    os::{fd::OwnedFd, unix::fs::FileExt},
     path::{Path, PathBuf},
 };
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::{
     collector::CollectError,
@@ -47,18 +49,31 @@ impl Attribute {
 
     /// The trimmed text as it is now, in `buffer`.
     pub fn read<'a>(&mut self, buffer: &'a mut Buffer) -> io::Result<&'a str> {
-        let length = self.0.read_with(|file| file.read_at(&mut buffer.bytes[..], 0))?;
-        let read = &buffer.bytes[..length];
-        if let Ok(text) = std::str::from_utf8(read) {
-            return Ok(text.trim());
-        }
-        buffer.replaced = String::from_utf8_lossy(read).into_owned();
-        Ok(buffer.replaced.trim())
+        buffer.fill(|bytes| self.0.read_with(|file| file.read_at(bytes, 0)))
     }
 
     /// Gives the descriptor back; the next read opens the file again.
     pub fn close(&mut self) {
         self.0.close();
+    }
+}
+
+/// The directory of a device, open while its attributes are read: each then costs a look-up of one name, not of the
+/// whole path with its links. For devices that are too many to keep an [`Attribute`] for each of their files.
+#[derive(Debug)]
+pub struct Directory(OwnedFd);
+
+impl Directory {
+    /// Opens it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// The trimmed text of an attribute in it, in `buffer`.
+    pub fn read<'a>(&self, name: &str, buffer: &'a mut Buffer) -> io::Result<&'a str> {
+        let file = rustix::fs::openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        buffer.fill(|bytes| Ok(rustix::io::pread(&file, bytes, 0)?))
     }
 }
 
@@ -68,6 +83,19 @@ pub struct Buffer {
     bytes: Box<[u8; 4096]>,
     /// Text that was not UTF-8, odd bytes replaced.
     replaced: String,
+}
+
+impl Buffer {
+    /// The trimmed text of what `read` reads.
+    fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<&str> {
+        let length = read(&mut self.bytes[..])?;
+        let read = &self.bytes[..length];
+        if let Ok(text) = std::str::from_utf8(read) {
+            return Ok(text.trim());
+        }
+        self.replaced = String::from_utf8_lossy(read).into_owned();
+        Ok(self.replaced.trim())
+    }
 }
 
 impl Default for Buffer {

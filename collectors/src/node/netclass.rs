@@ -6,7 +6,7 @@ use regex::Regex;
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Flag, Host, Options, Samples, host,
-    sysfs::{Attribute, Buffer},
+    sysfs::{Attribute, Buffer, Directory},
 };
 
 /// This collector in the list.
@@ -88,7 +88,7 @@ const SPEED: usize = 14;
 
 /// How many interfaces keep their files open. A node full of pods has hundreds of interfaces with twenty files each:
 /// beyond these, files are opened at each scrape rather than eat up the descriptors.
-const KEPT: usize = 16;
+const KEPT: usize = 24;
 
 struct Netclass {
     ignored: Option<Regex>,
@@ -96,12 +96,18 @@ struct Netclass {
     interfaces: Vec<Interface>,
     buffer: Buffer,
     /// The texts of the interface at hand.
-    texts: [String; TEXTS.len()],
+    texts: Texts,
 }
 
 struct Interface {
     name: String,
     ignored: bool,
+    /// Nothing until the interface is said while there is room for it.
+    kept: Option<Box<Kept>>,
+}
+
+/// The files of an interface, which stay open.
+struct Kept {
     texts: [Attribute; TEXTS.len()],
     numbers: [Attribute; NUMBERS.len()],
 }
@@ -128,15 +134,19 @@ impl Collector for Netclass {
     fn collect(&mut self, host: &Host, out: &mut Samples) -> Result<(), CollectError> {
         let class = host.sys("class/net");
         self.follow(&class)?;
-        let mut open = 0;
+        let mut kept = 0;
         for at in 0..self.interfaces.len() {
-            if !self.interfaces[at].ignored {
-                self.say(at, out);
-                open += 1;
-                if open > KEPT {
-                    self.interfaces[at].close();
-                }
+            let interface = &mut self.interfaces[at];
+            if interface.ignored {
+                continue;
             }
+            kept += 1;
+            if kept > KEPT {
+                interface.kept = None;
+            } else if interface.kept.is_none() {
+                interface.kept = Some(Box::new(Kept::new(&class.join(&interface.name))));
+            }
+            self.say(at, &class, out);
         }
         Ok(())
     }
@@ -155,23 +165,24 @@ impl Netclass {
             let at = known.iter().position(|interface| interface.name == name);
             let interface = at.map(|at| known.swap_remove(at)).unwrap_or_else(|| {
                 let ignored = self.ignored.as_ref().is_some_and(|pattern| pattern.is_match(&name));
-                Interface::new(class, name, ignored)
+                Interface { name, ignored, kept: None }
             });
             self.interfaces.push(interface);
         }
         Ok(())
     }
 
-    fn say(&mut self, at: usize, out: &mut Samples) {
+    fn say(&mut self, at: usize, class: &Path, out: &mut Samples) {
         let Self { interfaces, buffer, texts, ignore_invalid_speed, .. } = self;
         let interface = &mut interfaces[at];
-        for (text, attribute) in texts.iter_mut().zip(&mut interface.texts) {
-            text.clear();
-            text.push_str(attribute.read(buffer).unwrap_or_default());
-        }
-        // Interfaces refuse what they lack: a loopback its speed, one that is down its carrier.
-        let numbers =
-            interface.numbers.each_mut().map(|attribute| attribute.read(buffer).ok().map(parse_number));
+        let numbers = match &mut interface.kept {
+            Some(kept) => kept.read(buffer, texts),
+            // An interface that is gone by now is left out.
+            None => match Directory::open(&class.join(&interface.name)) {
+                Ok(directory) => read_once(&directory, buffer, texts),
+                Err(_) => return,
+            },
+        };
         let name = &interface.name;
         let [address, broadcast, duplex, alias, state] = &*texts;
         out.push(&UP, &[name], f64::from(u8::from(state == "up")));
@@ -189,17 +200,33 @@ impl Netclass {
     }
 }
 
-impl Interface {
-    fn new(class: &Path, name: String, ignored: bool) -> Self {
-        let attribute = |file: &str| Attribute::new(class.join(&name).join(file));
-        let texts = TEXTS.map(attribute);
-        let numbers = NUMBERS.each_ref().map(|Number(file, _)| attribute(file));
-        Self { name, ignored, texts, numbers }
+type Texts = [String; TEXTS.len()];
+type Numbers = [Option<i64>; NUMBERS.len()];
+
+impl Kept {
+    fn new(directory: &Path) -> Self {
+        let attribute = |file: &str| Attribute::new(directory.join(file));
+        Self {
+            texts: TEXTS.map(attribute),
+            numbers: NUMBERS.each_ref().map(|Number(file, _)| attribute(file)),
+        }
     }
 
-    fn close(&mut self) {
-        self.texts.iter_mut().chain(&mut self.numbers).for_each(Attribute::close);
+    fn read(&mut self, buffer: &mut Buffer, texts: &mut Texts) -> Numbers {
+        for (text, attribute) in texts.iter_mut().zip(&mut self.texts) {
+            attribute.read(buffer).unwrap_or_default().clone_into(text);
+        }
+        // Interfaces refuse what they lack: a loopback its speed, one that is down its carrier.
+        self.numbers.each_mut().map(|attribute| attribute.read(buffer).ok().map(parse_number))
     }
+}
+
+/// As [`Kept::read`], from files that are closed again.
+fn read_once(directory: &Directory, buffer: &mut Buffer, texts: &mut Texts) -> Numbers {
+    for (text, file) in texts.iter_mut().zip(TEXTS) {
+        directory.read(file, buffer).unwrap_or_default().clone_into(text);
+    }
+    NUMBERS.each_ref().map(|Number(file, _)| directory.read(file, buffer).ok().map(parse_number))
 }
 
 fn none_or_denied_is_no_data(error: CollectError) -> CollectError {
@@ -288,6 +315,19 @@ mod tests {
         assert_eq!(said(&mut *collector, &host)[2], "speed_bytes{bond0} -125000");
         let (mut collector, host) = make(root.path(), &[("netclass.ignore-invalid-speed", "true")]);
         assert_eq!(said(&mut *collector, &host).len(), 2);
+    }
+
+    #[test]
+    fn interfaces_beyond_those_whose_files_are_kept_are_said_as_well() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        for number in 0..=KEPT {
+            interface(root.path(), &format!("veth{number}"), &[("mtu", "1500\n"), ("operstate", "up\n")]);
+        }
+        let (mut collector, host) = make(root.path(), &[]);
+        let said = said(&mut *collector, &host);
+        let count = |prefix: &str| said.iter().filter(|line| line.starts_with(prefix)).count();
+        assert_eq!((count("mtu_bytes{"), count("up{"), said.len()), (KEPT + 1, KEPT + 1, 3 * (KEPT + 1)));
+        assert!(said.iter().all(|line| !line.ends_with(" 0")), "{said:?}");
     }
 
     #[test]

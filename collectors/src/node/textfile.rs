@@ -1,6 +1,7 @@
 //! Metrics out of files that other programs write.
 
 mod parse;
+mod scan;
 
 use std::{
     collections::{HashMap, HashSet},

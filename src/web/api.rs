@@ -1,0 +1,332 @@
+//! The admin API: what the page and the sub-commands ask a running agent.
+//!
+//! The agent's other parts are seen through plain handles only ([`AdminState`]).
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use hyper::{Method, Request, Response, StatusCode, body::Incoming};
+use prometheus::{IntCounterVec, core::Collector};
+use serde::Serialize;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tracing::debug;
+
+use super::{
+    answer::{self, Body, json, not_found, sentence},
+    facts::Facts,
+    logs::LogSearch,
+    query::Parameters,
+    server::Site,
+};
+use crate::{
+    metrics::{History, Own, process::Process},
+    shutdown::Shutdown,
+    store::Reader,
+};
+
+/// Every path of the API starts with this.
+pub const PREFIX: &str = "/api/v1/";
+
+/// How long the log reader may take to say what it tails.
+const FILES_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the API answers from.
+pub struct AdminState {
+    /// The node's name.
+    pub node: String,
+    /// What the host is.
+    pub facts: Facts,
+    /// The agent's counters; the ledger is made of them.
+    pub own: Own,
+    /// The last ten minutes.
+    pub history: History,
+    /// The effective configuration, without secrets.
+    pub config: String,
+    /// Where logs are looked for, to be shown.
+    pub sources: Vec<String>,
+    /// The log path at this moment; must not block.
+    pub live: Box<dyn Fn() -> Live + Send + Sync>,
+    /// Asks the log reader what it tails.
+    pub files: FilesHandle,
+    /// The local store, where there is one.
+    pub store: Option<LocalStore>,
+}
+
+/// Each message is a place for the answer.
+pub type FilesHandle = mpsc::Sender<oneshot::Sender<Vec<FileStatus>>>;
+
+/// The local store as the API sees it.
+#[derive(Debug)]
+pub struct LocalStore {
+    /// Searches it.
+    pub reader: Reader,
+    /// Bytes it may take.
+    pub max_bytes: u64,
+}
+
+/// The log path at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// Where lines go.
+    pub sink: Sink,
+    /// Lines read and not yet confirmed, refused or dropped.
+    pub in_flight_lines: u64,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sink {
+    /// What it is.
+    pub kind: SinkKind,
+    /// A directory or an address.
+    pub target: String,
+    /// Whether lines get there.
+    pub state: SinkState,
+    /// Why they do not, as a sentence.
+    pub reason: Option<String>,
+}
+
+/// What takes the lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkKind {
+    /// The local store.
+    Store,
+    /// Elasticsearch or OpenSearch.
+    Elasticsearch,
+}
+
+/// Whether lines get to the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkState {
+    /// They do.
+    Ok,
+    /// They wait in their files.
+    Holding,
+}
+
+/// A tailed file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FileStatus {
+    /// Where it is, or was before it was rotated.
+    pub path: String,
+    /// Of a container's file.
+    pub namespace: Option<String>,
+    /// Of a container's file.
+    pub pod: Option<String>,
+    /// Of a container's file.
+    pub container: Option<String>,
+    /// How its lines are written, e.g. `cri`.
+    pub format: String,
+    /// Up to where it is confirmed.
+    pub offset: u64,
+    /// Its bytes.
+    pub size: u64,
+    /// Bytes that are not confirmed.
+    pub lag_bytes: u64,
+    /// Age of the oldest line that is not confirmed.
+    pub lag_seconds: Option<f64>,
+    /// What is done with it.
+    pub state: FileState,
+    /// What last went wrong with it.
+    pub last_error: Option<String>,
+}
+
+/// What is done with a tailed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileState {
+    /// It is read.
+    Open,
+    /// It was renamed; it is read to its end.
+    Rotated,
+    /// It is known, but not open now.
+    Waiting,
+    /// It can't be read.
+    Error,
+}
+
+#[derive(Serialize)]
+struct Files {
+    files: Vec<FileStatus>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'static str,
+    node: &'a str,
+    os: &'a str,
+    kernel: &'a str,
+    cpus: u32,
+    memory_total_bytes: u64,
+    boot_time_seconds: f64,
+    now: f64,
+    agent: Agent,
+    sink: Sink,
+    store: Option<Store>,
+    ledger: Ledger,
+    sources: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Agent {
+    uptime_seconds: f64,
+    rss_bytes: f64,
+    cpu_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Store {
+    bytes: u64,
+    max_bytes: u64,
+    oldest_seconds: Option<f64>,
+}
+
+/// `read = acked + in flight + dead letters + dropped + lost`
+#[derive(Serialize)]
+struct Ledger {
+    read_lines: u64,
+    read_bytes: u64,
+    acked_lines: u64,
+    acked_bytes: u64,
+    in_flight_lines: u64,
+    dead_letter_lines: u64,
+    dropped_lines: u64,
+    lost_bytes: u64,
+}
+
+/// The API itself. Who may ask is decided by the socket it is served on.
+pub struct Api {
+    state: AdminState,
+    logs: Option<LogSearch>,
+    process: Mutex<Process>,
+    started: Instant,
+}
+
+impl Api {
+    /// Answers from `state`; live tails end when `shutdown` says so.
+    pub fn new(state: AdminState, shutdown: Shutdown) -> Self {
+        let logs = state.store.as_ref().map(|store| LogSearch::new(store.reader.clone(), shutdown));
+        Self { state, logs, process: Mutex::default(), started: Instant::now() }
+    }
+
+    fn status(&self) -> Status<'_> {
+        let AdminState { node, facts, own, sources, store, live, .. } = &self.state;
+        let Live { sink, in_flight_lines } = live();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        Status {
+            version: crate::VERSION,
+            node,
+            os: &facts.os,
+            kernel: &facts.kernel,
+            cpus: facts.cpus,
+            memory_total_bytes: facts.memory_total_bytes,
+            boot_time_seconds: facts.boot_time_seconds,
+            now,
+            agent: self.agent(),
+            sink,
+            store: store.as_ref().map(|store| Store::of(store, now)),
+            ledger: Ledger::of(own, in_flight_lines),
+            sources,
+        }
+    }
+
+    fn agent(&self) -> Agent {
+        let usage = self.process.lock().unwrap_or_else(PoisonError::into_inner).usage();
+        let (rss_bytes, cpu_seconds) = match usage {
+            Ok(usage) => (usage.resident_bytes, usage.cpu_seconds),
+            Err(error) => {
+                debug!(%error, "the agent's own process could not be read");
+                (0.0, 0.0)
+            }
+        };
+        Agent { uptime_seconds: self.started.elapsed().as_secs_f64(), rss_bytes, cpu_seconds }
+    }
+
+    async fn files(&self) -> Response<Body> {
+        let (place, answer) = oneshot::channel();
+        let ask = async {
+            self.state.files.send(place).await.ok()?;
+            answer.await.ok()
+        };
+        match timeout(FILES_PATIENCE, ask).await {
+            Ok(Some(files)) => json(&Files { files }),
+            _ => sentence(StatusCode::SERVICE_UNAVAILABLE, "the log reader does not answer"),
+        }
+    }
+
+    async fn logs(&self, path: &str, parameters: &Parameters) -> Response<Body> {
+        let Some(logs) = &self.logs else {
+            let text = "logs are shipped away, there is no local store to search";
+            return sentence(StatusCode::NOT_FOUND, text);
+        };
+        if path == "logs" { logs.search(parameters).await } else { logs.tail(parameters) }
+    }
+
+    fn history(&self, parameters: &Parameters) -> Response<Body> {
+        match parameters.get("since").map_or(Ok(0.0), str::parse) {
+            Ok(since) => json(&self.state.history.since(since)),
+            Err(_) => sentence(StatusCode::BAD_REQUEST, "since has to be unix seconds, such as 1795255200"),
+        }
+    }
+}
+
+impl Site for Api {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return sentence(StatusCode::METHOD_NOT_ALLOWED, "only GET is understood here");
+        }
+        let parameters = Parameters::parse(request.uri().query());
+        match request.uri().path().strip_prefix(PREFIX) {
+            Some("status") => json(&self.status()),
+            Some("files") => self.files().await,
+            Some("config") => answer::text(StatusCode::OK, self.state.config.clone()),
+            Some("metrics/history") => self.history(&parameters),
+            Some(path @ ("logs" | "logs/tail")) => self.logs(path, &parameters).await,
+            _ => not_found(),
+        }
+    }
+}
+
+impl Store {
+    fn of(store: &LocalStore, now: f64) -> Self {
+        let stats = store.reader.stats();
+        Self {
+            bytes: stats.bytes,
+            max_bytes: store.max_bytes,
+            oldest_seconds: stats.oldest.map(|oldest| (now - oldest as f64 / 1e9).max(0.0)),
+        }
+    }
+}
+
+impl Ledger {
+    fn of(own: &Own, in_flight_lines: u64) -> Self {
+        let logs = &own.logs;
+        Self {
+            read_lines: sum(&logs.read_lines),
+            read_bytes: sum(&logs.read_bytes),
+            acked_lines: sum(&logs.acked_lines),
+            acked_bytes: sum(&logs.acked_bytes),
+            in_flight_lines,
+            dead_letter_lines: sum(&logs.dead_letters),
+            dropped_lines: sum(&logs.dropped_lines),
+            lost_bytes: sum(&logs.lost_bytes),
+        }
+    }
+}
+
+/// Over all label values.
+fn sum(counters: &IntCounterVec) -> u64 {
+    let families = counters.collect();
+    let metrics = families.iter().flat_map(|family| family.get_metric());
+    metrics.map(|metric| metric.get_counter().get_value() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests;
