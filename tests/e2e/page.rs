@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Agent, LogDir, Stream, pods_config, repository, temp_dir};
+use crate::support::{Agent, LogDir, Stream, pods_config, repository};
 
 #[test]
 fn a_browser_shows_the_host_and_its_lines() {
@@ -12,10 +12,11 @@ fn a_browser_shows_the_host_and_its_lines() {
     let agent = Agent::start(&pods_config(&logs), &[]);
     let text = "checkout finished for order 4711";
     logs.container("shop", "cart-0", "app").line(Stream::Stdout, text);
-    let shots = temp_dir();
+    // Kept: after a failure one looks at page.png.
+    let shots = concat!(env!("CARGO_TARGET_TMPDIR"), "/page");
     let output = Command::new("node")
         .arg(repository().join("tests/page/check.mjs"))
-        .args([&agent.page, shots.path().to_str().expect("UTF-8"), text])
+        .args([agent.page.as_str(), shots, text])
         .current_dir(repository())
         .output()
         .expect("node runs");

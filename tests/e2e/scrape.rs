@@ -145,9 +145,8 @@ fn a_real_prometheus_scrapes_it() {
     let value = |query: &str| wait_until(query, seconds(60), || prometheus.value(query));
     wait_until("the target is up", seconds(60), || same(&prometheus.value("up{job=\"node\"}")?, &1.0));
     assert_eq!(value("node_memory_MemTotal_bytes"), mem_total());
-    let busy = value("sum(rate(node_cpu_seconds_total[30s]))");
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    assert!(busy > 0.0 && busy < cpus * 4.0, "{busy} CPU seconds per second");
+    let rate = value("sum(rate(node_cpu_seconds_total[30s]))");
+    assert!(rate > 0.0, "{rate} CPU seconds per second");
 }
 
 /// `/proc/meminfo`: "MemTotal:       24679280 kB".

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Agent, LogDir, NO_LOGS, Stream, http, nodewarden, pods_config, taken_port};
+use crate::support::{
+    Agent, LogDir, NO_LOGS, Stream, http, nodewarden, pods_config, same, seconds, taken_port, temp_dir,
+    wait_until,
+};
 
 /// What the contract gives a shutdown.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -29,6 +32,10 @@ fn an_elasticsearch_that_is_away_does_not_hold_up_the_end() {
     let (_silent, port) = taken_port();
     let config = format!("{}elasticsearch: {{hosts: ['http://127.0.0.1:{port}']}}\n", pods_config(&logs));
     let mut agent = Agent::start(&config, &[]);
+    wait_until("the line is on its way", seconds(10), || {
+        let status = agent.admin("/api/v1/status").json();
+        same(&status["ledger"]["in_flight_lines"].as_u64(), &Some(1))
+    });
     let start = Instant::now();
     assert_eq!(agent.end_by(Signal::TERM).code(), Some(0), "{}", agent.log());
     assert!(start.elapsed() < LIMIT + Duration::from_secs(1), "it took {:?}", start.elapsed());
@@ -45,7 +52,7 @@ fn a_taken_port_is_named() {
 }
 
 fn refused_naming(flags: &[String], word: &str) {
-    let state = crate::support::temp_dir();
+    let state = temp_dir();
     let state = format!("--state.dir={}", state.path().display());
     let args: Vec<&str> = flags.iter().map(String::as_str).chain([state.as_str()]).collect();
     let output = nodewarden(&args);
