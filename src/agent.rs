@@ -72,7 +72,11 @@ fn start_logs(
             let writer = open_store(&config.state_dir.join("store"), store_limits(config))?;
             let reader = writer.reader();
             let sink = Local::new(writer, state, own.store.clone());
-            let batch = BatchLimits { max_bytes: 1 << 20, max_wait: std::time::Duration::from_millis(500), buffers: 3 };
+            let batch = BatchLimits {
+                max_bytes: 1 << 20,
+                max_wait: std::time::Duration::from_millis(500),
+                buffers: 3,
+            };
             let options = reader_options(config, batch, |_| Encoding::Records)?;
             Ok((logs::start(options, Arc::new(sink), own.logs.clone(), ready)?, Some(reader)))
         }
@@ -128,7 +132,8 @@ fn reader_options(
 ) -> anyhow::Result<reader::Options> {
     let mut sources = Vec::new();
     for source in &config.logs.sources {
-        let patterns = |texts: &[String]| texts.iter().map(|text| glob::Pattern::new(text)).collect::<Result<_, _>>();
+        let patterns =
+            |texts: &[String]| texts.iter().map(|text| glob::Pattern::new(text)).collect::<Result<_, _>>();
         let found = match &source.kind {
             SourceKind::Kubernetes { path, exclude_namespaces } => {
                 Source::Kubernetes { path: path.clone(), exclude_namespaces: exclude_namespaces.clone() }

@@ -25,6 +25,7 @@ pub use load::{Loaded, Setting, load};
 pub use machine::Machine;
 pub use mistakes::{Mistake, Mistakes, Origin};
 pub use options::{
-    AdminConfig, Auth, BulkConfig, Config, DocumentIds, ElasticConfig, ElasticHost, IndexTemplate, ListenAddress, LogConfig,
-    LogFormat, LogsConfig, MetricsConfig, Schema, Secret, Source, SourceKind, StoreConfig, WebConfig,
+    AdminConfig, Auth, BulkConfig, Config, DocumentIds, ElasticConfig, ElasticHost, IndexTemplate,
+    ListenAddress, LogConfig, LogFormat, LogsConfig, MetricsConfig, Schema, Secret, Source, SourceKind,
+    StoreConfig, WebConfig,
 };

@@ -199,7 +199,12 @@ impl Delivery {
     }
 
     /// Acts on each verdict; the items to send again.
-    async fn settle(&mut self, batch: &mut Batch, group: &[usize], verdicts: Vec<(u16, Verdict)>) -> Vec<usize> {
+    async fn settle(
+        &mut self,
+        batch: &mut Batch,
+        group: &[usize],
+        verdicts: Vec<(u16, Verdict)>,
+    ) -> Vec<usize> {
         let (mut rest, mut dead, mut reason) = (Vec::new(), Vec::new(), None);
         let mut is_busy = false;
         for (&item, (status, verdict)) in group.iter().zip(verdicts) {
@@ -237,7 +242,7 @@ impl Delivery {
 
     /// Says why nothing is delivered, and waits.
     async fn wait(&mut self, reason: &str) {
-        if self.sink.state.hold(reason) {
+        if self.sink.state.hold(reason, Instant::now()) {
             tracing::warn!(reason, "log lines wait in their files: the server does not take them");
         }
         tokio::time::sleep(self.backoff.next_wait()).await;
@@ -261,7 +266,11 @@ impl Delivery {
             let file = batch.file_of(*item);
             batch.files[file].dead_lines += 1;
         }
-        tracing::warn!(documents = dead.len(), reason = dead[0].1, "documents were refused and kept as dead letters");
+        tracing::warn!(
+            documents = dead.len(),
+            reason = dead[0].1,
+            "documents were refused and kept as dead letters"
+        );
     }
 
     async fn keep(&self, letters: Arc<[DeadLetter]>, next: usize) -> Result<(), (usize, StoreError)> {
@@ -278,14 +287,19 @@ impl Elastic {
         let answer = match timeout(ANSWER_TIMEOUT, self.exchange(body)).await {
             Ok(Ok((status, body))) => judge(status.as_u16(), &body, documents),
             Ok(Err(error)) => Answer::Retry(format!("{}: {error}", self.host())),
-            Err(_) => Answer::Retry(format!("{}: no answer within {} s", self.host(), ANSWER_TIMEOUT.as_secs())),
+            Err(_) => {
+                Answer::Retry(format!("{}: no answer within {} s", self.host(), ANSWER_TIMEOUT.as_secs()))
+            }
         };
         self.bulk.duration.observe(started.elapsed().as_secs_f64());
         self.bulk.requests.with_label_values(&[outcome(&answer)]).inc();
         answer
     }
 
-    async fn exchange(&self, body: Bytes) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    async fn exchange(
+        &self,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
         let at = self.current.load(Relaxed) % self.options.hosts.len();
         let host = &self.options.hosts[at];
         let mut connection = match self.idle_connection(at).await {

@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
@@ -75,7 +75,7 @@ impl Local {
                 Ok(Ok(())) => break,
                 Ok(Err((reached, error))) => {
                     next = reached;
-                    if self.state.hold(&error.to_string()) {
+                    if self.state.hold(&error.to_string(), Instant::now()) {
                         tracing::warn!(%error, "log lines wait in their files: the local store does not take them");
                     }
                     tokio::time::sleep(backoff.next_wait()).await;

@@ -54,11 +54,11 @@ impl Sender {
         sent
     }
 
-    /// The table of files as it is now; empty when the reader has ended.
-    pub async fn files(&self) -> Vec<FileStatus> {
+    /// The table of files as it is now; `None` when the reader has ended.
+    pub async fn files(&self) -> Option<Vec<FileStatus>> {
         let (reply, files) = oneshot::channel();
         self.send(Mail::Files(reply));
-        files.await.unwrap_or_default()
+        files.await.ok()
     }
 }
 

@@ -33,7 +33,12 @@ pub mod tail;
 pub mod verdict;
 pub mod window;
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicU64},
+    thread,
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
@@ -41,7 +46,6 @@ use self::{
     mail::{Mail, Sender, mailbox},
     reader::{Options, Reader},
     ship::Sink,
-    status::Ledger,
 };
 use crate::metrics::own::LogMetrics;
 
@@ -51,8 +55,8 @@ pub struct Pipeline {
     shipper: JoinHandle<()>,
     /// For questions to the reader.
     pub mail: Sender,
-    /// Where every line is.
-    pub ledger: Arc<Ledger>,
+    /// Lines that were read and whose confirmation is awaited.
+    pub in_flight: Arc<AtomicU64>,
 }
 
 /// Starts reading and shipping; inside a tokio runtime. `ready` is called once the first look around is over.
@@ -64,11 +68,11 @@ pub fn start<S: Sink>(
 ) -> io::Result<Pipeline> {
     let (mail, mailbox) = mailbox()?;
     let (batches, queue) = mpsc::channel(options.batch.buffers);
-    let ledger = Arc::new(Ledger::default());
-    let reader = Reader::new(options, batches, mailbox, metrics, Arc::clone(&ledger), Box::new(ready));
+    let in_flight = Arc::new(AtomicU64::new(0));
+    let reader = Reader::new(options, batches, mailbox, metrics, Arc::clone(&in_flight), Box::new(ready));
     let reader = thread::Builder::new().name("reader".into()).spawn(move || reader.run())?;
     let shipper = tokio::spawn(ship::run(sink, queue, mail.clone()));
-    Ok(Pipeline { reader, shipper, mail, ledger })
+    Ok(Pipeline { reader, shipper, mail, in_flight })
 }
 
 impl Pipeline {
@@ -76,12 +80,16 @@ impl Pipeline {
     pub async fn stop(self, patience: Duration) {
         self.mail.send(Mail::Stop);
         if timeout(patience, self.shipper).await.is_err() {
-            tracing::warn!("not everything in flight was confirmed in time: it will be sent again at the next start");
+            tracing::warn!(
+                "not everything in flight was confirmed in time: it will be sent again at the next start"
+            );
         }
         self.mail.send(Mail::Finish);
         let joined = tokio::task::spawn_blocking(move || self.reader.join()).await;
         if !matches!(joined, Ok(Ok(()))) {
-            tracing::error!("the reader ended badly: lines since the last positions will be sent again at the next start");
+            tracing::error!(
+                "the reader ended badly: lines since the last positions will be sent again at the next start"
+            );
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The way out of the reader: a physical line becomes a document in a batch, a full batch goes to the queue.
 
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,7 +17,6 @@ use super::{
     format::{parse_container_line, parse_plain_line},
     join::Joined,
     record::{Line, Origin, Span},
-    status::Ledger,
 };
 use crate::metrics::own::LogMetrics;
 
@@ -44,9 +46,9 @@ impl Output {
         queue: mpsc::Sender<Batch>,
         max_line: usize,
         metrics: LogMetrics,
-        ledger: Arc<Ledger>,
+        in_flight: Arc<AtomicU64>,
     ) -> Self {
-        let books = Books { max_line, metrics, ledger, marked: Vec::new() };
+        let books = Books { max_line, metrics, in_flight, marked: Vec::new() };
         Self { batcher: Batcher::new(limits), queue: Some(queue), books }
     }
 
@@ -144,7 +146,8 @@ impl Output {
 struct Books {
     max_line: usize,
     metrics: LogMetrics,
-    ledger: Arc<Ledger>,
+    /// Lines in batches.
+    in_flight: Arc<AtomicU64>,
     /// The text of a cut line with the mark at its end.
     marked: Vec<u8>,
 }
@@ -169,9 +172,7 @@ impl Books {
         acks.emitted(batch.number, line.span.start);
         identity.counters.read_lines.inc();
         identity.counters.read_bytes.inc_by(line.bytes);
-        self.ledger.read_lines.fetch_add(1, Relaxed);
-        self.ledger.read_bytes.fetch_add(line.bytes, Relaxed);
-        self.ledger.in_flight_lines.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
     }
 
     fn mark_cut(&mut self, text: &[u8], cut: u64) {
@@ -183,7 +184,6 @@ impl Books {
 
     fn count_cut(&self, bytes: u64) {
         self.metrics.lost_bytes.with_label_values(&["line_too_long"]).inc_by(bytes);
-        self.ledger.lost_bytes.fetch_add(bytes, Relaxed);
     }
 }
 

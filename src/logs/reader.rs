@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     path::PathBuf,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,7 +24,6 @@ use super::{
     output::{Output, Taken},
     record::Span,
     shape::Encoding,
-    status::Ledger,
     table::{Table, unix_seconds},
 };
 use crate::metrics::own::LogMetrics;
@@ -73,7 +75,7 @@ pub struct Reader {
     sources: Vec<Source>,
     max_line: usize,
     metrics: LogMetrics,
-    ledger: Arc<Ledger>,
+    in_flight: Arc<AtomicU64>,
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -92,7 +94,7 @@ impl Reader {
         queue: mpsc::Sender<Batch>,
         mailbox: Mailbox,
         metrics: LogMetrics,
-        ledger: Arc<Ledger>,
+        in_flight: Arc<AtomicU64>,
         ready: Box<dyn FnOnce() + Send>,
     ) -> Self {
         let checkpoint = Checkpoint::new(&options.state_dir);
@@ -104,7 +106,13 @@ impl Reader {
         let (sources, encodings) = options.sources.into_iter().unzip();
         Self {
             table: Table::new(known, options.first_run_bytes, encodings, metrics.clone()),
-            output: Output::new(options.batch, queue, options.max_line, metrics.clone(), Arc::clone(&ledger)),
+            output: Output::new(
+                options.batch,
+                queue,
+                options.max_line,
+                metrics.clone(),
+                Arc::clone(&in_flight),
+            ),
             mailbox,
             watcher: Watcher::new(),
             checkpoint,
@@ -118,7 +126,7 @@ impl Reader {
             sources,
             max_line: options.max_line,
             metrics,
-            ledger,
+            in_flight,
             ready: Some(ready),
         }
     }
@@ -176,10 +184,7 @@ impl Reader {
             let namespace = [part.facts.origin.namespace()];
             self.metrics.acked_lines.with_label_values(&namespace).inc_by(acked);
             self.metrics.acked_bytes.with_label_values(&namespace).inc_by(part.bytes);
-            self.ledger.acked_lines.fetch_add(acked, Relaxed);
-            self.ledger.acked_bytes.fetch_add(part.bytes, Relaxed);
-            self.ledger.dead_letter_lines.fetch_add(part.dead_lines, Relaxed);
-            self.ledger.in_flight_lines.fetch_sub(part.lines, Relaxed);
+            self.in_flight.fetch_sub(part.lines, Relaxed);
             if let Some(file) = self.table.get_mut(part.key) {
                 file.acks.confirmed(batch.number);
             }

@@ -1,8 +1,8 @@
 //! What the log path tells about itself: values for the page, the sub-commands and the admin API.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -34,81 +34,64 @@ pub struct FileStatus {
     pub last_error: Option<String>,
 }
 
-/// Where every line is that was ever read since the start: `read = acked + in flight + dead letters`.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    /// Lines read.
-    pub read_lines: AtomicU64,
-    /// Bytes of the files that they take.
-    pub read_bytes: AtomicU64,
-    /// Lines confirmed by the sink.
-    pub acked_lines: AtomicU64,
-    /// Bytes of the files that they take.
-    pub acked_bytes: AtomicU64,
-    /// Lines in batches.
-    pub in_flight_lines: AtomicU64,
-    /// Lines refused for good, kept as dead letters.
-    pub dead_letter_lines: AtomicU64,
-    /// Bytes lost for a reason that `nodewarden_log_lost_bytes_total` names.
-    pub lost_bytes: AtomicU64,
-}
-
-/// The ledger at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct LedgerView {
-    /// Lines read.
-    pub read_lines: u64,
-    /// Bytes of the files that they take.
-    pub read_bytes: u64,
-    /// Lines confirmed by the sink.
-    pub acked_lines: u64,
-    /// Bytes of the files that they take.
-    pub acked_bytes: u64,
-    /// Lines in batches.
-    pub in_flight_lines: u64,
-    /// Lines refused for good.
-    pub dead_letter_lines: u64,
-    /// Bytes lost.
-    pub lost_bytes: u64,
-}
-
-impl Ledger {
-    /// The sums now.
-    pub fn view(&self) -> LedgerView {
-        LedgerView {
-            read_lines: self.read_lines.load(Relaxed),
-            read_bytes: self.read_bytes.load(Relaxed),
-            acked_lines: self.acked_lines.load(Relaxed),
-            acked_bytes: self.acked_bytes.load(Relaxed),
-            in_flight_lines: self.in_flight_lines.load(Relaxed),
-            dead_letter_lines: self.dead_letter_lines.load(Relaxed),
-            lost_bytes: self.lost_bytes.load(Relaxed),
-        }
-    }
-}
+/// The same reason is said again after this long.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// Whether the sink takes lines.
 #[derive(Debug, Default)]
 pub struct SinkState {
-    holding: Mutex<Option<String>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    reason: Option<String>,
+    said: Option<(String, Instant)>,
 }
 
 impl SinkState {
     /// The sink took something. Whether it did not before.
     pub fn ok(&self) -> bool {
-        self.holding.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+        self.lock().reason.take().is_some()
     }
 
-    /// The sink takes nothing, for this reason. Whether that is news.
-    pub fn hold(&self, reason: &str) -> bool {
-        let mut holding = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = holding.as_deref() != Some(reason);
-        *holding = Some(reason.to_owned());
-        is_news
+    /// The sink takes nothing, for this reason. Whether it is time to say so.
+    pub fn hold(&self, reason: &str, now: Instant) -> bool {
+        let mut held = self.lock();
+        held.reason = Some(reason.to_owned());
+        let is_old = held
+            .said
+            .as_ref()
+            .is_some_and(|(said, at)| said == reason && now.saturating_duration_since(*at) < SAY_AGAIN);
+        if !is_old {
+            held.said = Some((reason.to_owned(), now));
+        }
+        !is_old
     }
 
     /// Why the sink takes nothing; `None` when it does.
     pub fn reason(&self) -> Option<String> {
-        self.holding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().reason.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_said_once_a_minute() {
+        let (state, start) = (SinkState::default(), Instant::now());
+        assert!(state.hold("refused", start));
+        assert!(!state.hold("refused", start + Duration::from_secs(59)));
+        assert!(state.hold("stalled", start + Duration::from_secs(59)));
+        assert!(state.ok() && !state.ok());
+        assert_eq!(state.reason(), None);
+        assert!(!state.hold("stalled", start + Duration::from_secs(60)));
+        assert!(state.hold("stalled", start + Duration::from_secs(200)));
     }
 }

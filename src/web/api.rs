@@ -10,10 +10,7 @@ use std::{
 use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use prometheus::{IntCounterVec, core::Collector};
 use serde::Serialize;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::{
@@ -24,6 +21,7 @@ use super::{
     server::Site,
 };
 use crate::{
+    logs::{mail, status::FileStatus},
     metrics::{History, Own, process::Process},
     shutdown::Shutdown,
     store::Reader,
@@ -52,13 +50,10 @@ pub struct AdminState {
     /// The log path at this moment; must not block.
     pub live: Box<dyn Fn() -> Live + Send + Sync>,
     /// Asks the log reader what it tails.
-    pub files: FilesHandle,
+    pub files: mail::Sender,
     /// The local store, where there is one.
     pub store: Option<LocalStore>,
 }
-
-/// Each message is a place for the answer.
-pub type FilesHandle = mpsc::Sender<oneshot::Sender<Vec<FileStatus>>>;
 
 /// The local store as the API sees it.
 #[derive(Debug)]
@@ -109,47 +104,6 @@ pub enum SinkState {
     Ok,
     /// They wait in their files.
     Holding,
-}
-
-/// A tailed file.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FileStatus {
-    /// Where it is, or was before it was rotated.
-    pub path: String,
-    /// Of a container's file.
-    pub namespace: Option<String>,
-    /// Of a container's file.
-    pub pod: Option<String>,
-    /// Of a container's file.
-    pub container: Option<String>,
-    /// How its lines are written, e.g. `cri`.
-    pub format: String,
-    /// Up to where it is confirmed.
-    pub offset: u64,
-    /// Its bytes.
-    pub size: u64,
-    /// Bytes that are not confirmed.
-    pub lag_bytes: u64,
-    /// Age of the oldest line that is not confirmed.
-    pub lag_seconds: Option<f64>,
-    /// What is done with it.
-    pub state: FileState,
-    /// What last went wrong with it.
-    pub last_error: Option<String>,
-}
-
-/// What is done with a tailed file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FileState {
-    /// It is read.
-    Open,
-    /// It was renamed; it is read to its end.
-    Rotated,
-    /// It is known, but not open now.
-    Waiting,
-    /// It can't be read.
-    Error,
 }
 
 #[derive(Serialize)]
@@ -250,12 +204,7 @@ impl Api {
     }
 
     async fn files(&self) -> Response<Body> {
-        let (place, answer) = oneshot::channel();
-        let ask = async {
-            self.state.files.send(place).await.ok()?;
-            answer.await.ok()
-        };
-        match timeout(FILES_PATIENCE, ask).await {
+        match timeout(FILES_PATIENCE, self.state.files.files()).await {
             Ok(Some(files)) => json(&Files { files }),
             _ => sentence(StatusCode::SERVICE_UNAVAILABLE, "the log reader does not answer"),
         }

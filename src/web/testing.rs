@@ -7,16 +7,16 @@ use prometheus::Registry;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
     task::JoinHandle,
 };
 
 use super::{
-    api::{AdminState, FilesHandle, Live, LocalStore, Sink, SinkKind, SinkState},
+    api::{AdminState, Live, LocalStore, Sink, SinkKind, SinkState},
     facts::Facts,
     server::{Site, serve},
 };
 use crate::{
+    logs::mail,
     metrics::{History, Own, Scraper},
     shutdown::{self, Trigger},
     store::{Limits, Writer},
@@ -111,7 +111,7 @@ pub(super) fn store(dir: &std::path::Path) -> (Writer, LocalStore) {
 }
 
 /// A state without anything in it; the files are asked of the given handle.
-pub(super) fn state(files: FilesHandle, store: Option<LocalStore>) -> AdminState {
+pub(super) fn state(files: mail::Sender, store: Option<LocalStore>) -> AdminState {
     let sink = Sink {
         kind: SinkKind::Elasticsearch,
         target: "http://127.0.0.1:9200".into(),
@@ -132,6 +132,6 @@ pub(super) fn state(files: FilesHandle, store: Option<LocalStore>) -> AdminState
 }
 
 /// A handle that nobody answers.
-pub(super) fn no_files() -> FilesHandle {
-    mpsc::channel(1).0
+pub(super) fn no_files() -> mail::Sender {
+    mail::mailbox().expect("an eventfd").0
 }

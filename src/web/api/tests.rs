@@ -11,6 +11,7 @@ use super::{
     *,
 };
 use crate::{
+    logs::{mail::Mail, status::FileStatus},
     shutdown,
     store::{Source, Writer},
 };
@@ -61,24 +62,31 @@ async fn the_status_has_the_shape_the_page_expects() {
 
 #[tokio::test]
 async fn tailed_files_come_from_the_log_reader() {
-    let (asks, mut asked) = mpsc::channel::<oneshot::Sender<Vec<FileStatus>>>(1);
+    let (asks, mailbox) = mail::mailbox().expect("an eventfd");
     let file = FileStatus {
         path: "/var/log/syslog".into(),
         namespace: None,
         pod: None,
         container: None,
-        format: "plain".into(),
+        format: "plain",
         offset: 10,
         size: 15,
         lag_bytes: 5,
         lag_seconds: Some(1.5),
-        state: FileState::Open,
+        state: "open",
         last_error: None,
     };
-    tokio::spawn(async move {
-        asked.recv().await.expect("asked").send(vec![file]).expect("somebody waits");
-    });
-    let reply = api(state(asks, None)).await.get("/api/v1/files").await;
+    let served = api(state(asks, None)).await;
+    let answer = async {
+        let place = loop {
+            match mailbox.take() {
+                Some(Mail::Files(place)) => break place,
+                _ => tokio::task::yield_now().await,
+            }
+        };
+        place.send(vec![file]).expect("somebody waits");
+    };
+    let (reply, ()) = tokio::join!(served.get("/api/v1/files"), answer);
     assert_eq!(
         reply.json(),
         json!({"files": [{"path": "/var/log/syslog", "namespace": null, "pod": null, "container": null, "format": "plain",
