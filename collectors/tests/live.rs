@@ -3,7 +3,7 @@
 //! The binary is looked for in `$NODE_EXPORTER`, then in `target/tools/node_exporter`; without it this test says so and
 //! passes. `GOBIN=$PWD/target/tools go install github.com/prometheus/node_exporter@v1.12.1` puts it there.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::expect_used, clippy::panic, reason = "what tests call fails as they do")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod support;

@@ -1,6 +1,6 @@
 //! No file of a host, however odd, brings a collector down.
 
-#![allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::expect_used, reason = "what tests call fails as they do")]
 
 use std::{
     cell::RefCell,

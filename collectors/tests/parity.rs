@@ -3,7 +3,7 @@
 //! Its fixtures are no part of this repository: they are looked for in `shared/node_exporter` beside the repository, or
 //! beside a directory above it, and without them these tests say so and pass.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::expect_used, clippy::panic, reason = "what tests call fails as they do")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod support;
