@@ -1,156 +1,202 @@
 //! The agent: makes the parts out of a `Config`, lets them run, ends them in order.
 
-use std::{fs, path::Path, sync::Arc, time::SystemTime};
-
-use anyhow::Context;
-use base64::{Engine, engine::general_purpose::STANDARD};
-use prometheus::Registry;
-
-use crate::{
-    config::{Auth, Config, DocumentIds, ElasticConfig, SourceKind},
-    logs::{
-        self, Pipeline,
-        batch::BatchLimits,
-        dead_letters::DeadLetters,
-        discover::Source,
-        elastic::{self, Elastic},
-        index::IndexTemplate,
-        local::Local,
-        reader,
-        shape::{BulkEncoding, Encoding},
-        status::SinkState,
-    },
-    metrics::own::Own,
-    store::{self, Limits, Writer},
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::Path,
+    sync::Arc,
+    time::Duration,
 };
 
-/// The dead letters may take this much of the disk.
-const DEAD_LETTER_BYTES: u64 = 64 << 20;
-/// Requests at once when the user leaves the number to the agent.
-const ADAPTIVE_IN_FLIGHT: usize = 4;
+use anyhow::{Context, bail};
+use prometheus::Registry;
+use rustix::fs::{FlockOperation, flock};
+use tokio::task::JoinSet;
+
+use crate::{
+    config::{Config, ListenAddress, Loaded},
+    delivery::{self, Delivery},
+    metrics::{History, Own, Scraper},
+    shutdown::{self, Shutdown},
+    web::{
+        AdminSite, Api, MetricsSite, Ready, Token,
+        api::{AdminState, LocalStore},
+        facts::Facts,
+        serve,
+        server::bind_unix,
+    },
+};
+
+/// The control socket's name in the state directory.
+pub const CONTROL_SOCKET: &str = "admin.sock";
+
+/// How long lines in flight may take after the agent was asked to stop. With what follows it stays below 5 seconds.
+const DELIVERY_PATIENCE: Duration = Duration::from_millis(3500);
+/// Connections on the metrics listener: `--web.max-requests` bounds the scrapes among them.
+const METRICS_CONNECTIONS: usize = 512;
+/// Connections on the admin listener and the control socket.
+const ADMIN_CONNECTIONS: usize = 64;
 
 /// Runs until a signal ends it.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(loaded: &Loaded) -> anyhow::Result<()> {
+    // One thread: answers and shipping are waiting for the most part, and what is not runs on threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("could not start the runtime")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve_until_signal(loaded))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    let stop = shutdown::signals().context("could not listen for signals")?;
+    let metrics_listeners = config
+        .web
+        .listen
+        .iter()
+        .map(|at| bind(at, "--web.listen-address"))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let admin_listener =
+        config.admin.listen.as_ref().map(|at| bind(at, "--admin.listen-address")).transpose()?;
+
     let own = Own::new(Registry::new())?;
     own.memory_budget(config.memory_limit);
-    let (logs, _store) = start_logs(&config, &own, || ())?;
-    tokio::signal::ctrl_c().await?;
-    logs.stop(std::time::Duration::from_secs(4)).await;
+    let scraper = scraper(config, &own)?;
+    let (trigger, shutdown) = shutdown::channel();
+    let ready = Ready::default();
+    let state_lock = lock_state(&config.state_dir)?;
+    let delivery = delivery::start(config, &own, ready.clone(), state_lock.is_some());
+
+    let mut parts = JoinSet::new();
+    for listener in metrics_listeners {
+        serve_metrics(config, listener, &scraper, &ready, shutdown.clone(), &mut parts)?;
+    }
+    let history = History::default();
+    parts.spawn(history.clone().run(scraper, shutdown.clone()));
+    if let Some(delivery) = &delivery {
+        serve_admin(loaded, admin_listener, own, history, delivery, &shutdown, &mut parts)?;
+    }
+
+    stop.await;
+    trigger.fire();
+    if let Some(delivery) = delivery {
+        delivery.pipeline.stop(DELIVERY_PATIENCE).await;
+    }
+    while parts.join_next().await.is_some() {}
+    tracing::info!("stopped");
     Ok(())
 }
 
-/// Starts the log path into Elasticsearch, or into the local store when there is none.
-fn start_logs(
+/// Binds the first address of `at` that can be bound.
+fn bind(at: &ListenAddress, flag: &str) -> anyhow::Result<TcpListener> {
+    let mut failure = anyhow::anyhow!("it has no address");
+    for address in at.resolve().with_context(|| format!("could not look up {at}"))? {
+        match TcpListener::bind(address) {
+            Ok(listener) => {
+                listener.set_nonblocking(true)?;
+                return Ok(listener);
+            }
+            Err(error) => failure = error.into(),
+        }
+    }
+    Err(failure.context(format!(
+        "could not listen on {at}; stop who listens there, or choose another address with {flag}"
+    )))
+}
+
+fn scraper(config: &Config, own: &Own) -> anyhow::Result<Scraper> {
+    Ok(Scraper::new(
+        &config.metrics.enabled,
+        config.metrics.settings.clone(),
+        config.host.clone(),
+        own.clone(),
+        config.metrics.disable_exporter_metrics,
+    )?)
+}
+
+/// Makes the state directory and keeps other agents out of it while the file is open. `None` when it can't be written: an
+/// agent without a place for its state still serves metrics.
+fn lock_state(directory: &Path) -> anyhow::Result<Option<File>> {
+    let made = fs::create_dir_all(directory).and_then(|()| File::create(directory.join("lock")));
+    match made {
+        Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(_) => bail!(
+                "another agent uses the state directory {}; stop it, or choose another one with --state.dir",
+                directory.display()
+            ),
+        },
+        Err(error) => {
+            tracing::error!(path = %directory.display(), %error, "the state directory can't be written, so that no logs are read; choose another one with --state.dir");
+            Ok(None)
+        }
+    }
+}
+
+fn serve_metrics(
     config: &Config,
-    own: &Own,
-    ready: impl FnOnce() + Send + 'static,
-) -> anyhow::Result<(Pipeline, Option<store::Reader>)> {
-    let state = Arc::new(SinkState::default());
-    match &config.elasticsearch {
-        Some(elastic) => {
-            let limits = Limits { max_bytes: DEAD_LETTER_BYTES, ..store_limits(config) };
-            let dead_letters = DeadLetters::new(open_store(&config.state_dir.join("dead-letters"), limits)?);
-            let options = elastic_options(elastic);
-            let batch = BatchLimits {
-                max_bytes: elastic.bulk.max_bytes.min(config.memory_limit / 12) as usize,
-                max_wait: elastic.bulk.max_wait,
-                buffers: options.in_flight + 2,
-            };
-            let sink = Elastic::new(options, state, dead_letters, own.bulk.clone(), own.logs.clone());
-            let options = reader_options(config, batch, |index| bulk_encoding(config, elastic, index))?;
-            Ok((logs::start(options, Arc::new(sink), own.logs.clone(), ready)?, None))
-        }
-        None => {
-            let writer = open_store(&config.state_dir.join("store"), store_limits(config))?;
-            let reader = writer.reader();
-            let sink = Local::new(writer, state, own.store.clone());
-            let batch = BatchLimits {
-                max_bytes: 1 << 20,
-                max_wait: std::time::Duration::from_millis(500),
-                buffers: 3,
-            };
-            let options = reader_options(config, batch, |_| Encoding::Records)?;
-            Ok((logs::start(options, Arc::new(sink), own.logs.clone(), ready)?, Some(reader)))
-        }
-    }
+    listener: TcpListener,
+    scraper: &Scraper,
+    ready: &Ready,
+    shutdown: Shutdown,
+    parts: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    let site = MetricsSite::new(
+        scraper.clone(),
+        ready.clone(),
+        &config.web.telemetry_path,
+        config.metrics.max_requests,
+    );
+    tracing::info!(address = %listener.local_addr()?, "metrics listener ready");
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    parts.spawn(serve(listener, Arc::new(site), METRICS_CONNECTIONS, shutdown));
+    Ok(())
 }
 
-fn store_limits(config: &Config) -> Limits {
-    Limits {
-        max_bytes: config.store.max_bytes,
-        max_age: config.store.max_age,
-        min_free: f64::from(config.store.min_free) / 100.0,
-    }
-}
-
-fn open_store(directory: &Path, limits: Limits) -> anyhow::Result<Writer> {
-    let (writer, _recovered) = Writer::open(directory, limits, SystemTime::now())?;
-    Ok(writer)
-}
-
-fn elastic_options(config: &ElasticConfig) -> elastic::Options {
-    elastic::Options {
-        hosts: config.hosts.clone(),
-        authorization: authorization(&config.auth),
-        compression: config.compression,
-        in_flight: config.bulk.in_flight.unwrap_or(ADAPTIVE_IN_FLIGHT),
-    }
-}
-
-fn authorization(auth: &Auth) -> Option<String> {
-    match auth {
-        Auth::None => None,
-        Auth::Basic { username, password } => {
-            Some(format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose()))))
-        }
-        Auth::ApiKey(key) => Some(format!("ApiKey {}", key.expose())),
-        Auth::Bearer(token) => Some(format!("Bearer {}", token.expose())),
-    }
-}
-
-fn bulk_encoding(config: &Config, elastic: &ElasticConfig, index: Option<&IndexTemplate>) -> Encoding {
-    Encoding::Bulk(BulkEncoding {
-        index: index.unwrap_or(&elastic.index).clone(),
-        schema: elastic.schema,
-        position_ids: elastic.document_ids == DocumentIds::Position,
+/// Serves the page and the API on the admin listener, and the API alone on the control socket.
+fn serve_admin(
+    loaded: &Loaded,
+    listener: Option<TcpListener>,
+    own: Own,
+    history: History,
+    delivery: &Delivery,
+    shutdown: &Shutdown,
+    parts: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    let state = AdminState {
         node: config.node_name.clone(),
-    })
-}
-
-fn reader_options(
-    config: &Config,
-    batch: BatchLimits,
-    encoding: impl Fn(Option<&IndexTemplate>) -> Encoding,
-) -> anyhow::Result<reader::Options> {
-    let mut sources = Vec::new();
-    for source in &config.logs.sources {
-        let patterns =
-            |texts: &[String]| texts.iter().map(|text| glob::Pattern::new(text)).collect::<Result<_, _>>();
-        let found = match &source.kind {
-            SourceKind::Kubernetes { path, exclude_namespaces } => {
-                Source::Kubernetes { path: path.clone(), exclude_namespaces: exclude_namespaces.clone() }
-            }
-            SourceKind::Files { include, exclude } => {
-                Source::Files { include: patterns(include)?, exclude: patterns(exclude)? }
-            }
-        };
-        sources.push((found, encoding(source.index.as_ref())));
+        facts: Facts::read(&config.host),
+        own,
+        history,
+        config: loaded.text(),
+        sources: delivery::source_texts(config),
+        live: delivery.live(),
+        files: delivery.pipeline.mail.clone(),
+        store: delivery.store.clone().map(|reader| LocalStore { reader, max_bytes: config.store.max_bytes }),
+    };
+    let api = Arc::new(Api::new(state, shutdown.clone()));
+    let socket = config.state_dir.join(CONTROL_SOCKET);
+    match bind_unix(&socket) {
+        Ok(listener) => {
+            parts.spawn(serve(listener, Arc::clone(&api), ADMIN_CONNECTIONS, shutdown.clone()));
+        }
+        Err(error) => {
+            tracing::warn!(path = %socket.display(), %error, "no control socket: the sub-commands can't reach this agent");
+        }
     }
-    fs::create_dir_all(&config.state_dir)
-        .with_context(|| format!("could not make the state directory {}", config.state_dir.display()))?;
-    Ok(reader::Options {
-        sources,
-        first_run_bytes: config.logs.first_run,
-        max_line: config.logs.max_line as usize,
-        batch,
-        state_dir: config.state_dir.clone(),
-    })
+    if let Some(listener) = listener {
+        let token = Token::new().context("could not make the admin token")?;
+        let address = listener.local_addr()?;
+        let url = format!("http://{address}/?token={}", token.as_str());
+        tracing::info!(%address, url, "admin listener ready");
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        parts.spawn(serve(
+            listener,
+            Arc::new(AdminSite::new(token, api)),
+            ADMIN_CONNECTIONS,
+            shutdown.clone(),
+        ));
+    }
+    Ok(())
 }

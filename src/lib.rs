@@ -1,8 +1,10 @@
 //! nodewarden, the agent: everything behind the thin binary. `ARCHITECTURE.md` has the map.
 
 pub mod agent;
+pub mod ask;
 pub mod cli;
 pub mod config;
+pub mod delivery;
 pub mod logs;
 pub mod metrics;
 pub mod shutdown;

@@ -5,10 +5,11 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context;
 use nodewarden::{
-    agent,
+    agent, ask,
     cli::{self, Cli, Command, Stop},
-    config::{self, Env, Machine},
+    config::{self, Env, Loaded, Machine},
     telemetry,
 };
 
@@ -44,25 +45,40 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
     let machine = Machine::look(&env);
     match &cli.command {
         Command::Check => Ok(config::check(cli, &env, &machine, &mut io::stdout(), &mut io::stderr())?),
-        Command::Run => run(cli, &env, &machine),
-        Command::Logs(_) | Command::Files | Command::Healthcheck => {
-            anyhow::bail!("this command is not available in this version yet")
-        }
+        Command::Run => with_config(cli, &env, &machine, run),
+        Command::Logs(args) => with_config(cli, &env, &machine, |loaded| {
+            ask::logs(&loaded.config.state_dir, args, &mut io::stdout().lock())
+        }),
+        Command::Files => with_config(cli, &env, &machine, |loaded| {
+            ask::files(&loaded.config.state_dir, &mut io::stdout().lock())
+        }),
+        Command::Healthcheck => with_config(cli, &env, &machine, |loaded| {
+            let listen = loaded.config.web.listen.first().context("no metrics listener is configured")?;
+            ask::healthcheck(listen, &mut io::stdout().lock())
+        }),
     }
 }
 
-fn run(cli: &Cli, env: &Env, machine: &Machine) -> anyhow::Result<bool> {
-    let loaded = match config::load(cli, env, machine) {
-        Ok(loaded) => loaded,
-        Err(mistakes) => {
-            writeln!(io::stderr(), "{mistakes}")?;
-            return Ok(false);
-        }
-    };
+fn run(loaded: &Loaded) -> anyhow::Result<()> {
     telemetry::init(&loaded.config.log)?;
     for note in &loaded.notes {
         tracing::info!("{note}");
     }
-    agent::run(loaded.config)?;
-    Ok(true)
+    agent::run(loaded)
+}
+
+/// Does something with the configuration in force; false when there is none and every mistake was said.
+fn with_config(
+    cli: &Cli,
+    env: &Env,
+    machine: &Machine,
+    act: impl FnOnce(&Loaded) -> anyhow::Result<()>,
+) -> anyhow::Result<bool> {
+    match config::load(cli, env, machine) {
+        Ok(loaded) => act(&loaded).map(|()| true),
+        Err(mistakes) => {
+            writeln!(io::stderr(), "{mistakes}")?;
+            Ok(false)
+        }
+    }
 }

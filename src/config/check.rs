@@ -18,35 +18,43 @@ pub fn check(
     err: &mut dyn Write,
 ) -> io::Result<bool> {
     match load(cli, env, machine) {
-        Ok(loaded) => write_loaded(&loaded, out).map(|()| true),
+        Ok(loaded) => {
+            out.write_all(loaded.text().as_bytes())?;
+            writeln!(out, "ok")?;
+            Ok(true)
+        }
         Err(mistakes) => writeln!(err, "{mistakes}").map(|()| false),
     }
 }
 
-fn write_loaded(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
-    let mut open: Vec<&str> = Vec::new();
-    for setting in &loaded.settings {
-        write_setting(setting, &mut open, out)?;
+impl Loaded {
+    /// The configuration in force as a file that says the same, with where each value came from; without secrets.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let mut open: Vec<&str> = Vec::new();
+        for setting in &self.settings {
+            write_setting(setting, &mut open, &mut out);
+        }
+        for note in &self.notes {
+            out += &format!("# {note}\n");
+        }
+        out
     }
-    for note in &loaded.notes {
-        writeln!(out, "# {note}")?;
-    }
-    writeln!(out, "ok")
 }
 
 /// One line below the headings of its sections; `open` are the sections that the last line was in.
-fn write_setting<'a>(setting: &'a Setting, open: &mut Vec<&'a str>, out: &mut dyn Write) -> io::Result<()> {
+fn write_setting<'a>(setting: &'a Setting, open: &mut Vec<&'a str>, out: &mut String) {
     let (sections, name) = split(&setting.key);
     let common = sections.iter().zip(open.iter()).take_while(|(a, b)| a == b).count();
     for (depth, section) in sections.iter().enumerate().skip(common) {
-        writeln!(out, "{:1$}{section}:", "", depth * 2)?;
+        *out += &format!("{:1$}{section}:\n", "", depth * 2);
     }
     let indent = sections.len() * 2;
     *open = sections;
     // A password has no key in the file: the line is a comment, so that the rest reads back.
     let comment = if setting.value == "***" { "# " } else { "" };
     let line = format!("{:indent$}{comment}{name}: {}", "", setting.value);
-    writeln!(out, "{line:<56} # from {}", setting.origin)
+    *out += &format!("{line:<56} # from {}\n", setting.origin);
 }
 
 /// Sections and name of a key; a collector's option keeps its dots.

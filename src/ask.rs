@@ -1,0 +1,209 @@
+//! The sub-commands that ask a running agent: `logs`, `files`, `healthcheck`.
+
+use std::{
+    io::{self, BufRead, BufReader, IsTerminal, Write},
+    net::{Ipv4Addr, TcpStream},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use crate::{
+    agent::CONTROL_SOCKET,
+    cli::LogsArgs,
+    config::{ListenAddress, units},
+    web::client::{Answer, address, get},
+};
+
+/// Lines that `nodewarden logs` shows when nobody narrows the time down.
+const LINES: &str = "1000";
+
+/// A line as the admin API gives it.
+#[derive(Deserialize)]
+struct Line {
+    time: String,
+    stream: Option<String>,
+    labels: Labels,
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Labels {
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    pod: String,
+    #[serde(default)]
+    container: String,
+    #[serde(default)]
+    file: String,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    lines: Vec<serde_json::Value>,
+}
+
+/// Shows the newest lines that match, oldest first, then what comes, if that is wanted.
+pub fn logs(state_dir: &Path, args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    let socket = state_dir.join(CONTROL_SOCKET);
+    let since = args
+        .since
+        .as_deref()
+        .map(units::duration)
+        .transpose()
+        .map_err(anyhow::Error::msg)
+        .context("--since")?;
+    let since = since.map(|since| since.as_secs_f64().to_string());
+    let mut parameters = Vec::new();
+    for (name, value) in [
+        ("query", &args.query),
+        ("namespace", &args.namespace),
+        ("pod", &args.pod),
+        ("container", &args.container),
+        ("since", &since),
+    ] {
+        parameters.extend(value.as_deref().map(|value| (name, value)));
+    }
+    let style = Style { json: args.json, colour: io::stdout().is_terminal() };
+    // The tail is asked first, so that no line falls between the two; lines of both are shown once.
+    let tail = args.follow.then(|| get(&socket, &address("/api/v1/logs/tail", &parameters))).transpose()?;
+    parameters.push(("limit", LINES));
+    let page: Page = serde_json::from_reader(get(&socket, &address("/api/v1/logs", &parameters))?)
+        .context("the agent's answer could not be understood")?;
+    for line in page.lines.iter().rev() {
+        show(line, &style, out)?;
+    }
+    out.flush()?;
+    tail.map_or(Ok(()), |tail| follow(tail, &page.lines, &style, out))
+}
+
+/// Shows what the tail brings until the agent or the user ends it.
+fn follow(
+    tail: Answer,
+    shown: &[serde_json::Value],
+    style: &Style,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    for event in BufReader::new(tail).lines() {
+        let event = event?;
+        let Some(data) = event.strip_prefix("data:") else { continue };
+        let line: serde_json::Value = serde_json::from_str(data.trim())?;
+        if !shown.contains(&line) {
+            show(&line, style, out)?;
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+struct Style {
+    json: bool,
+    colour: bool,
+}
+
+fn show(value: &serde_json::Value, style: &Style, out: &mut dyn Write) -> anyhow::Result<()> {
+    if style.json {
+        writeln!(out, "{value}")?;
+        return Ok(());
+    }
+    let line = Line::deserialize(value).context("the agent's answer could not be understood")?;
+    let origin = match line.labels.namespace.is_empty() {
+        true => line.labels.file,
+        false => format!("{}/{}/{}", line.labels.namespace, line.labels.pod, line.labels.container),
+    };
+    let is_error = line.stream.as_deref() == Some("stderr");
+    // Milliseconds are enough for eyes.
+    let time = line.time.get(..23).unwrap_or(&line.time);
+    if style.colour {
+        let text_colour = if is_error { "31" } else { "0" };
+        writeln!(
+            out,
+            "\x1b[2m{time}\x1b[0m \x1b[36m{origin}\x1b[0m \x1b[{text_colour}m{}\x1b[0m",
+            line.text
+        )?;
+    } else {
+        writeln!(out, "{time} {origin} {}", line.text)?;
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Files {
+    files: Vec<FileRow>,
+}
+
+#[derive(Deserialize)]
+struct FileRow {
+    path: String,
+    format: String,
+    offset: u64,
+    size: u64,
+    lag_bytes: u64,
+    lag_seconds: Option<f64>,
+    state: String,
+    last_error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    sink: SinkRow,
+}
+
+#[derive(Deserialize)]
+struct SinkRow {
+    kind: String,
+    target: String,
+    state: String,
+    reason: Option<String>,
+}
+
+/// Shows the table of tailed files and where their lines go.
+pub fn files(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
+    let socket = state_dir.join(CONTROL_SOCKET);
+    let status: Status = serde_json::from_reader(get(&socket, "/api/v1/status")?)?;
+    let files: Files = serde_json::from_reader(get(&socket, "/api/v1/files")?)?;
+    let SinkRow { kind, target, state, reason } = status.sink;
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    writeln!(out, "sink: {kind} {target} ({state}{reason})")?;
+    writeln!(
+        out,
+        "{:<8} {:<7} {:>12} {:>12} {:>10} {:>6}  PATH",
+        "STATE", "FORMAT", "OFFSET", "SIZE", "LAG", "FOR"
+    )?;
+    for file in files.files {
+        let waited = file.lag_seconds.map_or_else(String::new, |seconds| format!("{seconds:.0}s"));
+        let error = file.last_error.map_or_else(String::new, |error| format!("  ({error})"));
+        writeln!(
+            out,
+            "{:<8} {:<7} {:>12} {:>12} {:>10} {:>6}  {}{error}",
+            file.state, file.format, file.offset, file.size, file.lag_bytes, waited, file.path
+        )?;
+    }
+    Ok(())
+}
+
+/// How long a healthy agent may take to say so.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Succeeds when the running agent says on its metrics listener that it is healthy: for exec probes, as the image has no
+/// shell. It asks there and not on the control socket, so that it works without a state directory too.
+pub fn healthcheck(listen: &ListenAddress, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut address = *listen.resolve()?.first().context("the metrics listener has no address")?;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    let mut stream = TcpStream::connect_timeout(&address, HEALTH_PATIENCE)
+        .with_context(|| format!("no running agent answers at {address}"))?;
+    stream.set_read_timeout(Some(HEALTH_PATIENCE))?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut status = String::new();
+    BufReader::new(stream).read_line(&mut status)?;
+    if !status.starts_with("HTTP/1.1 200 ") {
+        bail!("the agent at {address} is not healthy: {}", status.trim());
+    }
+    writeln!(out, "healthy")?;
+    Ok(())
+}

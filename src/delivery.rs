@@ -1,0 +1,210 @@
+//! The log path as the configuration wants it: its sources, its sink, their sizes.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use crate::{
+    config::{Auth, Config, DocumentIds, ElasticConfig, IndexTemplate, SourceKind},
+    logs::{
+        self, Pipeline,
+        batch::BatchLimits,
+        dead_letters::DeadLetters,
+        discover::Source,
+        elastic::{self, Elastic},
+        local::Local,
+        reader,
+        shape::{BulkEncoding, Encoding},
+        status::SinkState,
+    },
+    metrics::Own,
+    store::{self, Limits, Writer},
+    web::{
+        Ready,
+        api::{self, Live, Sink, SinkKind},
+    },
+};
+
+/// What the dead letters may take of the disk.
+const DEAD_LETTER_BYTES: u64 = 64 << 20;
+/// Requests at once, at most, when the user leaves the number to the agent.
+const ADAPTIVE_IN_FLIGHT: usize = 4;
+/// Batches into the local store: small, because there is no request to pay for, and early, because people are watching.
+const STORE_BATCH: BatchLimits =
+    BatchLimits { max_bytes: 1 << 20, max_wait: Duration::from_millis(500), buffers: 3 };
+
+/// The running log path and what is to be shown of it.
+pub struct Delivery {
+    /// The log path itself.
+    pub pipeline: Pipeline,
+    /// The local store, when it is the sink.
+    pub store: Option<store::Reader>,
+    state: Arc<SinkState>,
+    kind: SinkKind,
+    target: String,
+}
+
+impl Delivery {
+    /// Says how the log path is at a moment.
+    pub fn live(&self) -> Box<dyn Fn() -> Live + Send + Sync> {
+        let (state, kind, target) = (Arc::clone(&self.state), self.kind, self.target.clone());
+        let in_flight = Arc::clone(&self.pipeline.in_flight);
+        Box::new(move || {
+            let reason = state.reason();
+            let state = if reason.is_some() { api::SinkState::Holding } else { api::SinkState::Ok };
+            let sink = Sink { kind, target: target.clone(), state, reason };
+            Live { sink, in_flight_lines: in_flight.load(Relaxed) }
+        })
+    }
+}
+
+/// Starts the log path; `None` when it has no place for its state or can't be started, which is said: metrics go on.
+pub fn start(config: &Config, own: &Own, ready: Ready, has_state: bool) -> Option<Delivery> {
+    if !has_state {
+        own.feature("logs", false, "the state directory can't be written");
+        ready.set();
+        return None;
+    }
+    let is_ready = ready.clone();
+    let started = match &config.elasticsearch {
+        Some(elastic) => start_elastic(config, elastic, own, move || is_ready.set()),
+        None => start_local(config, own, move || is_ready.set()),
+    };
+    match started {
+        Ok(delivery) => {
+            own.feature("logs", true, "");
+            Some(delivery)
+        }
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "no logs are read");
+            own.feature("logs", false, &format!("{error:#}"));
+            ready.set();
+            None
+        }
+    }
+}
+
+fn start_elastic(
+    config: &Config,
+    elastic: &ElasticConfig,
+    own: &Own,
+    ready: impl FnOnce() + Send + 'static,
+) -> anyhow::Result<Delivery> {
+    let limits = Limits { max_bytes: DEAD_LETTER_BYTES, ..store_limits(config) };
+    let dead_letters = DeadLetters::new(open_store(&config.state_dir.join("dead-letters"), limits)?);
+    let state = Arc::new(SinkState::default());
+    let options = elastic::Options {
+        hosts: elastic.hosts.clone(),
+        authorization: authorization(&elastic.auth),
+        compression: elastic.compression,
+        in_flight: elastic.bulk.in_flight.unwrap_or(ADAPTIVE_IN_FLIGHT),
+    };
+    let buffers = options.in_flight + 2;
+    // Half of the budget is for these buffers; the rest is for compressed bodies, answers and everything else.
+    let largest = config.memory_limit / 2 / buffers as u64;
+    let batch = BatchLimits {
+        max_bytes: elastic.bulk.max_bytes.min(largest) as usize,
+        max_wait: elastic.bulk.max_wait,
+        buffers,
+    };
+    let sink = Elastic::new(options, Arc::clone(&state), dead_letters, own.bulk.clone(), own.logs.clone());
+    let options = reader_options(config, batch, |index| bulk_encoding(config, elastic, index))?;
+    let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;
+    let hosts: Vec<String> = elastic.hosts.iter().map(ToString::to_string).collect();
+    Ok(Delivery { pipeline, store: None, state, kind: SinkKind::Elasticsearch, target: hosts.join(", ") })
+}
+
+fn start_local(
+    config: &Config,
+    own: &Own,
+    ready: impl FnOnce() + Send + 'static,
+) -> anyhow::Result<Delivery> {
+    let directory = config.state_dir.join("store");
+    let writer = open_store(&directory, store_limits(config))?;
+    let reader = writer.reader();
+    let state = Arc::new(SinkState::default());
+    let sink = Local::new(writer, Arc::clone(&state), own.store.clone());
+    let options = reader_options(config, STORE_BATCH, |_| Encoding::Records)?;
+    let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;
+    let target = directory.display().to_string();
+    Ok(Delivery { pipeline, store: Some(reader), state, kind: SinkKind::Store, target })
+}
+
+fn store_limits(config: &Config) -> Limits {
+    Limits {
+        max_bytes: config.store.max_bytes,
+        max_age: config.store.max_age,
+        min_free: f64::from(config.store.min_free) / 100.0,
+    }
+}
+
+fn open_store(directory: &Path, limits: Limits) -> anyhow::Result<Writer> {
+    let (writer, recovered) = Writer::open(directory, limits, SystemTime::now())?;
+    for message in recovered.messages {
+        tracing::warn!("{message}");
+    }
+    Ok(writer)
+}
+
+fn authorization(auth: &Auth) -> Option<String> {
+    match auth {
+        Auth::None => None,
+        Auth::Basic { username, password } => {
+            Some(format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose()))))
+        }
+        Auth::ApiKey(key) => Some(format!("ApiKey {}", key.expose())),
+        Auth::Bearer(token) => Some(format!("Bearer {}", token.expose())),
+    }
+}
+
+fn bulk_encoding(config: &Config, elastic: &ElasticConfig, index: Option<&IndexTemplate>) -> Encoding {
+    Encoding::Bulk(BulkEncoding {
+        index: index.unwrap_or(&elastic.index).clone(),
+        schema: elastic.schema,
+        position_ids: elastic.document_ids == DocumentIds::Position,
+        node: config.node_name.clone(),
+    })
+}
+
+fn reader_options(
+    config: &Config,
+    batch: BatchLimits,
+    encoding: impl Fn(Option<&IndexTemplate>) -> Encoding,
+) -> anyhow::Result<reader::Options> {
+    let mut sources = Vec::new();
+    for source in &config.logs.sources {
+        let found = match &source.kind {
+            SourceKind::Kubernetes { path, exclude_namespaces } => {
+                Source::Kubernetes { path: path.clone(), exclude_namespaces: exclude_namespaces.clone() }
+            }
+            SourceKind::Files { include, exclude } => {
+                Source::Files { include: patterns(include)?, exclude: patterns(exclude)? }
+            }
+        };
+        sources.push((found, encoding(source.index.as_ref())));
+    }
+    Ok(reader::Options {
+        sources,
+        first_run_bytes: config.logs.first_run,
+        max_line: config.logs.max_line as usize,
+        batch,
+        state_dir: config.state_dir.clone(),
+    })
+}
+
+fn patterns(texts: &[String]) -> Result<Vec<glob::Pattern>, glob::PatternError> {
+    texts.iter().map(|text| glob::Pattern::new(text)).collect()
+}
+
+/// Where logs are looked for, for people.
+pub fn source_texts(config: &Config) -> Vec<String> {
+    let texts = |kind: &SourceKind| match kind {
+        SourceKind::Kubernetes { path, .. } => vec![path.display().to_string()],
+        SourceKind::Files { include, .. } => include.clone(),
+    };
+    config.logs.sources.iter().flat_map(|source| texts(&source.kind)).collect()
+}
