@@ -11,7 +11,11 @@ fn a_browser_shows_the_host_and_its_lines() {
     let logs = LogDir::new();
     let agent = Agent::start(&pods_config(&logs), &[]);
     let text = "checkout finished for order 4711";
-    logs.container("shop", "cart-0", "app").line(Stream::Stdout, text);
+    let mut file = logs.container("shop", "cart-0", "app");
+    for other in ["cart opened", "GET /api/v1/items 200 in 12 ms", "payment accepted"] {
+        file.line(Stream::Stdout, other);
+    }
+    file.line(Stream::Stdout, text);
     // Kept: after a failure one looks at page.png.
     let shots = concat!(env!("CARGO_TARGET_TMPDIR"), "/page");
     let output = Command::new("node")

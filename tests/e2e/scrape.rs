@@ -98,8 +98,15 @@ fn the_root_links_to_the_metrics_and_health_is_answered() {
     assert_eq!(root.status, 200);
     assert!(root.header("content-type").is_some_and(|kind| kind.starts_with("text/html")), "{root:?}");
     assert!(root.text().contains("href=\"/metrics\""), "{}", root.text());
-    for path in ["/healthz", "/livez", "/health", "/readyz", "/-/healthy", "/-/ready"] {
+    for path in ["/healthz", "/livez", "/health", "/-/healthy"] {
         assert_eq!(agent.get(path).status, 200, "for {path}");
+    }
+    // Ready once it has looked for logs, a moment after it listens.
+    for path in ["/readyz", "/-/ready"] {
+        wait_until(&format!("{path} answers 200"), seconds(10), || match agent.get(path).status {
+            200 => Ok(()),
+            other => Err(format!("it answers {other}")),
+        });
     }
 }
 

@@ -114,13 +114,13 @@ function colouredPixels(canvas) {
 
 async function lineAppears(page) {
   await page.locator(".line .text", { hasText: expected }).first().waitFor();
-  await page.screenshot({ path: join(folder, "page.png"), fullPage: true });
 }
 
 async function filesListed(page) {
   const { files } = await api(page, "files");
   ensure(files.length > 0, "the agent tails no files");
   await page.waitForFunction(() => document.querySelectorAll(".files tbody tr").length > 0);
+  await page.screenshot({ path: join(folder, "page.png"), fullPage: true });
   const rows = await page.locator(".files tbody tr").count();
   ensure(rows === Math.min(files.length, FILES_SHOWN), `${rows} rows for ${files.length} files`);
   const titles = await page.locator(".files td.c-path").evaluateAll((cells) => cells.map((cell) => cell.title));
@@ -150,7 +150,7 @@ async function searchNarrows(page) {
     const lines = [...document.querySelectorAll(".line .text")];
     return lines.length > 0 && lines.every((line) => line.textContent.toLowerCase().includes(text.toLowerCase()));
   }, expected);
-  ensure((await page.locator(".line mark").count()) > 0, "nothing is highlighted");
+  await page.locator(".line mark").first().waitFor();
   console.log(`        ${others} other lines gone, ${(await texts()).length} left`);
 }
 

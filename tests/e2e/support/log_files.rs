@@ -120,14 +120,15 @@ impl LogFile {
     }
 
     fn write(&mut self, stream: Stream, text: &str, whole: bool) {
-        let time = jiff::Timestamp::now();
+        // containerd writes all nine digits.
+        let time = format!("{:.9}", jiff::Timestamp::now());
         let stream = match stream {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
         };
         let line = match self.format {
             Format::Cri => format!("{time} {stream} {} {text}\n", if whole { 'F' } else { 'P' }),
-            Format::Docker => docker(&time.to_string(), stream, text, whole),
+            Format::Docker => docker(&time, stream, text, whole),
             Format::Plain => format!("{text}{}", if whole { "\n" } else { "" }),
         };
         self.file.write_all(line.as_bytes()).expect("the line is written");
