@@ -12,7 +12,9 @@
 //! The collectors see what their own flags let them see: a collector that is off leaves its series empty.
 //!
 //! # What it costs
-//! 600 points of 13 `f32` and one `f64` are 36 000 bytes. A sample costs about as much CPU as the five collectors it runs.
+//! 600 points of 13 `f32` and one `f64` are 36 000 bytes. A sample costs what its five collectors cost: 0.07 ms of CPU one right
+//! after the other, some 0.3 ms at one a second on a busy machine of two virtual CPUs, where every cache is cold again and a
+//! timer that does nothing takes 0.15 ms.
 
 use std::{
     collections::{BTreeMap, VecDeque},

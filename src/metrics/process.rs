@@ -92,7 +92,8 @@ fn parse_stat(text: &str, ticks: f64, page: f64) -> Option<Usage> {
     })
 }
 
-fn parse_boot_time(text: &str) -> Option<f64> {
+/// The `btime` line of `/proc/stat`: "btime 1418183276".
+pub(crate) fn parse_boot_time(text: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 

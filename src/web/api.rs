@@ -131,7 +131,7 @@ struct Status<'a> {
 #[derive(Serialize)]
 struct Agent {
     uptime_seconds: f64,
-    rss_bytes: f64,
+    rss_bytes: u64,
     cpu_seconds: f64,
 }
 
@@ -194,10 +194,10 @@ impl Api {
     fn agent(&self) -> Agent {
         let usage = self.process.lock().unwrap_or_else(PoisonError::into_inner).usage();
         let (rss_bytes, cpu_seconds) = match usage {
-            Ok(usage) => (usage.resident_bytes, usage.cpu_seconds),
+            Ok(usage) => (usage.resident_bytes as u64, usage.cpu_seconds),
             Err(error) => {
                 debug!(%error, "the agent's own process could not be read");
-                (0.0, 0.0)
+                (0, 0.0)
             }
         };
         Agent { uptime_seconds: self.started.elapsed().as_secs_f64(), rss_bytes, cpu_seconds }

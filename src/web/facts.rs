@@ -3,6 +3,8 @@
 use nodewarden_collectors::{Host, host::read_text};
 use tracing::debug;
 
+use crate::metrics::process::parse_boot_time;
+
 /// Facts of a host that do not change while the agent runs; empty or 0 where the host does not say.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
@@ -36,7 +38,7 @@ impl Facts {
             kernel: text(host.proc("sys/kernel/osrelease")).trim().to_owned(),
             cpus: stat.lines().filter(|line| is_cpu(line)).count() as u32,
             memory_total_bytes: memory_total(&text(host.proc("meminfo"))).unwrap_or_default(),
-            boot_time_seconds: boot_time(&stat).unwrap_or_default(),
+            boot_time_seconds: parse_boot_time(&stat).unwrap_or_default(),
         }
     }
 }
@@ -57,11 +59,6 @@ fn memory_total(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
     kib.checked_mul(1024)
-}
-
-/// `btime 1418183276`
-fn boot_time(stat: &str) -> Option<f64> {
-    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
 #[cfg(test)]

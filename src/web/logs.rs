@@ -273,3 +273,66 @@ impl Drop for TellOnDrop {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::store, *};
+
+    fn source() -> Arc<Source> {
+        Arc::new(Source { id: [1; 12], labels: Vec::new() })
+    }
+
+    fn everything() -> Query {
+        query_of(&Parameters::default(), 0.0).expect("no parameters")
+    }
+
+    fn page(json: &[u8]) -> serde_json::Value {
+        serde_json::from_slice(json).expect("JSON")
+    }
+
+    #[test]
+    fn a_search_that_nobody_waits_for_ends_at_once() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (mut writer, store) = store(dir.path());
+        writer.append(&source(), 0, 1, 0, b"a line").expect("appended");
+        let found = |gone| find(&store.reader, &everything(), &AtomicBool::new(gone)).expect("searched");
+        assert_eq!(page(&found(false))["lines"].as_array().map(Vec::len), Some(1));
+        assert_eq!(page(&found(true))["lines"].as_array().map(Vec::len), Some(0));
+    }
+
+    #[test]
+    fn a_page_of_long_lines_has_fewer_of_them() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (mut writer, store) = store(dir.path());
+        for time in 0..7 {
+            writer.append(&source(), time as u64, time, 0, &vec![b'x'; 1 << 20]).expect("appended");
+        }
+        let first = page(&find(&store.reader, &everything(), &AtomicBool::new(false)).expect("searched"));
+        assert_eq!(first["lines"].as_array().map(Vec::len), Some(4));
+        let before = first["next"].as_str().expect("there is more").parse().ok();
+        let rest = Query { before, ..everything() };
+        let rest = page(&find(&store.reader, &rest, &AtomicBool::new(false)).expect("searched"));
+        assert_eq!(
+            (rest["lines"].as_array().map(Vec::len), &rest["next"]),
+            (Some(3), &serde_json::Value::Null)
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (mut writer, store) = store(dir.path());
+        writer.append(&source(), 0, -1, 2, b"a\xffb").expect("appended");
+        let found = page(&find(&store.reader, &everything(), &AtomicBool::new(false)).expect("searched"));
+        assert_eq!(found["lines"][0]["text"], "a\u{fffd}b");
+        assert_eq!(found["lines"][0]["stream"], "stderr");
+        assert_eq!(found["lines"][0]["time"], "1969-12-31T23:59:59.999999999Z");
+    }
+
+    #[test]
+    fn since_counts_back_from_now() {
+        let parameters = Parameters::parse(Some("since=60&limit=100000"));
+        let query = query_of(&parameters, 100.0).expect("understood");
+        assert_eq!((query.since, query.limit), (Some(40_000_000_000), MAX_LINES));
+    }
+}

@@ -1,3 +1,5 @@
+//! Who gets in at the admin listener, and how.
+
 use super::{
     super::testing::{Served, no_files, served, state},
     *,

@@ -1,3 +1,5 @@
+//! The shapes that the page and the sub-commands rely on.
+
 use std::{borrow::Cow, sync::Arc};
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! The client against the real API on a real socket, and against broken answers.
+
 use std::sync::Arc;
 
 use super::{

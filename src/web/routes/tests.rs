@@ -1,3 +1,5 @@
+//! The metrics listener as its clients see it.
+
 use std::{fs, io::Read};
 
 use flate2::read::GzDecoder;

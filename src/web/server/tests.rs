@@ -1,3 +1,5 @@
+//! Connections over real sockets: how many, for how long, and how they end.
+
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Instant,
