@@ -202,7 +202,7 @@ impl Reader {
             return;
         }
         let found = enumerate(&self.sources);
-        self.watcher.watch(found.directories.clone());
+        self.watcher.watch(&found.directories);
         self.table.reconcile(found, now);
         self.due.enumerated = now;
         self.due.enumerate = now + ENUMERATE_EVERY;
