@@ -24,7 +24,7 @@ use super::{
     output::{Output, Taken},
     record::Span,
     shape::Encoding,
-    table::{Table, unix_seconds},
+    table::Table,
 };
 use crate::metrics::own::LogMetrics;
 
@@ -98,7 +98,7 @@ impl Reader {
         ready: Box<dyn FnOnce() + Send>,
     ) -> Self {
         let checkpoint = Checkpoint::new(&options.state_dir);
-        let known = checkpoint.load(unix_seconds());
+        let known = checkpoint.load();
         for complaint in &known.complaints {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
         }
@@ -216,7 +216,7 @@ impl Reader {
         for key in self.table.keys() {
             self.look_at_file(key, now);
         }
-        self.table.first_run_is_over();
+        self.moved |= self.table.first_run_is_over();
         self.count_files(now);
         if let Some(ready) = self.ready.take() {
             ready();
@@ -233,19 +233,35 @@ impl Reader {
             Ok(look) => look,
             Err(error) => return file.fail("could not be looked at", &error),
         };
-        if look.size < file.read_to {
-            return self.table.restart_truncated(key, look.size, now);
-        }
+        file.unlinked = look.unlinked;
         if look.size != file.size {
             file.grew = now;
+            let held = std::mem::replace(&mut file.size, look.size);
+            match file.is_written_anew(tail) {
+                Ok(true) => {
+                    self.table.restart_truncated(key, held, now);
+                    // Known before anything is read: after a crash this is not taken for what was confirmed.
+                    return self.write_positions_now(now);
+                }
+                Ok(false) => {}
+                Err(error) => file.fail("could not be read", &error),
+            }
         }
-        file.size = look.size;
-        file.unlinked = look.unlinked;
         if file.lag() == 0 {
             file.caught_up = now;
         }
+        self.identify(key, now);
+    }
+
+    fn identify(&mut self, key: FileKey, now: Instant) {
+        let Some(file) = self.table.get_mut(key) else { return };
+        let is_new = file.identity.is_none();
         match self.table.identify(key, now) {
-            Ok(true) => self.give_turn_or_finish(key, now),
+            Ok(true) => {
+                // Remembered before it is read: a file that is rotated while the agent is away is then no history.
+                self.moved |= is_new;
+                self.give_turn_or_finish(key, now);
+            }
             Ok(false) => self.drop_if_empty_and_gone(key, now),
             Err(error) => {
                 if let Some(file) = self.table.get_mut(key) {
@@ -262,7 +278,7 @@ impl Reader {
                 file.queued = true;
                 self.turns.push_back(key);
             }
-        } else if file.is_complete(now) && file.is_finished() {
+        } else if file.is_finished(now) {
             file.tail = None;
             if file.unlinked {
                 self.table.forget(key);
@@ -407,12 +423,18 @@ impl Reader {
         self.blocked
     }
 
+    fn write_positions_now(&mut self, now: Instant) {
+        self.moved = true;
+        self.due.checkpoint = now;
+    }
+
     fn write_positions(&mut self, now: Instant, last: bool) {
         if !self.moved || !last && now < self.due.checkpoint {
             return;
         }
         match self.checkpoint.write(self.table.positions()) {
             Ok(()) => {
+                self.moved = false;
                 if std::mem::take(&mut self.checkpoint_failed) {
                     tracing::info!("positions are written again");
                 }
@@ -423,7 +445,6 @@ impl Reader {
                 }
             }
         }
-        self.moved = false;
         self.due.checkpoint = now + CHECKPOINT_EVERY.max(Duration::from_millis(self.table.len() as u64));
     }
 
@@ -488,6 +509,8 @@ mod tests {
         queue: mpsc::Receiver<Batch>,
         in_flight: Vec<Batch>,
         delivered: BTreeMap<([u8; 12], u64), Vec<u8>>,
+        /// Lines that the sink was given, those that it had already included.
+        offered: usize,
         now: Instant,
         written: BTreeSet<Vec<u8>>,
         rotations: u32,
@@ -521,7 +544,8 @@ mod tests {
             let now = Instant::now();
             let (reader, mail, queue) = start(logs.path(), state.path(), now);
             let (in_flight, delivered, written) = Default::default();
-            Self { logs, state, reader, mail, queue, in_flight, delivered, now, written, rotations: 0 }
+            let (offered, rotations) = (0, 0);
+            Self { logs, state, reader, mail, queue, in_flight, delivered, offered, now, written, rotations }
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -574,6 +598,7 @@ mod tests {
             }
             let batch = self.in_flight.remove(at % self.in_flight.len());
             for (file, record) in records(&batch) {
+                self.offered += 1;
                 let key = (batch.files[file].facts.id.0, record.position);
                 let text = record.text.to_vec();
                 if let Some(known) = self.delivered.insert(key, text.clone()) {
@@ -687,5 +712,64 @@ mod tests {
         assert_eq!(scene.in_flight.len(), 3);
         scene.settle();
         assert_eq!(scene.delivered.len(), 500);
+    }
+
+    #[test]
+    fn a_tree_that_can_not_be_listed_for_a_while_is_not_read_again() {
+        let mut scene = Scene::new();
+        scene.line(false);
+        scene.rotate();
+        scene.line(false);
+        scene.settle();
+        let (pods, away) = (scene.logs.path().join("shop_cart-1_u-1"), scene.state.path().join("away"));
+        fs::rename(&pods, &away).expect("moved");
+        let container = away.join("app");
+        for name in ["0.log", "0.log.20261121-000001"] {
+            assert!(container.join(name).exists());
+        }
+        // Instead of a directory without permission, which does not stop root.
+        std::os::unix::fs::symlink(&pods, &pods).expect("a link to itself");
+        scene.settle();
+        fs::remove_file(&pods).expect("removed");
+        fs::rename(&away, &pods).expect("moved back");
+        scene.settle();
+        scene.line(false);
+        scene.settle();
+        assert_eq!((scene.delivered.len(), scene.offered), (3, 3));
+    }
+
+    #[test]
+    fn a_file_that_was_truncated_and_grew_beyond_its_old_size_is_read_from_its_start() {
+        let mut scene = Scene::new();
+        scene.line(false);
+        scene.settle();
+        fs::write(scene.path("0.log"), "").expect("truncated");
+        (0..5).for_each(|_| scene.line(false));
+        scene.settle();
+        assert_eq!(scene.delivered.len(), 6);
+    }
+
+    #[test]
+    fn what_is_found_is_remembered_before_anything_is_confirmed() {
+        let mut scene = Scene::new();
+        scene.line(false);
+        scene.step(Duration::ZERO);
+        let known = Checkpoint::new(scene.state.path()).load();
+        assert_eq!((known.first_run, known.positions.len()), (false, 1));
+    }
+
+    #[test]
+    fn positions_that_could_not_be_written_are_written_later_though_nothing_moves() {
+        let mut scene = Scene::new();
+        // A directory in the place of the new file: it can't be written.
+        let obstacle = scene.state.path().join("positions.new");
+        fs::create_dir(&obstacle).expect("made");
+        scene.line(false);
+        scene.settle();
+        fs::remove_dir(&obstacle).expect("removed");
+        scene.step(Duration::from_secs(3));
+        let known = Checkpoint::new(scene.state.path()).load();
+        assert!(known.positions.into_values().all(|position| position.offset > 0));
+        assert!(!scene.reader.checkpoint_failed && !scene.reader.moved);
     }
 }
