@@ -146,8 +146,9 @@ impl LogFile {
 
     /// Whether reading would bring something new.
     pub fn wants_turn(&self, now: Instant) -> bool {
+        let is_in_a_line = self.joiner.pending_from().is_some() || self.overlong.is_some();
         self.size > self.read_to.max(self.tried)
-            || self.is_complete(now) && (self.size > self.read_to || self.joiner.pending_from().is_some())
+            || self.is_complete(now) && (self.size > self.read_to || is_in_a_line)
     }
 
     /// Whether nothing of it has to be done any more at `now`. A file that has a name, but was not found under it, may be

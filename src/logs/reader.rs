@@ -21,17 +21,13 @@ use super::{
     checkpoint::Checkpoint,
     discover::{Source, Watcher, enumerate},
     mail::{Mail, Mailbox},
-    output::{Output, Taken},
-    record::Span,
+    output::Output,
     shape::Encoding,
     table::Table,
+    turn::{Ended, TURN, Turn},
 };
 use crate::metrics::own::LogMetrics;
 
-/// Bytes read of one file before the next one has its turn.
-const TURN: usize = 256 * 1024;
-/// Room for what a container runtime writes before the text of a line.
-const LINE_HEADER: usize = 256;
 /// How often directories are listed although nobody said that they changed.
 const ENUMERATE_EVERY: Duration = Duration::from_secs(5);
 /// How soon directories are listed again when they keep changing.
@@ -330,97 +326,13 @@ impl Reader {
 
     /// Reads a block of one file. Whether it wants another turn.
     fn read_turn(&mut self, key: FileKey, now: Instant) -> bool {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let wants_more = self.read_lines(key, &mut buffer, now);
-        buffer.clear();
-        buffer.shrink_to(TURN);
-        self.buffer = buffer;
-        wants_more
-    }
-
-    fn read_lines(&mut self, key: FileKey, buffer: &mut Vec<u8>, now: Instant) -> bool {
-        let longest = self.max_line + LINE_HEADER;
         let Some(file) = self.table.get_mut(key) else { return false };
-        let Some(tail) = &file.tail else { return false };
-        let mut limit = TURN;
-        loop {
-            if let Err(error) = tail.read_block(file.read_to, buffer, limit) {
-                file.fail("could not be read", &error);
-                return false;
-            }
-            // A line that fills the whole block needs a larger one, up to the longest that is allowed.
-            if limit >= longest || buffer.len() < limit || memchr::memchr(b'\n', buffer).is_some() {
-                break;
-            }
-            limit = longest;
-        }
-        let block_start = file.read_to;
-        let mut taken = 0;
-        while let Some(length) = memchr::memchr(b'\n', &buffer[taken..]) {
-            let text = &buffer[taken..taken + length];
-            let start = block_start + taken as u64;
-            let end = start + length as u64 + 1;
-            match file.overlong.take() {
-                Some(_) => self.output.count_cut(length as u64),
-                None => match self.output.take(key, file, text, Span { start, end }, 0, now) {
-                    Taken::Yes => {}
-                    Taken::NoRoom => {
-                        self.blocked = true;
-                        break;
-                    }
-                },
-            }
-            taken += length + 1;
-        }
-        file.read_to = block_start + taken as u64;
-        if self.blocked {
-            return true;
-        }
-        file.tried = block_start + buffer.len() as u64;
-        let rest = &buffer[taken..];
-        if taken == 0 && rest.len() >= longest {
-            return self.take_overlong(key, rest.len(), buffer, now);
-        }
-        if file.is_complete(now) && file.read_to + rest.len() as u64 >= file.size {
-            return self.take_last_words(key, taken, buffer, now);
-        }
-        taken > 0 && buffer.len() == limit
-    }
-
-    /// A line longer than allowed: its beginning is taken now, the rest is passed over. Whether to go on.
-    fn take_overlong(&mut self, key: FileKey, length: usize, buffer: &[u8], now: Instant) -> bool {
-        let Some(file) = self.table.get_mut(key) else { return false };
-        let (start, end) = (file.read_to, file.read_to + length as u64);
-        if file.overlong.is_some() {
-            self.output.count_cut(length as u64);
-        } else {
-            // One byte more than fits is said to be cut: how much really is shows only when the line ends.
-            match self.output.take(key, file, &buffer[..length], Span { start, end }, 1, now) {
-                Taken::Yes => file.overlong = Some(start),
-                Taken::NoRoom => {
-                    self.blocked = true;
-                    return true;
-                }
-            }
-        }
-        file.read_to = end;
-        true
-    }
-
-    /// What a file holds after its last newline when no more will come, and parts whose end never came.
-    fn take_last_words(&mut self, key: FileKey, taken: usize, buffer: &[u8], now: Instant) -> bool {
-        let Some(file) = self.table.get_mut(key) else { return false };
-        let text = &buffer[taken..];
-        let (start, end) = (file.read_to, file.read_to + text.len() as u64);
-        if !text.is_empty() && file.overlong.take().is_none() {
-            if self.output.take(key, file, text, Span { start, end }, 0, now) == Taken::NoRoom {
-                self.blocked = true;
-                return true;
-            }
-        }
-        file.read_to = end;
-        self.blocked = self.output.take_held(key, file, now) == Taken::NoRoom;
-        self.blocked
+        let turn = Turn { key, file, output: &mut self.output, max_line: self.max_line, now };
+        let ended = turn.run(&mut self.buffer);
+        self.buffer.clear();
+        self.buffer.shrink_to(TURN);
+        self.blocked = ended == Ended::NoRoom;
+        ended != Ended::Done
     }
 
     fn write_positions_now(&mut self, now: Instant) {
@@ -771,5 +683,43 @@ mod tests {
         let known = Checkpoint::new(scene.state.path()).load();
         assert!(known.positions.into_values().all(|position| position.offset > 0));
         assert!(!scene.reader.checkpoint_failed && !scene.reader.moved);
+    }
+
+    #[test]
+    fn an_endless_line_ends_with_its_file() {
+        let mut scene = Scene::new();
+        scene.append("x".repeat(TURN * 2).as_bytes());
+        scene.settle();
+        assert_eq!(scene.delivered.len(), 1);
+        scene.rotate();
+        scene.settle();
+        assert_eq!(scene.offered, 1);
+        assert!(scene.reader.table.files().all(|file| file.tail.is_none()), "it is read to its end");
+    }
+
+    #[test]
+    fn a_docker_line_longer_than_allowed_keeps_its_stream() {
+        let mut scene = Scene::new();
+        let docker = |text: &str| {
+            format!("{{\"log\":\"{text}\\n\",\"stream\":\"stderr\",\"time\":\"2026-11-21T10:00:00.1Z\"}}\n")
+        };
+        let long = docker(&"x".repeat(5000));
+        // Its end comes later than its beginning.
+        scene.append(&long.as_bytes()[..4000]);
+        scene.append(b"");
+        scene.step(Duration::from_secs(1));
+        scene.append(&long.as_bytes()[4000..]);
+        scene.settle();
+        let text = scene.delivered.values().next().expect("a line");
+        assert!(text.starts_with(b"xxx") && text.ends_with(b"xxx [cut by nodewarden]"));
+    }
+
+    #[test]
+    fn lines_that_are_not_utf8_are_counted() {
+        let mut scene = Scene::new();
+        scene.append(b"2026-11-21T10:00:00.000000001Z stdout F caf\xe9\n2026-11-21T10:00:00.000000002Z stdout F caf\xc3\xa9\n");
+        scene.settle();
+        assert_eq!(scene.reader.metrics.invalid_utf8_lines.get(), 1);
+        assert_eq!(scene.delivered.len(), 2);
     }
 }
