@@ -68,7 +68,7 @@ pub fn enumerate(sources: &[Source]) -> Enumeration {
     for source in sources {
         match source {
             Source::Kubernetes { path, exclude_namespaces } => {
-                enumerate_pods(path, exclude_namespaces, &mut found)
+                enumerate_pods(path, exclude_namespaces, &mut found);
             }
             Source::Files { include, exclude } => enumerate_files(include, exclude, &mut found),
         }

@@ -396,11 +396,12 @@ impl Reader {
         let Some(file) = self.table.get_mut(key) else { return false };
         let text = &buffer[taken..];
         let (start, end) = (file.read_to, file.read_to + text.len() as u64);
-        if !text.is_empty() && file.overlong.take().is_none() {
-            if self.output.take(key, file, text, Span { start, end }, 0, now) == Taken::NoRoom {
-                self.blocked = true;
-                return true;
-            }
+        if !text.is_empty()
+            && file.overlong.take().is_none()
+            && self.output.take(key, file, text, Span { start, end }, 0, now) == Taken::NoRoom
+        {
+            self.blocked = true;
+            return true;
         }
         file.read_to = end;
         self.blocked = self.output.take_held(key, file, now) == Taken::NoRoom;
