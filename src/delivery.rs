@@ -63,7 +63,7 @@ impl Delivery {
 }
 
 /// Starts the log path; `None` when it has no place for its state or can't be started, which is said: metrics go on.
-pub fn start(config: &Config, own: &Own, ready: Ready, has_state: bool) -> Option<Delivery> {
+pub fn start(config: &Config, own: &Own, ready: &Ready, has_state: bool) -> Option<Delivery> {
     if !has_state {
         own.feature("logs", false, "the state directory can't be written");
         ready.set();

@@ -410,6 +410,7 @@ mod tests {
             mail::{Sender, mailbox},
         },
         metrics::own::Own,
+        testing::cases,
     };
 
     /// A reader over a pods tree, with a sink that keeps what it is given by identity and offset, as an index does.
@@ -566,7 +567,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+        #![proptest_config(cases(60))]
 
         /// Whatever happens in whatever order, every line that was written is in the sink once, under one id.
         #[test]
