@@ -40,6 +40,8 @@ pub struct Table {
     known: HashMap<FileId, Position>,
     /// Files that are left alone: copies of files it reads.
     ignored: HashSet<Place>,
+    /// How files began before they were truncated, by their active path.
+    truncated: HashMap<PathBuf, (usize, u64)>,
     /// Paths that could not be opened, with the reason.
     errors: BTreeMap<PathBuf, String>,
     next_key: u32,
@@ -59,6 +61,7 @@ impl Table {
             ids: HashSet::new(),
             known: known.positions,
             ignored: HashSet::new(),
+            truncated: HashMap::new(),
             errors: BTreeMap::new(),
             next_key: 0,
             first_run: known.first_run,
@@ -240,8 +243,9 @@ impl Table {
         }
         let Some(first) = tail.first_line(file.is_complete(now))? else { return Ok(false) };
         let (base, inode) = Self::base(file, &first);
+        let beginning = (first.len(), tail.hash_of_first(first.len())?);
         // A second file with the identity of one in the table is a copy of it.
-        if self.ids.contains(&base) {
+        if self.ids.contains(&base) || self.is_copy_of_truncated(file, base, beginning) {
             self.ignored.insert((file.inode.device, file.inode.number));
             self.remove(key);
             return Ok(false);
@@ -253,10 +257,25 @@ impl Table {
             None => (0, self.start_of_unknown(file, tail)?),
         };
         let id = FileId::new(&file.origin, inode, generation, &first);
-        let first = (first.len(), tail.hash_of_first(first.len())?);
         self.known.remove(&base);
-        self.settle(key, id, Beginning { base, first, generation, start });
+        self.settle(key, id, Beginning { base, first: beginning, generation, start });
         Ok(true)
+    }
+
+    /// Whether a plain file beside an active one is the copy that `copytruncate` made of it, whose lines are delivered
+    /// already: it was never read, is younger than the active file (which a renamed one never is), and begins as that one
+    /// does, or did before it was truncated.
+    fn is_copy_of_truncated(&self, file: &LogFile, base: FileId, beginning: (usize, u64)) -> bool {
+        let is_known = self.known.contains_key(&base);
+        if is_known || file.origin != Origin::Plain || file.path == file.active_path {
+            return false;
+        }
+        self.files.values().filter(|other| other.path == file.active_path).any(|active| {
+            let first = active.identity.as_ref().map(|identity| identity.first);
+            let begins_alike =
+                first == Some(beginning) || self.truncated.get(&active.path) == Some(&beginning);
+            begins_alike && file.inode.birth >= active.inode.birth
+        })
     }
 
     /// Who a file is whose first line is `first` when it was never truncated, and the inode if that is a part of it.
@@ -316,6 +335,9 @@ impl Table {
         };
         let inode = old.inode;
         let id = old.identity.as_ref().map(|identity| identity.base);
+        if let Some(identity) = &old.identity {
+            self.truncated.insert(old.active_path.clone(), identity.first);
+        }
         self.remove(key);
         // What the file holds now is never taken for what was confirmed, even if the first line is the same.
         if let Some(position) = id.and_then(|id| self.known.get_mut(&id)) {
@@ -328,6 +350,7 @@ impl Table {
 }
 
 /// Where a file begins that was just identified.
+#[derive(Clone, Copy)]
 struct Beginning {
     base: FileId,
     first: (usize, u64),
@@ -459,6 +482,24 @@ mod tests {
         }
         let names: Vec<_> = scene.look().into_iter().map(|(name, ..)| name).collect();
         assert_eq!(names, ["app.log.1", "app.log", "app.log.2"]);
+    }
+
+    #[test]
+    fn the_copy_that_copytruncate_makes_is_not_read_again() {
+        let mut scene = Scene::new(nothing_known(), 100);
+        scene.append("app.log", "first\nsecond\n");
+        scene.look();
+        scene.table.first_run_is_over();
+        fs::copy(scene.path("app.log"), scene.path("app.log.1")).expect("copied");
+        assert_eq!(scene.look().len(), 1);
+        let key = scene.table.keys()[0];
+        scene.table.get_mut(key).expect("there").size = 0;
+        fs::write(scene.path("app.log"), "third\n").expect("truncated");
+        fs::rename(scene.path("app.log.1"), scene.path("app.log.2")).expect("renamed");
+        scene.table.restart_truncated(key, 13, scene.now);
+        fs::copy(scene.path("app.log.2"), scene.path("app.log.1")).expect("copied");
+        let names: Vec<_> = scene.look().into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(names, ["app.log"]);
     }
 
     #[test]
