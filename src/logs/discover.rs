@@ -69,7 +69,7 @@ pub fn enumerate(sources: &[Source]) -> Enumeration {
         let before = found.files.len();
         match source {
             Source::Kubernetes { path, exclude_namespaces } => {
-                enumerate_pods(path, exclude_namespaces, &mut found)
+                enumerate_pods(path, exclude_namespaces, &mut found);
             }
             Source::Files { include, exclude } => enumerate_files(include, exclude, &mut found),
         }

@@ -81,7 +81,7 @@ impl IndexTemplate {
                 Part::Namespace => push_legal(origin.namespace(), &mut name),
                 Part::Pod => push_legal(origin.container().map_or("", |container| &container.pod), &mut name),
                 Part::Container => {
-                    push_legal(origin.container().map_or("", |container| &container.name), &mut name)
+                    push_legal(origin.container().map_or("", |container| &container.name), &mut name);
                 }
                 Part::Node => push_legal(node, &mut name),
                 Part::Year => name.push_str(&format!("{year:04}")),

@@ -255,7 +255,7 @@ impl Table {
         let id = FileId::new(&file.origin, inode, generation, &first);
         let first = (first.len(), tail.hash_of_first(first.len())?);
         self.known.remove(&base);
-        self.settle(key, id, Beginning { base, first, generation, start });
+        self.settle(key, id, &Beginning { base, first, generation, start });
         Ok(true)
     }
 
@@ -282,9 +282,9 @@ impl Table {
         }
     }
 
-    fn settle(&mut self, key: FileKey, id: FileId, place: Beginning) {
+    fn settle(&mut self, key: FileKey, id: FileId, place: &Beginning) {
         let Some(file) = self.files.get_mut(&key) else { return };
-        let Beginning { base, first, generation, start } = place;
+        let &Beginning { base, first, generation, start } = place;
         let facts = FileFacts { id, path: file.active_path.clone(), origin: file.origin.clone() };
         let namespace = [file.origin.namespace()];
         let counters = Counters {
