@@ -65,7 +65,7 @@ async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
     let (trigger, shutdown) = shutdown::channel();
     let ready = Ready::default();
     let state_lock = lock_state(&config.state_dir)?;
-    let delivery = delivery::start(config, &own, ready.clone(), state_lock.is_some());
+    let delivery = delivery::start(config, &own, &ready, state_lock.is_some());
 
     let mut parts = JoinSet::new();
     for listener in metrics_listeners {
