@@ -10,8 +10,14 @@ use std::{
 
 use anyhow::{Context, bail};
 use prometheus::Registry;
-use rustix::fs::{FlockOperation, flock};
-use tokio::task::JoinSet;
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+};
 
 use crate::{
     config::{Config, ListenAddress, Loaded},
@@ -40,11 +46,26 @@ const ADMIN_CONNECTIONS: usize = 64;
 /// Runs until a signal ends it.
 pub fn run(loaded: &Loaded) -> anyhow::Result<()> {
     // One thread: answers and shipping are waiting for the most part, and what is not runs on threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("could not start the runtime")?;
-    runtime.block_on(serve_until_signal(loaded))
+    let runtime =
+        Builder::new_current_thread().enable_all().build().context("could not start the runtime")?;
+    raise_file_limit();
+    run_to_end(runtime, serve_until_signal(loaded))
+}
+
+/// Runs a future, then leaves behind what still blocks on a thread of its own: a name that nobody resolves, a disk or a mount
+/// that does not answer. The end of the process ends that too.
+fn run_to_end<T>(runtime: Runtime, future: impl Future<Output = T>) -> T {
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
+}
+
+/// A file that is tailed is a file that is open: the usual soft limit of 1024 is for programs that use `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, "the limit on open files stays as it is");
+    }
 }
 
 async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
@@ -199,4 +220,28 @@ fn serve_admin(
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn what_blocks_does_not_hold_up_the_end() {
+        let (answer, never) = mpsc::channel::<()>();
+        let runtime = Builder::new_current_thread().build().expect("a runtime");
+        let result = run_to_end(runtime, async {
+            let (started, start) = tokio::sync::oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                started.send(()).expect("the test waits");
+                never.recv()
+            });
+            start.await
+        });
+        assert!(result.is_ok());
+        // It blocks still: somebody listens.
+        answer.send(()).expect("it is still there");
+    }
 }

@@ -33,6 +33,8 @@ use crate::{
 const DEAD_LETTER_BYTES: u64 = 64 << 20;
 /// Requests at once, at most, when the user leaves the number to the agent.
 const ADAPTIVE_IN_FLIGHT: usize = 4;
+/// How long a bulk request may take, its connection included.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Batches into the local store: small, because there is no request to pay for, and early, because people are watching.
 const STORE_BATCH: BatchLimits =
     BatchLimits { max_bytes: 1 << 20, max_wait: Duration::from_millis(500), buffers: 3 };
@@ -102,6 +104,7 @@ fn start_elastic(
         authorization: authorization(&elastic.auth),
         compression: elastic.compression,
         in_flight: elastic.bulk.in_flight.unwrap_or(ADAPTIVE_IN_FLIGHT),
+        answer_timeout: ANSWER_TIMEOUT,
     };
     let buffers = options.in_flight + 2;
     // Half of the budget is for these buffers; the rest is for compressed bodies, answers and everything else.

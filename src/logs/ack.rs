@@ -2,13 +2,18 @@
 
 use std::collections::VecDeque;
 
+use super::record::Span;
+
 /// The unconfirmed batches of one file.
 ///
 /// A line's span may reach over another stream's lines, so what counts is where each batch's first byte lies, not where its
-/// last one does: everything below the lowest unconfirmed byte is confirmed.
+/// last one does: everything below the lowest unconfirmed byte is confirmed. A position within such a span would tear its
+/// line apart at the next start, though: then it is the line's start, and the line is the same again, under the same id.
 #[derive(Debug, Default)]
 pub struct Acks {
     outstanding: VecDeque<Outstanding>,
+    /// Lines in parts that reach over other lines.
+    torn: Vec<Span>,
 }
 
 #[derive(Debug)]
@@ -18,8 +23,12 @@ struct Outstanding {
 }
 
 impl Acks {
-    /// A line that starts at `low` went into `batch`. Batches are numbered upwards.
-    pub fn emitted(&mut self, batch: u64, low: u64) {
+    /// A line at `span`, of which `bytes` are its own, went into `batch`. Batches are numbered upwards.
+    pub fn emitted(&mut self, batch: u64, span: Span, bytes: u64) {
+        let low = span.start;
+        if bytes < span.end - span.start {
+            self.torn.push(span);
+        }
         match self.outstanding.back_mut() {
             Some(last) if last.batch == batch => last.low = last.low.min(low),
             _ => self.outstanding.push_back(Outstanding { batch, low }),
@@ -36,9 +45,18 @@ impl Acks {
         self.outstanding.is_empty()
     }
 
-    /// The offset below which every byte is confirmed, when everything up to `read_to` went into batches.
+    /// The offset to go on from after a restart, when everything up to `read_to` went into batches: all below is confirmed.
     pub fn position(&self, read_to: u64) -> u64 {
-        self.outstanding.iter().map(|outstanding| outstanding.low).fold(read_to, u64::min)
+        let mut position = self.outstanding.iter().map(|outstanding| outstanding.low).fold(read_to, u64::min);
+        while let Some(torn) = self.torn.iter().find(|span| span.start < position && position < span.end) {
+            position = torn.start;
+        }
+        position
+    }
+
+    /// The position will never again be below `position`.
+    pub fn passed(&mut self, position: u64) {
+        self.torn.retain(|span| span.end > position);
     }
 }
 
@@ -48,12 +66,16 @@ mod tests {
 
     use super::*;
 
+    fn line(start: u64) -> Span {
+        Span { start, end: start + 10 }
+    }
+
     #[test]
     fn the_position_waits_for_the_oldest_batch() {
         let mut acks = Acks::default();
-        acks.emitted(1, 0);
-        acks.emitted(1, 10);
-        acks.emitted(2, 20);
+        acks.emitted(1, line(0), 10);
+        acks.emitted(1, line(10), 10);
+        acks.emitted(2, line(20), 10);
         assert_eq!(acks.position(30), 0);
         acks.confirmed(2);
         assert_eq!(acks.position(30), 0);
@@ -65,10 +87,26 @@ mod tests {
     #[test]
     fn a_line_that_began_early_holds_the_position() {
         let mut acks = Acks::default();
-        acks.emitted(1, 10);
-        acks.emitted(2, 0);
+        acks.emitted(1, line(10), 10);
+        acks.emitted(2, line(0), 10);
         acks.confirmed(1);
         assert_eq!(acks.position(40), 0);
+    }
+
+    /// Part@0, another stream's line@10, the rest@20.
+    #[test]
+    fn a_position_does_not_tear_a_line_apart() {
+        let mut acks = Acks::default();
+        acks.emitted(1, line(10), 10);
+        acks.emitted(2, Span { start: 0, end: 30 }, 20);
+        acks.confirmed(2);
+        assert_eq!(acks.position(30), 0);
+        // The other stream waits for the end of a line.
+        assert_eq!(acks.position(10), 0);
+        acks.confirmed(1);
+        assert_eq!(acks.position(30), 30);
+        acks.passed(30);
+        assert!(acks.torn.is_empty());
     }
 
     proptest! {
@@ -83,7 +121,7 @@ mod tests {
             let mut batch = 0;
             for (start, step) in starts {
                 batch += step;
-                acks.emitted(batch, start);
+                acks.emitted(batch, line(start), 10);
                 model.push((batch, start));
             }
             for index in confirmations {

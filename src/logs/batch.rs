@@ -47,6 +47,12 @@ pub struct BatchFile {
 }
 
 impl Batch {
+    /// An empty one with this number.
+    #[cfg(test)]
+    pub fn numbered(number: u64) -> Self {
+        Self { number, ..Self::default() }
+    }
+
     /// How many items there are.
     pub fn len(&self) -> usize {
         self.items.len()

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{batch::Batch, local::source, record::FileFacts, shape::write_string};
-use crate::store::{StoreError, Writer};
+use crate::store::{Reader, StoreError, Writer};
 
 /// The dead letters of this agent: a bounded store of its own, whose records are one JSON object each,
 /// `{"reason":...,"bulk":...}`, with the two lines of the bulk request as they were sent.
@@ -47,6 +47,15 @@ impl DeadLetters {
             let source = Arc::new(source(&letter.facts));
             writer.append(&source, 0, now, 0, &letter.text).map_err(|error| (number, error))?;
         }
-        writer.sync(SystemTime::now()).map_err(|error| (letters.len(), error))
+        match writer.sync(SystemTime::now()) {
+            // These are durable: it is the next ones that have to wait.
+            Ok(()) | Err(StoreError::NoRoom { .. }) => Ok(()),
+            Err(error) => Err((letters.len(), error)),
+        }
+    }
+
+    /// Searches them.
+    pub fn reader(&self) -> Reader {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).reader()
     }
 }

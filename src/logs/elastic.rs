@@ -26,7 +26,7 @@ use super::{
     batch::Batch,
     dead_letters::{DeadLetter, DeadLetters},
     output::wall_clock,
-    ship::Sink,
+    ship::{Sink, off_thread},
     status::SinkState,
     verdict::{Answer, FILTER_PATH, Verdict, judge},
     window::Window,
@@ -37,8 +37,6 @@ use crate::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A bulk request that is not answered by then is sent again: its documents are then conflicts on their own ids.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// An answer with an error for each of the most documents that fit into a request.
@@ -82,6 +80,8 @@ pub struct Options {
     pub compression: u32,
     /// The most requests at once.
     pub in_flight: usize,
+    /// A request that is not answered by then is sent again: its documents are then conflicts on their own ids.
+    pub answer_timeout: Duration,
 }
 
 /// The sink.
@@ -121,18 +121,22 @@ impl Elastic {
 
 impl Sink for Elastic {
     fn deliver(self: Arc<Self>, batch: Batch) -> impl Future<Output = Batch> + Send {
-        let delivery = Delivery { sink: self, backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed()) };
+        let backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed());
+        let delivery = Delivery { sink: self, number: batch.number, backoff };
         delivery.run(batch)
     }
 
-    fn window(&self) -> usize {
-        self.window.size()
+    /// Any number: the window is for requests, and batches that are held make none.
+    fn at_once(&self) -> usize {
+        usize::MAX
     }
 }
 
 /// One batch until the last of its documents is settled.
 struct Delivery {
     sink: Arc<Elastic>,
+    /// The batch's number.
+    number: u64,
     backoff: Backoff,
 }
 
@@ -141,12 +145,8 @@ impl Delivery {
         // Groups of items still to be sent, each in one request; a group is split when the server refuses it whole.
         let mut groups = vec![(0..batch.len()).collect::<Vec<_>>()];
         while let Some(group) = groups.pop() {
-            let (returned, body) = self.body(batch, &group).await;
-            batch = returned;
-            let answer = match body {
-                Ok(body) => self.sink.send(body, group.len()).await,
-                Err(error) => Answer::Retry(error.to_string()),
-            };
+            let answer;
+            (batch, answer) = self.ask(batch, &group).await;
             match answer {
                 Answer::AllDone => {
                     self.sink.bulk.items.with_label_values(&["200"]).inc_by(group.len() as u64);
@@ -160,7 +160,6 @@ impl Delivery {
                 }
                 Answer::Retry(reason) => {
                     self.sink.window.busy();
-                    self.sink.use_next_host();
                     self.wait(&reason).await;
                     groups.push(group);
                 }
@@ -183,19 +182,20 @@ impl Delivery {
         batch
     }
 
-    /// The request body for these items, compressed off the runtime's thread.
-    async fn body(&self, batch: Batch, group: &[usize]) -> (Batch, io::Result<Bytes>) {
-        let level = self.sink.options.compression;
-        let group = group.to_vec();
-        let made = tokio::task::spawn_blocking(move || {
-            let body = make_body(&batch, &group, level);
+    /// Sends these items in one request, when there may be one more.
+    async fn ask(&self, batch: Batch, group: &[usize]) -> (Batch, Answer) {
+        let _pass = self.sink.window.enter().await;
+        let (level, items) = (self.sink.options.compression, group.to_vec());
+        let (batch, body) = off_thread(move || {
+            let body = make_body(&batch, &items, level);
             (batch, body)
-        });
-        match made.await {
-            Ok(made) => made,
-            // The closure can't panic but for a bug in the compressor; its lines are then read again at the next start.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        })
+        .await;
+        let answer = match body {
+            Ok(body) => self.sink.send(body, group.len()).await,
+            Err(error) => Answer::Retry(error.to_string()),
+        };
+        (batch, answer)
     }
 
     /// Acts on each verdict; the items to send again.
@@ -235,14 +235,14 @@ impl Delivery {
     fn delivered(&mut self) {
         self.sink.window.good();
         self.backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed());
-        if self.sink.state.ok() {
+        if self.sink.state.ok(self.number) {
             tracing::info!("delivering again");
         }
     }
 
     /// Says why nothing is delivered, and waits.
     async fn wait(&mut self, reason: &str) {
-        if self.sink.state.hold(reason, Instant::now()) {
+        if self.sink.state.hold(self.number, reason, Instant::now()) {
             tracing::warn!(reason, "log lines wait in their files: the server does not take them");
         }
         tokio::time::sleep(self.backoff.next_wait()).await;
@@ -275,8 +275,7 @@ impl Delivery {
 
     async fn keep(&self, letters: Arc<[DeadLetter]>, next: usize) -> Result<(), (usize, StoreError)> {
         let dead_letters = self.sink.dead_letters.clone();
-        let kept = tokio::task::spawn_blocking(move || dead_letters.keep(&letters, next, wall_clock())).await;
-        kept.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        off_thread(move || dead_letters.keep(&letters, next, wall_clock())).await
     }
 }
 
@@ -284,13 +283,18 @@ impl Elastic {
     /// Sends one request and judges what comes back, whatever that is.
     async fn send(&self, body: Bytes, documents: usize) -> Answer {
         let started = Instant::now();
-        let answer = match timeout(ANSWER_TIMEOUT, self.exchange(body)).await {
+        let turn = self.current.load(Relaxed);
+        let at = turn % self.options.hosts.len();
+        let patience = self.options.answer_timeout;
+        let answer = match timeout(patience, self.exchange(at, body)).await {
             Ok(Ok((status, body))) => judge(status.as_u16(), &body, documents),
-            Ok(Err(error)) => Answer::Retry(format!("{}: {error}", self.host())),
-            Err(_) => {
-                Answer::Retry(format!("{}: no answer within {} s", self.host(), ANSWER_TIMEOUT.as_secs()))
-            }
+            Ok(Err(error)) => Answer::Retry(format!("{}: {error}", self.options.hosts[at])),
+            Err(_) => Answer::Retry(format!("{}: no answer within {patience:?}", self.options.hosts[at])),
         };
+        if let Answer::Retry(_) = answer {
+            // The next one is used from now on, unless another request that failed here has seen to that.
+            let _ = self.current.compare_exchange(turn, turn.wrapping_add(1), Relaxed, Relaxed);
+        }
         self.bulk.duration.observe(started.elapsed().as_secs_f64());
         self.bulk.requests.with_label_values(&[outcome(&answer)]).inc();
         answer
@@ -298,9 +302,9 @@ impl Elastic {
 
     async fn exchange(
         &self,
+        at: usize,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-        let at = self.current.load(Relaxed) % self.options.hosts.len();
         let host = &self.options.hosts[at];
         let mut connection = match self.idle_connection(at).await {
             Some(connection) => connection,
@@ -339,14 +343,6 @@ impl Elastic {
 
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<(usize, SendRequest<Full<Bytes>>)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn host(&self) -> &Host {
-        &self.options.hosts[self.current.load(Relaxed) % self.options.hosts.len()]
-    }
-
-    fn use_next_host(&self) {
-        self.current.fetch_add(1, Relaxed);
     }
 }
 
@@ -398,3 +394,6 @@ fn seed() -> u64 {
         Err(_) => u64::from(std::process::id()),
     }
 }
+
+#[cfg(test)]
+mod tests;

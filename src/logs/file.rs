@@ -125,8 +125,14 @@ impl LogFile {
 
     /// Every byte below is confirmed.
     pub fn confirmed_to(&self) -> u64 {
-        let read_to = self.acks.position(self.read_to);
-        [self.joiner.pending_from(), self.overlong].into_iter().flatten().fold(read_to, u64::min)
+        let held = [self.joiner.pending_from(), self.overlong];
+        self.acks.position(held.into_iter().flatten().fold(self.read_to, u64::min))
+    }
+
+    /// Everything of it in this batch is confirmed.
+    pub fn confirmed(&mut self, batch: u64) {
+        self.acks.confirmed(batch);
+        self.acks.passed(self.confirmed_to());
     }
 
     /// Bytes not yet confirmed.

@@ -79,3 +79,40 @@ impl Mailbox {
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::{
+        event::{PollFd, PollFlags, Timespec, poll},
+        io::Errno,
+    };
+
+    use super::*;
+
+    fn rings(mailbox: &Mailbox) -> Result<bool, Errno> {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::from_borrowed_fd(mailbox.fd(), PollFlags::IN)], Some(&at_once))
+            .map(|ready| ready > 0)
+    }
+
+    #[test]
+    fn the_bell_rings_until_it_is_hushed() {
+        let (sender, mailbox) = mailbox().expect("an eventfd");
+        assert_eq!(rings(&mailbox), Ok(false));
+        assert!(sender.send(Mail::Stop) && sender.send(Mail::Finish));
+        assert_eq!(rings(&mailbox), Ok(true));
+        mailbox.hush();
+        assert_eq!(rings(&mailbox), Ok(false));
+        assert!(matches!(mailbox.take(), Some(Mail::Stop)));
+        assert!(matches!(mailbox.take(), Some(Mail::Finish)));
+        assert!(mailbox.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_reader_that_has_ended() {
+        let (sender, mailbox) = mailbox().expect("an eventfd");
+        drop(mailbox);
+        assert!(!sender.send(Mail::Stop));
+        assert_eq!(sender.files().await, None);
+    }
+}

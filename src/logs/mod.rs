@@ -50,6 +50,9 @@ use self::{
 };
 use crate::metrics::own::LogMetrics;
 
+/// How long the reader may take to write the positions at the end.
+const READER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The running log path.
 pub struct Pipeline {
     reader: thread::JoinHandle<()>,
@@ -86,11 +89,14 @@ impl Pipeline {
             );
         }
         self.mail.send(Mail::Finish);
-        let joined = tokio::task::spawn_blocking(move || self.reader.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            tracing::error!(
+        match timeout(READER_PATIENCE, tokio::task::spawn_blocking(move || self.reader.join())).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(_) => tracing::error!(
                 "the reader ended badly: lines since the last positions will be sent again at the next start"
-            );
+            ),
+            Err(_) => tracing::error!(
+                "the disk does not answer: lines since the last positions will be sent again at the next start"
+            ),
         }
     }
 }

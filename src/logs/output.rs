@@ -172,7 +172,7 @@ impl Books {
             self.metrics.invalid_utf8_lines.inc();
         }
         batch.push(key, &identity.facts, line.bytes);
-        acks.emitted(batch.number, line.span.start);
+        acks.emitted(batch.number, line.span, line.bytes);
         identity.counters.read_lines.inc();
         identity.counters.read_bytes.inc_by(line.bytes);
         self.in_flight.fetch_add(1, Relaxed);

@@ -1,7 +1,7 @@
 //! The reader's thread: finds files, reads their lines in turns, fills batches, keeps the positions.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::{
         Arc,
@@ -30,7 +30,7 @@ use crate::metrics::own::LogMetrics;
 
 /// How often directories are listed although nobody said that they changed.
 const ENUMERATE_EVERY: Duration = Duration::from_secs(5);
-/// How soon directories are listed again when they keep changing.
+/// How soon directories are listed again when they keep changing, while there are few files.
 const ENUMERATE_PAUSE: Duration = Duration::from_millis(100);
 /// How often files are asked for their size, while there are few.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -71,6 +71,8 @@ pub struct Reader {
     sources: Vec<Source>,
     max_line: usize,
     metrics: LogMetrics,
+    /// The namespaces of the files that are open.
+    namespaces: Vec<String>,
     in_flight: Arc<AtomicU64>,
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -122,6 +124,7 @@ impl Reader {
             sources,
             max_line: options.max_line,
             metrics,
+            namespaces: Vec::new(),
             in_flight,
             ready: Some(ready),
         }
@@ -182,7 +185,7 @@ impl Reader {
             self.metrics.acked_bytes.with_label_values(&namespace).inc_by(part.bytes);
             self.in_flight.fetch_sub(part.lines, Relaxed);
             if let Some(file) = self.table.get_mut(part.key) {
-                file.acks.confirmed(batch.number);
+                file.confirmed(batch.number);
             }
         }
         self.output.give_back(batch);
@@ -192,7 +195,9 @@ impl Reader {
 
     fn look_around(&mut self, now: Instant) {
         if self.watcher.drain() {
-            self.due.enumerate = self.due.enumerate.min(self.due.enumerated + ENUMERATE_PAUSE);
+            // A file costs some microseconds: with many of them names may change all the time.
+            let pause = ENUMERATE_PAUSE.max(Duration::from_millis(self.table.len() as u64 / 10));
+            self.due.enumerate = self.due.enumerate.min(self.due.enumerated + pause);
         }
         if now < self.due.enumerate {
             return;
@@ -290,9 +295,9 @@ impl Reader {
         }
     }
 
-    fn count_files(&self, now: Instant) {
+    fn count_files(&mut self, now: Instant) {
         let mut open = 0;
-        let mut lags: std::collections::BTreeMap<&str, (u64, f64)> = std::collections::BTreeMap::new();
+        let mut lags: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
         for file in self.table.files().filter(|file| file.tail.is_some()) {
             open += 1;
             let lag = lags.entry(file.origin.namespace()).or_default();
@@ -303,9 +308,17 @@ impl Reader {
             }
         }
         self.metrics.files_open.set(open);
-        for (namespace, (bytes, seconds)) in lags {
-            self.metrics.lag_bytes.with_label_values(&[namespace]).set(bytes as i64);
-            self.metrics.lag_seconds.with_label_values(&[namespace]).set(seconds);
+        for gone in self.namespaces.iter().filter(|name| !lags.contains_key(name.as_str())) {
+            // They were made below; not to find one is as good.
+            let _ = self.metrics.lag_bytes.remove_label_values(&[gone]);
+            let _ = self.metrics.lag_seconds.remove_label_values(&[gone]);
+        }
+        for (namespace, (bytes, seconds)) in &lags {
+            self.metrics.lag_bytes.with_label_values(&[namespace]).set(*bytes as i64);
+            self.metrics.lag_seconds.with_label_values(&[namespace]).set(*seconds);
+        }
+        if !self.namespaces.iter().map(String::as_str).eq(lags.keys().copied()) {
+            self.namespaces = lags.into_keys().map(str::to_owned).collect();
         }
     }
 
@@ -376,7 +389,8 @@ impl Reader {
         let pause = wake.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: i64::from(pause.subsec_nanos()) };
         let mail = PollFd::from_borrowed_fd(self.mailbox.fd(), PollFlags::IN);
-        let result = match self.watcher.fd() {
+        // Who looks around no more does not listen to the watcher either, who would never be quiet.
+        let result = match self.watcher.fd().filter(|_| !self.stopped) {
             Some(fd) => poll(&mut [mail, PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout)),
             None => poll(&mut [mail], Some(&timeout)),
         };
@@ -394,13 +408,13 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::{BTreeMap, BTreeSet},
+        collections::BTreeSet,
         fs::{self, OpenOptions},
         io::Write,
         path::Path,
     };
 
-    use prometheus::Registry;
+    use prometheus::{Registry, core::Collector};
     use proptest::prelude::*;
 
     use super::*;
@@ -722,5 +736,35 @@ mod tests {
         scene.settle();
         assert_eq!(scene.reader.metrics.invalid_utf8_lines.get(), 1);
         assert_eq!(scene.delivered.len(), 2);
+    }
+
+    #[test]
+    fn the_lag_of_a_namespace_without_files_is_gone() {
+        let mut scene = Scene::new();
+        scene.line(false);
+        scene.settle();
+        let lags = |scene: &Scene| scene.reader.metrics.lag_bytes.collect()[0].get_metric().len();
+        assert_eq!(lags(&scene), 1);
+        fs::remove_dir_all(scene.logs.path().join("shop_cart-1_u-1")).expect("removed");
+        scene.settle();
+        assert_eq!(lags(&scene), 0);
+        assert_eq!(scene.reader.table.len(), 0);
+    }
+
+    #[test]
+    fn a_reader_that_was_stopped_sleeps_though_names_change() {
+        let mut scene = Scene::new();
+        scene.step(Duration::ZERO);
+        scene.mail.send(Mail::Stop);
+        scene.step(Duration::ZERO);
+        fs::write(scene.path("1.log"), "").expect("written");
+        let mail = scene.mail.clone();
+        let waker = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            mail.send(Mail::Finish);
+        });
+        scene.reader.sleep(Instant::now());
+        assert!(!scene.reader.take_mail(scene.now), "it was the mail that woke it");
+        waker.join().expect("sent");
     }
 }

@@ -1,6 +1,7 @@
 //! What the log path tells about itself: values for the page, the sub-commands and the admin API.
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -37,7 +38,7 @@ pub struct FileStatus {
 /// The same reason is said again after this long.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// Whether the sink takes lines.
+/// Whether the sink takes lines: it does when no batch is held.
 #[derive(Debug, Default)]
 pub struct SinkState {
     held: Mutex<Held>,
@@ -45,38 +46,46 @@ pub struct SinkState {
 
 #[derive(Debug, Default)]
 struct Held {
-    reason: Option<String>,
+    /// Why, by number of the batch.
+    reasons: BTreeMap<u64, String>,
     said: Option<(String, Instant)>,
 }
 
 impl SinkState {
-    /// The sink took something. Whether it did not before.
-    pub fn ok(&self) -> bool {
-        self.lock().reason.take().is_some()
+    /// The sink took something of this batch. Whether it was the last one that was held.
+    pub fn ok(&self, batch: u64) -> bool {
+        let mut held = self.lock();
+        held.reasons.remove(&batch).is_some() && held.reasons.is_empty()
     }
 
-    /// The sink takes nothing, for this reason. Whether it is time to say so.
-    pub fn hold(&self, reason: &str, now: Instant) -> bool {
+    /// The sink does not take this batch, or not all of it, for this reason. Whether it is time to say so.
+    pub fn hold(&self, batch: u64, reason: &str, now: Instant) -> bool {
         let mut held = self.lock();
-        held.reason = Some(reason.to_owned());
-        let is_old = held
-            .said
-            .as_ref()
-            .is_some_and(|(said, at)| said == reason && now.saturating_duration_since(*at) < SAY_AGAIN);
+        held.reasons.insert(batch, reason.to_owned());
+        let is_old = held.said.as_ref().is_some_and(|(said, at)| {
+            is_same(said, reason) && now.saturating_duration_since(*at) < SAY_AGAIN
+        });
         if !is_old {
             held.said = Some((reason.to_owned(), now));
         }
         !is_old
     }
 
-    /// Why the sink takes nothing; `None` when it does.
+    /// Why the batch that is held the longest is not taken; `None` when none is held.
     pub fn reason(&self) -> Option<String> {
-        self.lock().reason.clone()
+        self.lock().reasons.values().next().cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether two reasons differ at most in their numbers: free bytes, shards, operations in a queue.
+fn is_same(one: &str, other: &str) -> bool {
+    let without_digits =
+        |text: &'_ str| text.bytes().filter(|byte| !byte.is_ascii_digit()).collect::<Vec<_>>();
+    without_digits(one) == without_digits(other)
 }
 
 #[cfg(test)]
@@ -86,12 +95,22 @@ mod tests {
     #[test]
     fn a_reason_is_said_once_a_minute() {
         let (state, start) = (SinkState::default(), Instant::now());
-        assert!(state.hold("refused", start));
-        assert!(!state.hold("refused", start + Duration::from_secs(59)));
-        assert!(state.hold("stalled", start + Duration::from_secs(59)));
-        assert!(state.ok() && !state.ok());
+        assert!(state.hold(1, "refused, 5 bytes free", start));
+        assert!(!state.hold(1, "refused, 17 bytes free", start + Duration::from_secs(59)));
+        assert!(state.hold(1, "stalled", start + Duration::from_secs(59)));
+        assert!(state.ok(1) && !state.ok(1));
         assert_eq!(state.reason(), None);
-        assert!(!state.hold("stalled", start + Duration::from_secs(60)));
-        assert!(state.hold("stalled", start + Duration::from_secs(200)));
+        assert!(!state.hold(1, "stalled", start + Duration::from_secs(60)));
+        assert!(state.hold(1, "stalled", start + Duration::from_secs(200)));
+    }
+
+    #[test]
+    fn a_batch_that_gets_through_says_nothing_of_another_one_that_is_held() {
+        let (state, now) = (SinkState::default(), Instant::now());
+        state.hold(1, "forbidden", now);
+        state.hold(2, "busy", now);
+        assert!(!state.ok(2) && !state.ok(3));
+        assert_eq!(state.reason().as_deref(), Some("forbidden"));
+        assert!(state.ok(1));
     }
 }

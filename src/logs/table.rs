@@ -258,7 +258,7 @@ impl Table {
         };
         let id = FileId::new(&file.origin, inode, generation, &first);
         self.known.remove(&base);
-        self.settle(key, id, Beginning { base, first: beginning, generation, start });
+        self.settle(key, id, &Beginning { base, first: beginning, generation, start });
         Ok(true)
     }
 
@@ -301,9 +301,9 @@ impl Table {
         }
     }
 
-    fn settle(&mut self, key: FileKey, id: FileId, place: Beginning) {
+    fn settle(&mut self, key: FileKey, id: FileId, place: &Beginning) {
         let Some(file) = self.files.get_mut(&key) else { return };
-        let Beginning { base, first, generation, start } = place;
+        let &Beginning { base, first, generation, start } = place;
         let facts = FileFacts { id, path: file.active_path.clone(), origin: file.origin.clone() };
         let namespace = [file.origin.namespace()];
         let counters = Counters {
@@ -350,7 +350,6 @@ impl Table {
 }
 
 /// Where a file begins that was just identified.
-#[derive(Clone, Copy)]
 struct Beginning {
     base: FileId,
     first: (usize, u64),

@@ -76,7 +76,8 @@ pub fn judge(status: u16, body: &[u8], sent: usize) -> Answer {
         200..=299 => judge_items(body, sent),
         413 => Answer::Split("HTTP 413: the request is larger than http.max_content_length".into()),
         429 | 500..=599 => Answer::Retry(failure(status, body)),
-        400 => Answer::Split(failure(status, body)),
+        // Only the server itself knows that a document is to blame; others say this of every request.
+        400 if is_said_by_the_server(body) => Answer::Split(failure(status, body)),
         401 => Answer::Hold(format!("{}: check elasticsearch.auth", failure(status, body))),
         _ => Answer::Hold(failure(status, body)),
     }
@@ -111,6 +112,10 @@ fn judge_item(outcome: Outcome<'_>) -> Verdict {
         401 | 403 | 404 => Verdict::Hold(sentence()),
         _ => Verdict::Reject(sentence()),
     }
+}
+
+fn is_said_by_the_server(body: &[u8]) -> bool {
+    serde_json::from_slice::<Failure<'_>>(body).is_ok_and(|failure| !failure.error.kind.is_empty())
 }
 
 fn failure(status: u16, body: &[u8]) -> String {
@@ -177,7 +182,10 @@ mod tests {
         assert!(matches!(judge(403, b"", 1), Answer::Hold(_)));
         assert!(matches!(judge(302, b"", 1), Answer::Hold(_)));
         assert!(matches!(judge(413, b"", 1), Answer::Split(_)));
-        assert!(matches!(judge(400, b"", 1), Answer::Split(_)));
+        let malformed = br#"{"error":{"type":"x_content_parse_exception","reason":"bad"},"status":400}"#;
+        assert!(matches!(judge(400, malformed, 1), Answer::Split(_)));
+        let proxy = b"<html>The plain HTTP request was sent to HTTPS port</html>";
+        assert!(matches!(judge(400, proxy, 1), Answer::Hold(_)));
     }
 
     #[test]
