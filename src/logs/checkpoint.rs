@@ -22,9 +22,9 @@ const VERSION: u32 = 1;
 /// How far one file is confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// Who the file is.
+    /// Who the file was before it was truncated for the first time: its identity of generation 0.
     pub id: FileId,
-    /// Every byte below is confirmed.
+    /// Every byte below is confirmed; [`TRUNCATED`] when the file is another one since.
     pub offset: u64,
     /// How often the file was truncated under the same first line.
     pub generation: u32,
@@ -36,7 +36,10 @@ pub struct Position {
     pub seen: u64,
 }
 
-/// A file that was not seen for this long will not come back, in seconds.
+/// The offset of a file that was truncated: beyond any size, so that nothing it holds now is taken for what was confirmed.
+pub const TRUNCATED: u64 = u64::MAX;
+
+/// A file that was not seen for this long before the last writing will not come back, in seconds.
 const FORGET_AFTER: u64 = 7 * 24 * 3600;
 
 #[derive(Serialize, Deserialize)]
@@ -78,9 +81,8 @@ impl Checkpoint {
         Self { directory: directory.to_owned(), body: Vec::new() }
     }
 
-    /// Reads what is known at `now` (seconds since the epoch). A corrupt file is set aside and the previous one read; nothing
-    /// here fails the start.
-    pub fn load(&self, now: u64) -> Known {
+    /// Reads what is known. A corrupt file is set aside and the previous one read; nothing here fails the start.
+    pub fn load(&self) -> Known {
         let mut known = Known { first_run: true, ..Known::default() };
         for name in ["positions", "positions.old"] {
             let path = self.directory.join(name);
@@ -97,7 +99,6 @@ impl Checkpoint {
             match parse(&bytes) {
                 Ok(positions) => {
                     known.positions = positions;
-                    known.positions.retain(|_, position| position.seen.saturating_add(FORGET_AFTER) > now);
                     return known;
                 }
                 Err(what) => known.complaints.push(self.set_aside(&path, &what)),
@@ -116,7 +117,7 @@ impl Checkpoint {
         }
     }
 
-    /// Writes the positions durably: when this returns, a crash finds them.
+    /// Writes the positions durably, those of files that are there first: when this returns, a crash finds them.
     pub fn write<'a>(&mut self, positions: impl Iterator<Item = Position> + 'a) -> io::Result<()> {
         self.body.clear();
         for position in positions {
@@ -148,19 +149,25 @@ impl Checkpoint {
     }
 }
 
+/// Reads a whole file, but for what was not seen for long when it was written. The files that were there come first, so the
+/// first entry tells that time. What the clock says now is not asked: the agent may have been away for weeks, and clocks of
+/// booting machines may be anywhere.
 fn parse(bytes: &[u8]) -> Result<HashMap<FileId, Position>, String> {
     let end = memchr::memchr(b'\n', bytes).ok_or("no header line")?;
     let header = std::str::from_utf8(&bytes[..end]).map_err(|_| "the header is not text")?;
     let body = &bytes[end + 1..];
     check_header(header, body)?;
     let mut positions = HashMap::new();
+    let mut written = None;
     for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let entry: Entry = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         let id = FileId::from_hex(&entry.id).ok_or_else(|| format!("{:?} is no identity", entry.id))?;
         let inode = Inode { device: entry.device, number: entry.inode, birth: entry.birth };
         let Entry { offset, generation, seen, .. } = entry;
         let position = Position { id, offset, generation, inode, path: entry.path.into(), seen };
-        positions.insert(id, position);
+        if seen.saturating_add(FORGET_AFTER) > *written.get_or_insert(seen) {
+            positions.insert(id, position);
+        }
     }
     Ok(positions)
 }
@@ -210,14 +217,14 @@ mod tests {
     #[test]
     fn an_empty_directory_is_a_first_run() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let known = Checkpoint::new(dir.path()).load(2000);
+        let known = Checkpoint::new(dir.path()).load();
         assert!(known.first_run && known.positions.is_empty() && known.complaints.is_empty());
     }
 
     #[test]
     fn positions_come_back() {
         let (_dir, checkpoint) = written(&[position(1, 10), position(2, 20)]);
-        let known = checkpoint.load(2000);
+        let known = checkpoint.load();
         assert!(!known.first_run);
         assert_eq!(known.positions.len(), 2);
         assert_eq!(known.positions[&FileId([2; 12])], position(2, 20));
@@ -225,8 +232,13 @@ mod tests {
 
     #[test]
     fn a_file_not_seen_for_a_week_is_forgotten() {
-        let (_dir, checkpoint) = written(&[position(1, 10)]);
-        assert!(checkpoint.load(1000 + FORGET_AFTER).positions.is_empty());
+        let seen_later = Position { seen: 1000 + FORGET_AFTER, ..position(2, 20) };
+        let (_dir, checkpoint) = written(&[seen_later.clone(), position(1, 10)]);
+        let known = checkpoint.load();
+        assert_eq!(known.positions.into_values().collect::<Vec<_>>(), [seen_later]);
+        // A clock that was set back makes nothing old.
+        let (_dir, checkpoint) = written(&[position(1, 10), Position { seen: u64::MAX, ..position(2, 20) }]);
+        assert_eq!(checkpoint.load().positions.len(), 2);
     }
 
     #[test]
@@ -245,7 +257,7 @@ mod tests {
         for bytes in damaged {
             fs::write(&path, bytes).expect("written");
             fs::write(dir.path().join("positions.old"), &previous).expect("written");
-            let known = checkpoint.load(2000);
+            let known = checkpoint.load();
             // A flipped bit may be harmless (the case of a digit of the checksum), never a wrong position.
             let offset = known.positions[&FileId([1; 12])].offset;
             assert!(
@@ -258,7 +270,7 @@ mod tests {
     fn a_damaged_file_is_set_aside_by_name() {
         let (dir, checkpoint) = written(&[position(1, 10)]);
         fs::write(dir.path().join("positions"), "scrambled").expect("written");
-        let known = checkpoint.load(2000);
+        let known = checkpoint.load();
         assert!(known.complaints[0].contains("positions.corrupt"), "{:?}", known.complaints);
         assert!(dir.path().join("positions.corrupt").exists());
         assert!(!known.first_run);

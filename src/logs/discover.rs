@@ -65,12 +65,16 @@ pub struct Enumeration {
 /// Looks at every source.
 pub fn enumerate(sources: &[Source]) -> Enumeration {
     let mut found = Enumeration::default();
-    for source in sources {
+    for (number, source) in sources.iter().enumerate() {
+        let before = found.files.len();
         match source {
             Source::Kubernetes { path, exclude_namespaces } => {
                 enumerate_pods(path, exclude_namespaces, &mut found);
             }
             Source::Files { include, exclude } => enumerate_files(include, exclude, &mut found),
+        }
+        for file in &mut found.files[before..] {
+            file.source = number;
         }
     }
     let mut seen = HashSet::new();
@@ -87,22 +91,39 @@ fn enumerate_pods(root: &Path, exclude_namespaces: &[String], found: &mut Enumer
             continue;
         }
         for (container_path, container) in list(&pod_path, found) {
-            for (path, file_name) in list(&container_path, found) {
-                let Some(restart) = parse_container_file(&file_name) else {
-                    continue;
-                };
-                let origin = Origin::Container(Container {
-                    namespace: namespace.to_owned(),
-                    pod: pod.to_owned(),
-                    uid: uid.to_owned(),
-                    name: container.clone(),
-                    restart,
-                });
-                let active_path = container_path.join(format!("{restart}.log"));
-                found.files.push(Found { path, active_path, origin, source: 0 });
-            }
+            let container = Container {
+                namespace: namespace.to_owned(),
+                pod: pod.to_owned(),
+                uid: uid.to_owned(),
+                name: container,
+                restart: 0,
+            };
+            enumerate_container(&container_path, &container, found);
         }
     }
+}
+
+/// One container's files, its earlier runs' included.
+fn enumerate_container(directory: &Path, container: &Container, found: &mut Enumeration) {
+    for (path, file_name) in list(directory, found) {
+        let Some(restart) = parse_container_file(&file_name) else {
+            continue;
+        };
+        let origin = Origin::Container(Container { restart, ..container.clone() });
+        let active_path = directory.join(format!("{restart}.log"));
+        // With Docker the name is a link to a file that Docker rotates in its own directory.
+        for path in link_target(&path).iter().flat_map(|target| rotated_siblings(target)) {
+            let (active_path, origin) = (active_path.clone(), origin.clone());
+            found.files.push(Found { path, active_path, origin, source: 0 });
+        }
+        found.files.push(Found { path, active_path, origin, source: 0 });
+    }
+}
+
+/// Where a symbolic link leads to; `None` when it is none.
+fn link_target(path: &Path) -> Option<PathBuf> {
+    let target = fs::read_link(path).ok()?;
+    Some(path.parent()?.join(target))
 }
 
 /// The entries of a directory that is to be watched; one that vanishes meanwhile, or is a file, has none.
@@ -166,18 +187,23 @@ fn add_with_rotated(active: &Path, exclude: &[glob::Pattern], found: &mut Enumer
         found.files.push(Found { path, active_path: active.to_owned(), origin: Origin::Plain, source: 0 });
     };
     push(active.to_owned());
+    rotated_siblings(active).into_iter().for_each(push);
+}
+
+/// The files beside `active` whose names are its own with the mark of a rotation.
+fn rotated_siblings(active: &Path) -> Vec<PathBuf> {
     let (Some(parent), Some(name)) = (active.parent(), active.file_name().and_then(|name| name.to_str()))
     else {
-        return;
+        return Vec::new();
     };
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+    let is_sibling = |entry: &fs::DirEntry| {
         let sibling = entry.file_name();
         let suffix =
             sibling.to_str().and_then(|sibling| sibling.strip_prefix(name)?.strip_prefix(['.', '-']));
-        if suffix.is_some_and(is_rotation_suffix) {
-            push(entry.path());
-        }
-    }
+        suffix.is_some_and(is_rotation_suffix)
+    };
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.filter(is_sibling).map(|entry| entry.path()).collect()
 }
 
 /// The directory before the first wildcard of a pattern.
@@ -194,7 +220,6 @@ fn fixed_parent(pattern: &str) -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct Watcher {
     inotify: Option<OwnedFd>,
-    watched: HashSet<PathBuf>,
 }
 
 impl Watcher {
@@ -204,7 +229,7 @@ impl Watcher {
         let inotify = inotify::init(flags)
             .inspect_err(|error| tracing::warn!(%error, "no inotify, new log files are found by looking every few seconds"))
             .ok();
-        Self { inotify, watched: HashSet::new() }
+        Self { inotify }
     }
 
     /// What to poll for readability.
@@ -212,25 +237,25 @@ impl Watcher {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
 
-    /// Watches these directories; those that are gone fall out by themselves.
-    pub fn watch(&mut self, directories: HashSet<PathBuf>) {
+    /// Watches these directories; those that are gone fall out by themselves. One that was made anew under the same name
+    /// is another one, so all are asked for each time: for those that are watched already nothing happens.
+    pub fn watch(&self, directories: &HashSet<PathBuf>) {
         let Some(fd) = &self.inotify else { return };
         let names = inotify::WatchFlags::CREATE
             | inotify::WatchFlags::MOVED_TO
             | inotify::WatchFlags::MOVED_FROM
             | inotify::WatchFlags::DELETE
             | inotify::WatchFlags::ONLYDIR;
-        for directory in directories.difference(&self.watched) {
+        for directory in directories {
             // A failure (gone again, too many watches) costs nothing but the hint.
             if let Err(error) = inotify::add_watch(fd, directory, names) {
                 tracing::debug!(%error, path = %directory.display(), "could not watch");
             }
         }
-        self.watched = directories;
     }
 
     /// Takes in what was reported; whether there was anything.
-    pub fn drain(&mut self) -> bool {
+    pub fn drain(&self) -> bool {
         let Some(fd) = &self.inotify else { return false };
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(fd, &mut buffer);
@@ -321,12 +346,53 @@ mod tests {
     #[test]
     fn the_watcher_reports_new_names() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut watcher = Watcher::new();
-        watcher.watch(HashSet::from([dir.path().to_owned()]));
+        let watcher = Watcher::new();
+        watcher.watch(&HashSet::from([dir.path().to_owned()]));
         assert!(!watcher.drain());
         touch(&dir.path().join("new.log"));
         assert!(watcher.drain());
         fs::write(dir.path().join("new.log"), "more").expect("written");
         assert!(!watcher.drain());
+    }
+
+    #[test]
+    fn a_directory_made_anew_is_watched_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let inner = dir.path().join("app");
+        let watcher = Watcher::new();
+        for _ in 0..2 {
+            fs::create_dir(&inner).expect("made");
+            watcher.watch(&HashSet::from([inner.clone()]));
+            watcher.drain();
+            touch(&inner.join("0.log"));
+            assert!(watcher.drain());
+            fs::remove_dir_all(&inner).expect("removed");
+        }
+    }
+
+    #[test]
+    fn a_file_knows_the_number_of_its_source() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        touch(&dir.path().join("app.log"));
+        let pattern = glob::Pattern::new(&format!("{}/*.log", dir.path().display())).expect("a pattern");
+        let sources = [
+            Source::Kubernetes { path: "/nonexistent/pods".into(), exclude_namespaces: vec![] },
+            Source::Files { include: vec![pattern], exclude: vec![] },
+        ];
+        assert_eq!(enumerate(&sources).files[0].source, 1);
+    }
+
+    #[test]
+    fn files_that_docker_rotated_behind_a_link_are_found() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (pods, docker) = (dir.path().join("pods"), dir.path().join("docker"));
+        touch(&docker.join("c1-json.log"));
+        touch(&docker.join("c1-json.log.1"));
+        let container = pods.join("shop_cart-1_u-1/app");
+        fs::create_dir_all(&container).expect("made");
+        std::os::unix::fs::symlink(docker.join("c1-json.log"), container.join("0.log")).expect("linked");
+        let found = enumerate(&[Source::Kubernetes { path: pods, exclude_namespaces: vec![] }]);
+        assert_eq!(names(&found), ["0.log", "c1-json.log.1"]);
+        assert!(found.files.iter().all(|file| file.active_path == container.join("0.log")));
     }
 }

@@ -15,7 +15,7 @@ use super::{
     discover::Found,
     format::Format,
     join::Joiner,
-    record::{FileFacts, Inode, Origin, path_text},
+    record::{FileFacts, FileId, Inode, Origin, path_text},
     shape::Shape,
     status::FileStatus,
     tail::Tail,
@@ -75,6 +75,10 @@ pub struct LogFile {
 pub struct Identity {
     /// The facts that travel with its lines.
     pub facts: Arc<FileFacts>,
+    /// Who it was before it was truncated for the first time.
+    pub base: FileId,
+    /// Length and hash of its beginning: another one means that it was truncated and written anew.
+    pub first: (usize, u64),
     /// How often it was truncated under the same first line.
     pub generation: u32,
     /// Its share of the documents.
@@ -142,13 +146,29 @@ impl LogFile {
 
     /// Whether reading would bring something new.
     pub fn wants_turn(&self, now: Instant) -> bool {
+        let is_in_a_line = self.joiner.pending_from().is_some() || self.overlong.is_some();
         self.size > self.read_to.max(self.tried)
-            || self.is_complete(now) && (self.size > self.read_to || self.joiner.pending_from().is_some())
+            || self.is_complete(now) && (self.size > self.read_to || is_in_a_line)
     }
 
-    /// Whether nothing of it has to be done any more.
-    pub fn is_finished(&self) -> bool {
-        self.confirmed_to() >= self.size && self.acks.is_clear()
+    /// Whether nothing of it has to be done any more at `now`. A file that has a name, but was not found under it, may be
+    /// found again: its directory could not be listed, or the new file of its name is not made yet.
+    pub fn is_finished(&self, now: Instant) -> bool {
+        let may_come_back = !self.present && !self.unlinked;
+        self.is_complete(now) && !may_come_back && self.confirmed_to() >= self.size && self.acks.is_clear()
+    }
+
+    /// Whether what it holds now is not what was read of it. It has just grown or shrunk.
+    pub fn is_written_anew(&self, tail: &Tail) -> io::Result<bool> {
+        let Some(Identity { first: (length, hash), .. }) = self.identity else { return Ok(false) };
+        Ok(self.size < self.read_to || tail.hash_of_first(length)? != hash)
+    }
+
+    /// Notes that nothing is wrong with it any more.
+    pub fn mend(&mut self) {
+        if self.error.take().is_some() {
+            tracing::info!(path = %self.path.display(), "the log file is read again");
+        }
     }
 
     /// Notes that something went wrong with it; said once.
@@ -164,7 +184,7 @@ impl LogFile {
     pub fn position(&self, now: u64) -> Option<Position> {
         let identity = self.identity.as_ref()?;
         Some(Position {
-            id: identity.facts.id,
+            id: identity.base,
             offset: self.confirmed_to(),
             generation: identity.generation,
             inode: self.inode,

@@ -9,8 +9,6 @@ use super::{
 #[derive(Debug, Default)]
 pub struct Joiner {
     streams: [Option<Pending>; 2],
-    /// The text of the last line that came in parts: what [`Joined`] points to.
-    whole: Vec<u8>,
 }
 
 /// The beginning of a line whose end was not read yet.
@@ -33,15 +31,16 @@ pub struct Joined<'a> {
 }
 
 impl Joiner {
-    /// Takes in one physical line at `span`; `now` stands in where the line has no time. `max_line` bounds the joined text.
+    /// Takes in one physical line at `span`, written at `time`. `max_line` bounds the joined text. A line in parts is put
+    /// together in `whole`: files are many, and each would keep room for its longest line.
     pub fn push<'a>(
-        &'a mut self,
+        &mut self,
         parsed: &'a Parsed<'_>,
         span: Span,
-        now: i64,
+        time: i64,
         max_line: usize,
+        whole: &'a mut Vec<u8>,
     ) -> Joined<'a> {
-        let time = parsed.time.unwrap_or(now);
         let bytes = span.end - span.start;
         let slot = &mut self.streams[usize::from(parsed.stream == Stream::Stderr)];
         if slot.is_none() && !parsed.partial {
@@ -63,14 +62,14 @@ impl Joiner {
         if parsed.partial {
             return Joined { line: None, cut: 0 };
         }
-        self.finish(parsed.stream, span.end)
+        self.finish(parsed.stream, span.end, whole)
     }
 
     /// Gives up waiting for the end of a line: `end` is where the file ends for good.
-    pub fn flush(&mut self, end: u64) -> Option<Joined<'_>> {
+    pub fn flush<'a>(&mut self, end: u64, whole: &'a mut Vec<u8>) -> Option<Joined<'a>> {
         let stream = if self.streams[0].is_some() { Stream::Stdout } else { Stream::Stderr };
         self.streams[usize::from(stream == Stream::Stderr)].as_ref()?;
-        Some(self.finish(stream, end))
+        Some(self.finish(stream, end, whole))
     }
 
     /// The offset of the first byte that belongs to a line not yet whole.
@@ -84,17 +83,17 @@ impl Joiner {
     }
 
     /// The line is whole; its text moves to where the caller can look at it until the next call.
-    fn finish(&mut self, stream: Stream, end: u64) -> Joined<'_> {
+    fn finish<'a>(&mut self, stream: Stream, end: u64, whole: &'a mut Vec<u8>) -> Joined<'a> {
         let at = usize::from(stream == Stream::Stderr);
         let Some(pending) = self.streams[at].take() else {
             return Joined { line: None, cut: 0 };
         };
-        self.whole = pending.text;
+        *whole = pending.text;
         Joined {
             line: Some(Line {
                 time: pending.time,
                 stream,
-                text: &self.whole,
+                text: whole,
                 span: Span { start: pending.start, end },
                 bytes: pending.bytes,
             }),
@@ -128,45 +127,55 @@ mod tests {
 
     #[test]
     fn a_line_in_one_piece_passes_through() {
-        let mut joiner = Joiner::default();
+        let (mut joiner, mut whole) = (Joiner::default(), Vec::new());
         let parsed = part(Stream::Stdout, false, "whole");
-        let line = joiner.push(&parsed, span(5, 10), 0, 100).line.expect("a whole line");
+        let line = joiner.push(&parsed, span(5, 10), 7, 100, &mut whole).line.expect("a whole line");
         assert_eq!((line.text, line.span, line.bytes), (&b"whole"[..], span(5, 10), 5));
         assert_eq!(joiner.pending_from(), None);
     }
 
     #[test]
     fn parts_of_two_streams_do_not_mix() {
-        let mut joiner = Joiner::default();
-        assert!(joiner.push(&part(Stream::Stdout, true, "out-1 "), span(0, 10), 0, 100).line.is_none());
-        assert!(joiner.push(&part(Stream::Stderr, true, "err-1 "), span(10, 20), 0, 100).line.is_none());
+        let (mut joiner, mut whole) = (Joiner::default(), Vec::new());
+        assert!(
+            joiner
+                .push(&part(Stream::Stdout, true, "out-1 "), span(0, 10), 7, 100, &mut whole)
+                .line
+                .is_none()
+        );
+        assert!(
+            joiner
+                .push(&part(Stream::Stderr, true, "err-1 "), span(10, 20), 7, 100, &mut whole)
+                .line
+                .is_none()
+        );
         assert_eq!(joiner.pending_from(), Some(0));
         let parsed = part(Stream::Stderr, false, "err-2");
-        let line = joiner.push(&parsed, span(20, 30), 0, 100).line.expect("stderr is whole");
+        let line = joiner.push(&parsed, span(20, 30), 7, 100, &mut whole).line.expect("stderr is whole");
         assert_eq!((line.text, line.span, line.bytes), (&b"err-1 err-2"[..], span(10, 30), 20));
         let parsed = part(Stream::Stdout, false, "out-2");
-        let line = joiner.push(&parsed, span(30, 40), 0, 100).line.expect("stdout is whole");
+        let line = joiner.push(&parsed, span(30, 40), 7, 100, &mut whole).line.expect("stdout is whole");
         assert_eq!((line.text, line.span, line.bytes), (&b"out-1 out-2"[..], span(0, 40), 20));
         assert_eq!(joiner.pending_from(), None);
     }
 
     #[test]
     fn text_beyond_the_limit_is_cut_and_counted() {
-        let mut joiner = Joiner::default();
-        joiner.push(&part(Stream::Stdout, true, "abcd"), span(0, 4), 0, 6);
-        joiner.push(&part(Stream::Stdout, true, "efgh"), span(4, 8), 0, 6);
+        let (mut joiner, mut whole) = (Joiner::default(), Vec::new());
+        joiner.push(&part(Stream::Stdout, true, "abcd"), span(0, 4), 7, 6, &mut whole);
+        joiner.push(&part(Stream::Stdout, true, "efgh"), span(4, 8), 7, 6, &mut whole);
         let parsed = part(Stream::Stdout, false, "ij");
-        let joined = joiner.push(&parsed, span(8, 10), 0, 6);
+        let joined = joiner.push(&parsed, span(8, 10), 7, 6, &mut whole);
         assert_eq!(joined.line.map(|line| line.text.to_vec()), Some(b"abcdef".to_vec()));
         assert_eq!(joined.cut, 4);
     }
 
     #[test]
     fn a_line_that_never_ends_is_given_out_when_the_file_is_done() {
-        let mut joiner = Joiner::default();
-        joiner.push(&part(Stream::Stderr, true, "last words"), span(3, 9), 0, 100);
-        let line = joiner.flush(9).and_then(|joined| joined.line).expect("the pending text");
+        let (mut joiner, mut whole) = (Joiner::default(), Vec::new());
+        joiner.push(&part(Stream::Stderr, true, "last words"), span(3, 9), 7, 100, &mut whole);
+        let line = joiner.flush(9, &mut whole).and_then(|joined| joined.line).expect("the pending text");
         assert_eq!((line.text, line.span), (&b"last words"[..], span(3, 9)));
-        assert!(joiner.flush(9).is_none());
+        assert!(joiner.flush(9, &mut whole).is_none());
     }
 }

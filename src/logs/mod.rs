@@ -30,6 +30,7 @@ pub mod ship;
 pub mod status;
 pub mod table;
 pub mod tail;
+pub mod turn;
 pub mod verdict;
 pub mod window;
 

@@ -28,6 +28,15 @@ pub struct Output {
     batcher: Batcher,
     queue: Option<mpsc::Sender<Batch>>,
     books: Books,
+    /// The text of the last line that came in parts.
+    whole: Vec<u8>,
+}
+
+/// A batch with room for a line, and what else it takes to enter one.
+struct Room<'a> {
+    batch: &'a mut Batch,
+    books: &'a mut Books,
+    whole: &'a mut Vec<u8>,
 }
 
 /// Whether a line was taken.
@@ -49,23 +58,15 @@ impl Output {
         in_flight: Arc<AtomicU64>,
     ) -> Self {
         let books = Books { max_line, metrics, in_flight, marked: Vec::new() };
-        Self { batcher: Batcher::new(limits), queue: Some(queue), books }
+        Self { batcher: Batcher::new(limits), queue: Some(queue), books, whole: Vec::new() }
     }
 
-    /// Takes one physical line of an identified file, its newline already off; `cut` bytes of it were left out.
-    pub fn take(
-        &mut self,
-        key: FileKey,
-        file: &mut LogFile,
-        text: &[u8],
-        span: Span,
-        cut: u64,
-        now: Instant,
-    ) -> Taken {
+    /// Takes one physical line of an identified file, its newline already off.
+    pub fn take(&mut self, key: FileKey, file: &mut LogFile, text: &[u8], span: Span, now: Instant) -> Taken {
         let LogFile { joiner, identity: Some(identity), acks, origin, format, .. } = file else {
             return Taken::Yes;
         };
-        let Some(batch) = self.room(joiner.held_bytes() + text.len(), now) else {
+        let Some(Room { batch, books, whole }) = self.room(joiner.held_bytes() + text.len(), now) else {
             return Taken::NoRoom;
         };
         let parsed = match origin {
@@ -73,9 +74,8 @@ impl Output {
             Origin::Plain => parse_plain_line(text),
         };
         *format = parsed.format;
-        let (batch, books) = batch;
-        let mut joined = joiner.push(&parsed, span, wall_clock(), books.max_line);
-        joined.cut += cut;
+        let time = parsed.time.unwrap_or_else(wall_clock);
+        let joined = joiner.push(&parsed, span, time, books.max_line, whole);
         books.enter(key, identity, acks, &joined, batch);
         Taken::Yes
     }
@@ -87,10 +87,10 @@ impl Output {
             return Taken::Yes;
         };
         while joiner.pending_from().is_some() {
-            let Some((batch, books)) = self.room(joiner.held_bytes(), now) else {
+            let Some(Room { batch, books, whole }) = self.room(joiner.held_bytes(), now) else {
                 return Taken::NoRoom;
             };
-            if let Some(joined) = joiner.flush(end) {
+            if let Some(joined) = joiner.flush(end, whole) {
                 books.enter(key, identity, acks, &joined, batch);
             }
         }
@@ -126,11 +126,11 @@ impl Output {
     }
 
     /// A batch with room for a document of `text` bytes.
-    fn room(&mut self, text: usize, now: Instant) -> Option<(&mut Batch, &mut Books)> {
+    fn room(&mut self, text: usize, now: Instant) -> Option<Room<'_>> {
         if let Some(full) = self.batcher.close_full(text + DOCUMENT_OVERHEAD) {
             self.hand_over(full);
         }
-        Some((self.batcher.open(now)?, &mut self.books))
+        Some(Room { batch: self.batcher.open(now)?, books: &mut self.books, whole: &mut self.whole })
     }
 
     fn hand_over(&self, batch: Batch) {
@@ -162,11 +162,14 @@ impl Books {
         batch: &mut Batch,
     ) {
         let Some(line) = joined.line else { return };
-        if joined.cut > 0 {
+        let is_utf8 = if joined.cut > 0 {
             self.mark_cut(line.text, joined.cut);
-            identity.shape.encode(&Line { text: &self.marked, ..line }, &mut batch.body);
+            identity.shape.encode(&Line { text: &self.marked, ..line }, &mut batch.body)
         } else {
-            identity.shape.encode(&line, &mut batch.body);
+            identity.shape.encode(&line, &mut batch.body)
+        };
+        if !is_utf8 {
+            self.metrics.invalid_utf8_lines.inc();
         }
         batch.push(key, &identity.facts, line.bytes);
         acks.emitted(batch.number, line.span.start);

@@ -21,17 +21,13 @@ use super::{
     checkpoint::Checkpoint,
     discover::{Source, Watcher, enumerate},
     mail::{Mail, Mailbox},
-    output::{Output, Taken},
-    record::Span,
+    output::Output,
     shape::Encoding,
-    table::{Table, unix_seconds},
+    table::Table,
+    turn::{Ended, TURN, Turn},
 };
 use crate::metrics::own::LogMetrics;
 
-/// Bytes read of one file before the next one has its turn.
-const TURN: usize = 256 * 1024;
-/// Room for what a container runtime writes before the text of a line.
-const LINE_HEADER: usize = 256;
 /// How often directories are listed although nobody said that they changed.
 const ENUMERATE_EVERY: Duration = Duration::from_secs(5);
 /// How soon directories are listed again when they keep changing.
@@ -98,7 +94,7 @@ impl Reader {
         ready: Box<dyn FnOnce() + Send>,
     ) -> Self {
         let checkpoint = Checkpoint::new(&options.state_dir);
-        let known = checkpoint.load(unix_seconds());
+        let known = checkpoint.load();
         for complaint in &known.complaints {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
         }
@@ -202,7 +198,7 @@ impl Reader {
             return;
         }
         let found = enumerate(&self.sources);
-        self.watcher.watch(found.directories.clone());
+        self.watcher.watch(&found.directories);
         self.table.reconcile(found, now);
         self.due.enumerated = now;
         self.due.enumerate = now + ENUMERATE_EVERY;
@@ -216,7 +212,7 @@ impl Reader {
         for key in self.table.keys() {
             self.look_at_file(key, now);
         }
-        self.table.first_run_is_over();
+        self.moved |= self.table.first_run_is_over();
         self.count_files(now);
         if let Some(ready) = self.ready.take() {
             ready();
@@ -233,19 +229,35 @@ impl Reader {
             Ok(look) => look,
             Err(error) => return file.fail("could not be looked at", &error),
         };
-        if look.size < file.read_to {
-            return self.table.restart_truncated(key, look.size, now);
-        }
+        file.unlinked = look.unlinked;
         if look.size != file.size {
             file.grew = now;
+            let held = std::mem::replace(&mut file.size, look.size);
+            match file.is_written_anew(tail) {
+                Ok(true) => {
+                    self.table.restart_truncated(key, held, now);
+                    // Known before anything is read: after a crash this is not taken for what was confirmed.
+                    return self.write_positions_now(now);
+                }
+                Ok(false) => {}
+                Err(error) => file.fail("could not be read", &error),
+            }
         }
-        file.size = look.size;
-        file.unlinked = look.unlinked;
         if file.lag() == 0 {
             file.caught_up = now;
         }
+        self.identify(key, now);
+    }
+
+    fn identify(&mut self, key: FileKey, now: Instant) {
+        let Some(file) = self.table.get_mut(key) else { return };
+        let is_new = file.identity.is_none();
         match self.table.identify(key, now) {
-            Ok(true) => self.give_turn_or_finish(key, now),
+            Ok(true) => {
+                // Remembered before it is read: a file that is rotated while the agent is away is then no history.
+                self.moved |= is_new;
+                self.give_turn_or_finish(key, now);
+            }
             Ok(false) => self.drop_if_empty_and_gone(key, now),
             Err(error) => {
                 if let Some(file) = self.table.get_mut(key) {
@@ -262,7 +274,7 @@ impl Reader {
                 file.queued = true;
                 self.turns.push_back(key);
             }
-        } else if file.is_complete(now) && file.is_finished() {
+        } else if file.is_finished(now) {
             file.tail = None;
             if file.unlinked {
                 self.table.forget(key);
@@ -314,98 +326,18 @@ impl Reader {
 
     /// Reads a block of one file. Whether it wants another turn.
     fn read_turn(&mut self, key: FileKey, now: Instant) -> bool {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let wants_more = self.read_lines(key, &mut buffer, now);
-        buffer.clear();
-        buffer.shrink_to(TURN);
-        self.buffer = buffer;
-        wants_more
+        let Some(file) = self.table.get_mut(key) else { return false };
+        let turn = Turn { key, file, output: &mut self.output, max_line: self.max_line, now };
+        let ended = turn.run(&mut self.buffer);
+        self.buffer.clear();
+        self.buffer.shrink_to(TURN);
+        self.blocked = ended == Ended::NoRoom;
+        ended != Ended::Done
     }
 
-    fn read_lines(&mut self, key: FileKey, buffer: &mut Vec<u8>, now: Instant) -> bool {
-        let longest = self.max_line + LINE_HEADER;
-        let Some(file) = self.table.get_mut(key) else { return false };
-        let Some(tail) = &file.tail else { return false };
-        let mut limit = TURN;
-        loop {
-            if let Err(error) = tail.read_block(file.read_to, buffer, limit) {
-                file.fail("could not be read", &error);
-                return false;
-            }
-            // A line that fills the whole block needs a larger one, up to the longest that is allowed.
-            if limit >= longest || buffer.len() < limit || memchr::memchr(b'\n', buffer).is_some() {
-                break;
-            }
-            limit = longest;
-        }
-        let block_start = file.read_to;
-        let mut taken = 0;
-        while let Some(length) = memchr::memchr(b'\n', &buffer[taken..]) {
-            let text = &buffer[taken..taken + length];
-            let start = block_start + taken as u64;
-            let end = start + length as u64 + 1;
-            match file.overlong.take() {
-                Some(_) => self.output.count_cut(length as u64),
-                None => match self.output.take(key, file, text, Span { start, end }, 0, now) {
-                    Taken::Yes => {}
-                    Taken::NoRoom => {
-                        self.blocked = true;
-                        break;
-                    }
-                },
-            }
-            taken += length + 1;
-        }
-        file.read_to = block_start + taken as u64;
-        if self.blocked {
-            return true;
-        }
-        file.tried = block_start + buffer.len() as u64;
-        let rest = &buffer[taken..];
-        if taken == 0 && rest.len() >= longest {
-            return self.take_overlong(key, rest.len(), buffer, now);
-        }
-        if file.is_complete(now) && file.read_to + rest.len() as u64 >= file.size {
-            return self.take_last_words(key, taken, buffer, now);
-        }
-        taken > 0 && buffer.len() == limit
-    }
-
-    /// A line longer than allowed: its beginning is taken now, the rest is passed over. Whether to go on.
-    fn take_overlong(&mut self, key: FileKey, length: usize, buffer: &[u8], now: Instant) -> bool {
-        let Some(file) = self.table.get_mut(key) else { return false };
-        let (start, end) = (file.read_to, file.read_to + length as u64);
-        if file.overlong.is_some() {
-            self.output.count_cut(length as u64);
-        } else {
-            // One byte more than fits is said to be cut: how much really is shows only when the line ends.
-            match self.output.take(key, file, &buffer[..length], Span { start, end }, 1, now) {
-                Taken::Yes => file.overlong = Some(start),
-                Taken::NoRoom => {
-                    self.blocked = true;
-                    return true;
-                }
-            }
-        }
-        file.read_to = end;
-        true
-    }
-
-    /// What a file holds after its last newline when no more will come, and parts whose end never came.
-    fn take_last_words(&mut self, key: FileKey, taken: usize, buffer: &[u8], now: Instant) -> bool {
-        let Some(file) = self.table.get_mut(key) else { return false };
-        let text = &buffer[taken..];
-        let (start, end) = (file.read_to, file.read_to + text.len() as u64);
-        if !text.is_empty()
-            && file.overlong.take().is_none()
-            && self.output.take(key, file, text, Span { start, end }, 0, now) == Taken::NoRoom
-        {
-            self.blocked = true;
-            return true;
-        }
-        file.read_to = end;
-        self.blocked = self.output.take_held(key, file, now) == Taken::NoRoom;
-        self.blocked
+    fn write_positions_now(&mut self, now: Instant) {
+        self.moved = true;
+        self.due.checkpoint = now;
     }
 
     fn write_positions(&mut self, now: Instant, last: bool) {
@@ -414,6 +346,7 @@ impl Reader {
         }
         match self.checkpoint.write(self.table.positions()) {
             Ok(()) => {
+                self.moved = false;
                 if std::mem::take(&mut self.checkpoint_failed) {
                     tracing::info!("positions are written again");
                 }
@@ -424,7 +357,6 @@ impl Reader {
                 }
             }
         }
-        self.moved = false;
         self.due.checkpoint = now + CHECKPOINT_EVERY.max(Duration::from_millis(self.table.len() as u64));
     }
 
@@ -490,6 +422,8 @@ mod tests {
         queue: mpsc::Receiver<Batch>,
         in_flight: Vec<Batch>,
         delivered: BTreeMap<([u8; 12], u64), Vec<u8>>,
+        /// Lines that the sink was given, those that it had already included.
+        offered: usize,
         now: Instant,
         written: BTreeSet<Vec<u8>>,
         rotations: u32,
@@ -523,7 +457,8 @@ mod tests {
             let now = Instant::now();
             let (reader, mail, queue) = start(logs.path(), state.path(), now);
             let (in_flight, delivered, written) = Default::default();
-            Self { logs, state, reader, mail, queue, in_flight, delivered, now, written, rotations: 0 }
+            let (offered, rotations) = (0, 0);
+            Self { logs, state, reader, mail, queue, in_flight, delivered, offered, now, written, rotations }
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -576,6 +511,7 @@ mod tests {
             }
             let batch = self.in_flight.remove(at % self.in_flight.len());
             for (file, record) in records(&batch) {
+                self.offered += 1;
                 let key = (batch.files[file].facts.id.0, record.position);
                 let text = record.text.to_vec();
                 if let Some(known) = self.delivered.insert(key, text.clone()) {
@@ -689,5 +625,102 @@ mod tests {
         assert_eq!(scene.in_flight.len(), 3);
         scene.settle();
         assert_eq!(scene.delivered.len(), 500);
+    }
+
+    #[test]
+    fn a_tree_that_can_not_be_listed_for_a_while_is_not_read_again() {
+        let mut scene = Scene::new();
+        scene.line(false);
+        scene.rotate();
+        scene.line(false);
+        scene.settle();
+        let (pods, away) = (scene.logs.path().join("shop_cart-1_u-1"), scene.state.path().join("away"));
+        fs::rename(&pods, &away).expect("moved");
+        let container = away.join("app");
+        for name in ["0.log", "0.log.20261121-000001"] {
+            assert!(container.join(name).exists());
+        }
+        // Instead of a directory without permission, which does not stop root.
+        std::os::unix::fs::symlink(&pods, &pods).expect("a link to itself");
+        scene.settle();
+        fs::remove_file(&pods).expect("removed");
+        fs::rename(&away, &pods).expect("moved back");
+        scene.settle();
+        scene.line(false);
+        scene.settle();
+        assert_eq!((scene.delivered.len(), scene.offered), (3, 3));
+    }
+
+    #[test]
+    fn a_file_that_was_truncated_and_grew_beyond_its_old_size_is_read_from_its_start() {
+        let mut scene = Scene::new();
+        scene.line(false);
+        scene.settle();
+        fs::write(scene.path("0.log"), "").expect("truncated");
+        (0..5).for_each(|_| scene.line(false));
+        scene.settle();
+        assert_eq!(scene.delivered.len(), 6);
+    }
+
+    #[test]
+    fn what_is_found_is_remembered_before_anything_is_confirmed() {
+        let mut scene = Scene::new();
+        scene.line(false);
+        scene.step(Duration::ZERO);
+        let known = Checkpoint::new(scene.state.path()).load();
+        assert_eq!((known.first_run, known.positions.len()), (false, 1));
+    }
+
+    #[test]
+    fn positions_that_could_not_be_written_are_written_later_though_nothing_moves() {
+        let mut scene = Scene::new();
+        // A directory in the place of the new file: it can't be written.
+        let obstacle = scene.state.path().join("positions.new");
+        fs::create_dir(&obstacle).expect("made");
+        scene.line(false);
+        scene.settle();
+        fs::remove_dir(&obstacle).expect("removed");
+        scene.step(Duration::from_secs(3));
+        let known = Checkpoint::new(scene.state.path()).load();
+        assert!(known.positions.into_values().all(|position| position.offset > 0));
+        assert!(!scene.reader.checkpoint_failed && !scene.reader.moved);
+    }
+
+    #[test]
+    fn an_endless_line_ends_with_its_file() {
+        let mut scene = Scene::new();
+        scene.append("x".repeat(TURN * 2).as_bytes());
+        scene.settle();
+        assert_eq!(scene.delivered.len(), 1);
+        scene.rotate();
+        scene.settle();
+        assert_eq!(scene.offered, 1);
+        assert!(scene.reader.table.files().all(|file| file.tail.is_none()), "it is read to its end");
+    }
+
+    #[test]
+    fn a_docker_line_longer_than_allowed_keeps_its_stream() {
+        let mut scene = Scene::new();
+        let docker = |text: &str| {
+            format!("{{\"log\":\"{text}\\n\",\"stream\":\"stderr\",\"time\":\"2026-11-21T10:00:00.1Z\"}}\n")
+        };
+        let long = docker(&"x".repeat(5000));
+        // Its end comes later than its beginning.
+        scene.append(&long.as_bytes()[..4000]);
+        scene.append(b"");
+        scene.step(Duration::from_secs(1));
+        scene.append(&long.as_bytes()[4000..]);
+        scene.settle();
+        let text = scene.delivered.values().next().expect("a line");
+        assert!(text.starts_with(b"xxx") && text.ends_with(b"xxx [cut by nodewarden]"));
+    }
+
+    #[test]
+    fn lines_that_are_not_utf8_are_counted() {
+        let mut scene = Scene::new();
+        scene.append(b"2026-11-21T10:00:00.000000001Z stdout F caf\xe9\n2026-11-21T10:00:00.000000002Z stdout F caf\xc3\xa9\n");
+        scene.settle();
+        assert_eq!(scene.reader.metrics.invalid_utf8_lines.get(), 1);
+        assert_eq!(scene.delivered.len(), 2);
     }
 }

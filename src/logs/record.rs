@@ -79,9 +79,10 @@ impl FileId {
     /// The identity of a file whose first line is `first` (at most [`IDENTITY_BYTES`] of it).
     ///
     /// A container's file is known by pod, container, restart and its first line, which starts with the runtime's
-    /// nanosecond time: that also holds for a copy or a compressed file. First lines of other files repeat ("log
-    /// opened"), so they are known by their inode too. `generation` counts truncations seen under the same first line.
-    pub fn new(origin: &Origin, inode: Inode, generation: u32, first: &[u8]) -> Self {
+    /// nanosecond time: that also holds for a copy or a compressed file. First lines without such a time repeat ("log
+    /// opened"), so those files are known by their `inode` too. `generation` counts truncations seen under the same first
+    /// line.
+    pub fn new(origin: &Origin, inode: Option<Inode>, generation: u32, first: &[u8]) -> Self {
         let mut hash = Xxh3Default::new();
         let mut field = |bytes: &[u8]| {
             hash.update(&(bytes.len() as u64).to_le_bytes());
@@ -94,12 +95,12 @@ impl FileId {
                 field(container.name.as_bytes());
                 field(&container.restart.to_le_bytes());
             }
-            Origin::Plain => {
-                field(b"plain");
-                field(&inode.device.to_le_bytes());
-                field(&inode.number.to_le_bytes());
-                field(&inode.birth.to_le_bytes());
-            }
+            Origin::Plain => field(b"plain"),
+        }
+        if let Some(Inode { device, number, birth }) = inode {
+            field(&number.to_le_bytes());
+            // Devices may be numbered anew at each boot, so the number only counts where there is nothing better.
+            field(&if birth == 0 { device } else { birth }.to_le_bytes());
         }
         field(&generation.to_le_bytes());
         field(first);
@@ -221,23 +222,30 @@ mod tests {
     const THERE: Inode = Inode { device: 1, number: 9, birth: 3 };
 
     #[test]
-    fn a_container_file_is_the_same_under_another_inode() {
-        let id = FileId::new(&container(0), HERE, 0, b"first");
-        assert_eq!(id, FileId::new(&container(0), THERE, 0, b"first"));
-        assert_ne!(id, FileId::new(&container(1), HERE, 0, b"first"));
-        assert_ne!(id, FileId::new(&container(0), HERE, 0, b"second"));
+    fn a_container_file_is_known_by_its_first_line() {
+        let id = FileId::new(&container(0), None, 0, b"first");
+        assert_ne!(id, FileId::new(&container(1), None, 0, b"first"));
+        assert_ne!(id, FileId::new(&container(0), None, 0, b"second"));
     }
 
     #[test]
     fn a_plain_file_is_another_one_under_another_inode_or_after_truncation() {
-        let id = FileId::new(&Origin::Plain, HERE, 0, b"first");
-        assert_ne!(id, FileId::new(&Origin::Plain, THERE, 0, b"first"));
-        assert_ne!(id, FileId::new(&Origin::Plain, HERE, 1, b"first"));
+        let id = FileId::new(&Origin::Plain, Some(HERE), 0, b"first");
+        assert_ne!(id, FileId::new(&Origin::Plain, Some(THERE), 0, b"first"));
+        assert_ne!(id, FileId::new(&Origin::Plain, Some(HERE), 1, b"first"));
+    }
+
+    #[test]
+    fn a_file_stays_itself_when_its_device_is_numbered_anew() {
+        let id = |inode| FileId::new(&Origin::Plain, Some(inode), 0, b"first");
+        assert_eq!(id(HERE), id(Inode { device: 8, ..HERE }));
+        let without_birth = Inode { birth: 0, ..HERE };
+        assert_ne!(id(without_birth), id(Inode { device: 8, ..without_birth }));
     }
 
     #[test]
     fn an_identity_reads_back_from_its_digits() {
-        let id = FileId::new(&container(0), HERE, 0, b"first");
+        let id = FileId::new(&container(0), None, 0, b"first");
         assert_eq!(FileId::from_hex(&id.hex()), Some(id));
         assert_eq!(FileId::from_hex("abc"), None);
         assert_eq!(FileId::from_hex("zz0000000000000000000000"), None);

@@ -73,10 +73,14 @@ impl Shape {
         }
     }
 
-    /// Appends one line to the body of a batch.
-    pub fn encode(&mut self, line: &Line<'_>, body: &mut Vec<u8>) {
+    /// Appends one line to the body of a batch. Whether its text is UTF-8: a document has U+FFFD for what is not, a record
+    /// keeps all bytes until somebody reads it.
+    pub fn encode(&mut self, line: &Line<'_>, body: &mut Vec<u8>) -> bool {
         match self {
-            Self::Record => encode_record(line, body),
+            Self::Record => {
+                encode_record(line, body);
+                std::str::from_utf8(line.text).is_ok()
+            }
             Self::Bulk(shape) => shape.encode(line, body),
         }
     }
@@ -113,7 +117,7 @@ impl BulkShape {
         self.action_hour = self.encoding.index.is_dated().then(|| hour_of(time));
     }
 
-    fn encode(&mut self, line: &Line<'_>, body: &mut Vec<u8>) {
+    fn encode(&mut self, line: &Line<'_>, body: &mut Vec<u8>) -> bool {
         if self.action_hour.is_some_and(|hour| hour != hour_of(line.time)) {
             self.render_action(line.time);
         }
@@ -128,7 +132,7 @@ impl BulkShape {
             Schema::Ecs => b"\",\"message\":",
             Schema::Fluent => b"\",\"log\":",
         });
-        write_string(line.text, body);
+        let is_utf8 = write_string(line.text, body);
         if line.stream != Stream::None {
             body.extend_from_slice(b",\"stream\":\"");
             body.extend_from_slice(line.stream.as_str().as_bytes());
@@ -139,6 +143,7 @@ impl BulkShape {
             write_decimal(line.span.start, body);
         }
         body.extend_from_slice(&self.after_offset);
+        is_utf8
     }
 }
 
@@ -221,21 +226,22 @@ fn write_decimal(mut value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Writes any bytes as a JSON string; what is not UTF-8 becomes U+FFFD.
-pub fn write_string(text: &[u8], out: &mut Vec<u8>) {
+/// Writes any bytes as a JSON string; what is not UTF-8 becomes U+FFFD. Whether all of it is UTF-8.
+pub fn write_string(text: &[u8], out: &mut Vec<u8>) -> bool {
     out.push(b'"');
-    match std::str::from_utf8(text) {
-        Ok(_) => write_escaped(text, out),
-        Err(_) => {
-            for chunk in text.utf8_chunks() {
-                write_escaped(chunk.valid().as_bytes(), out);
-                if !chunk.invalid().is_empty() {
-                    out.extend_from_slice("\u{fffd}".as_bytes());
-                }
+    let is_utf8 = std::str::from_utf8(text).is_ok();
+    if is_utf8 {
+        write_escaped(text, out);
+    } else {
+        for chunk in text.utf8_chunks() {
+            write_escaped(chunk.valid().as_bytes(), out);
+            if !chunk.invalid().is_empty() {
+                out.extend_from_slice("\u{fffd}".as_bytes());
             }
         }
     }
     out.push(b'"');
+    is_utf8
 }
 
 /// Copies runs that need no escape in one go.
@@ -355,7 +361,7 @@ mod tests {
     #[test]
     fn bytes_that_are_not_utf8_are_replaced() {
         let mut out = Vec::new();
-        write_string(b"a\xffb\xc3", &mut out);
+        assert!(!write_string(b"a\xffb\xc3", &mut out));
         assert_eq!(out, "\"a\u{fffd}b\u{fffd}\"".as_bytes());
     }
 

@@ -11,9 +11,10 @@ use std::{
 
 use super::{
     batch::FileKey,
-    checkpoint::{Known, Position},
+    checkpoint::{Known, Position, TRUNCATED},
     discover::{Enumeration, Found},
     file::{Counters, Identity, LogFile},
+    format::parse_container_line,
     record::{FileFacts, FileId, Inode, Origin},
     shape::{Encoding, Shape},
     status::FileStatus,
@@ -33,11 +34,11 @@ type Place = (u64, u64);
 pub struct Table {
     files: BTreeMap<FileKey, LogFile>,
     by_place: HashMap<Place, FileKey>,
-    /// The identities of the files in the table.
+    /// The identities of the files in the table, as of before they were truncated.
     ids: HashSet<FileId>,
-    /// Positions of files that are not in the table: not found yet, or gone.
+    /// Positions of files that are not in the table (not found yet, or gone), by the same.
     known: HashMap<FileId, Position>,
-    /// Files that are left alone: history of a time before this agent, or copies of files it reads.
+    /// Files that are left alone: copies of files it reads.
     ignored: HashSet<Place>,
     /// Paths that could not be opened, with the reason.
     errors: BTreeMap<PathBuf, String>,
@@ -150,9 +151,9 @@ impl Table {
         self.forget_vanished();
     }
 
-    /// The first look around is over: files that appear from now on are new, not history.
-    pub fn first_run_is_over(&mut self) {
-        self.first_run = false;
+    /// The first look around is over: files that appear from now on are new, not history. Whether this was the first run.
+    pub fn first_run_is_over(&mut self) -> bool {
+        std::mem::take(&mut self.first_run)
     }
 
     fn meet(&mut self, found: Found, now: Instant) -> io::Result<Place> {
@@ -165,8 +166,7 @@ impl Table {
         if let Some(&key) = self.by_place.get(&place)
             && let Some(file) = self.files.get_mut(&key)
         {
-            // A closed file holds its inode no more: another size means that another file got the number.
-            if file.tail.is_some() || file.size == metadata.len() {
+            if file.tail.is_some() || is_still(file, &found, &metadata) {
                 file.present = true;
                 file.path = found.path;
                 return Ok(place);
@@ -174,8 +174,12 @@ impl Table {
             self.remove(key);
         }
         let (tail, inode) = Tail::open(&found.path)?;
-        self.insert(LogFile::new(found, tail, inode, now));
-        Ok((inode.device, inode.number))
+        let place = (inode.device, inode.number);
+        // Names may change between the two calls: then the file that was opened may be known.
+        if !self.by_place.contains_key(&place) {
+            self.insert(LogFile::new(found, tail, inode, now));
+        }
+        Ok(place)
     }
 
     fn insert(&mut self, file: LogFile) {
@@ -200,21 +204,24 @@ impl Table {
 
     /// Takes a file out of the table that no name leads to: it can't be found again, and its position is of no use.
     pub fn forget(&mut self, key: FileKey) {
-        let id = self.files.get(&key).and_then(|file| Some(file.identity.as_ref()?.facts.id));
+        let id = self.files.get(&key).and_then(|file| Some(file.identity.as_ref()?.base));
         self.remove(key);
         if let Some(id) = id {
             self.known.remove(&id);
         }
     }
 
-    /// Closed files that are not found any more need not be remembered.
+    /// Closed files that are gone need not be remembered. Not to be found is not enough: perhaps their directory can't be
+    /// listed now.
     fn forget_vanished(&mut self) {
-        let gone: Vec<FileKey> = self
-            .files
-            .iter()
-            .filter(|(_, file)| file.tail.is_none() && !file.present)
-            .map(|(key, _)| *key)
-            .collect();
+        let is_gone = |file: &LogFile| {
+            let is_missing = || {
+                fs::symlink_metadata(&file.path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            };
+            file.tail.is_none() && !file.present && is_missing()
+        };
+        let gone: Vec<FileKey> =
+            self.files.iter().filter(|(_, file)| is_gone(file)).map(|(key, _)| *key).collect();
         for key in gone {
             self.forget(key);
         }
@@ -227,59 +234,57 @@ impl Table {
             return Ok(true);
         }
         let Some(tail) = &file.tail else { return Ok(false) };
+        // Empty files are many, and asked at every look.
+        if file.size == 0 {
+            return Ok(false);
+        }
         let Some(first) = tail.first_line(file.is_complete(now))? else { return Ok(false) };
-        let (id, generation, known) = self.resolve(&file.origin, file.inode, &first, file.size);
-        if self.is_left_alone(file, id, known.is_some()) {
+        let (base, inode) = Self::base(file, &first);
+        // A second file with the identity of one in the table is a copy of it.
+        if self.ids.contains(&base) {
             self.ignored.insert((file.inode.device, file.inode.number));
             self.remove(key);
             return Ok(false);
         }
-        let start = match known {
-            Some(position) => position.offset,
-            None if self.first_run && file.size > self.first_run_bytes => {
-                tail.next_line_start(file.size - self.first_run_bytes)?
-            }
-            None => 0,
+        let (generation, start) = match self.known.get(&base) {
+            Some(known) if known.offset <= file.size => (known.generation, known.offset),
+            // Shorter than what was confirmed of it: it was truncated.
+            Some(known) => (known.generation + 1, 0),
+            None => (0, self.start_of_unknown(file, tail)?),
         };
-        self.known.remove(&id);
-        self.settle(key, id, generation, start);
+        let id = FileId::new(&file.origin, inode, generation, &first);
+        let first = (first.len(), tail.hash_of_first(first.len())?);
+        self.known.remove(&base);
+        self.settle(key, id, Beginning { base, first, generation, start });
         Ok(true)
     }
 
-    /// The identity behind a first line: the latest generation that is known, or a new one when the file is shorter than
-    /// what is known of it.
-    fn resolve(
-        &self,
-        origin: &Origin,
-        inode: Inode,
-        first: &[u8],
-        size: u64,
-    ) -> (FileId, u32, Option<Position>) {
-        let mut generation = 0;
-        let mut latest = None;
-        loop {
-            let id = FileId::new(origin, inode, generation, first);
-            match self.known.get(&id) {
-                Some(position) => latest = Some((id, position.clone())),
-                None => break,
-            }
-            generation += 1;
-        }
-        match latest {
-            Some((id, position)) if position.offset <= size => (id, generation - 1, Some(position)),
-            _ => (FileId::new(origin, inode, generation, first), generation, None),
+    /// Who a file is whose first line is `first` when it was never truncated, and the inode if that is a part of it.
+    fn base(file: &LogFile, first: &[u8]) -> (FileId, Option<Inode>) {
+        let is_dated =
+            matches!(file.origin, Origin::Container(_)) && parse_container_line(first).time.is_some();
+        let inode = (!is_dated).then_some(file.inode);
+        (FileId::new(&file.origin, inode, 0, first), inode)
+    }
+
+    /// Where to start in a file that nobody read before: at its beginning, but on the very first run what was there before
+    /// the agent is history. Of a plain file that was rotated by then nothing is read, of others their end.
+    fn start_of_unknown(&self, file: &LogFile, tail: &Tail) -> io::Result<u64> {
+        let is_rotated = file.path != file.active_path;
+        if !self.first_run {
+            Ok(0)
+        } else if is_rotated && matches!(file.origin, Origin::Plain) {
+            Ok(file.size)
+        } else if file.size > self.first_run_bytes {
+            tail.next_line_start(file.size - self.first_run_bytes)
+        } else {
+            Ok(0)
         }
     }
 
-    /// Rotated plain files that were never read are history, and a second file with the identity of one in the table is a
-    /// copy of it.
-    fn is_left_alone(&self, file: &LogFile, id: FileId, is_known: bool) -> bool {
-        let is_history = matches!(file.origin, Origin::Plain) && file.path != file.active_path && !is_known;
-        is_history || self.ids.contains(&id)
-    }
-
-    fn settle(&mut self, key: FileKey, id: FileId, generation: u32, start: u64) {
+    fn settle(&mut self, key: FileKey, id: FileId, place: Beginning) {
         let Some(file) = self.files.get_mut(&key) else { return };
+        let Beginning { base, first, generation, start } = place;
         let facts = FileFacts { id, path: file.active_path.clone(), origin: file.origin.clone() };
         let namespace = [file.origin.namespace()];
         let counters = Counters {
@@ -288,17 +293,19 @@ impl Table {
         };
         let shape =
             self.encodings.get(file.source).map_or(Shape::Record, |encoding| Shape::new(encoding, &facts));
-        self.ids.insert(id);
-        file.identity = Some(Identity { facts: Arc::new(facts), generation, shape, counters });
+        self.ids.insert(base);
+        file.identity = Some(Identity { facts: Arc::new(facts), base, first, generation, shape, counters });
         file.read_to = start;
         tracing::debug!(path = %file.path.display(), offset = start, "reading");
     }
 
-    /// A file became shorter than what was read of it: what it holds now is another file under the same name.
-    pub fn restart_truncated(&mut self, key: FileKey, size: u64, now: Instant) {
+    /// A file was truncated and perhaps written anew: what it holds now is another file under the same name. `held` bytes
+    /// were in it before.
+    pub fn restart_truncated(&mut self, key: FileKey, held: u64, now: Instant) {
         let Some(old) = self.files.get_mut(&key) else { return };
         let Some(tail) = old.tail.take() else { return };
-        let unread = old.size.saturating_sub(old.read_to);
+        let size = old.size;
+        let unread = held.saturating_sub(old.joiner.pending_from().unwrap_or(old.read_to));
         tracing::info!(path = %old.path.display(), unread, "the log file was truncated, reading it from its start");
         self.metrics.lost_bytes.with_label_values(&["truncated"]).inc_by(unread);
         let found = Found {
@@ -308,17 +315,33 @@ impl Table {
             source: old.source,
         };
         let inode = old.inode;
-        let id = old.identity.as_ref().map(|identity| identity.facts.id);
+        let id = old.identity.as_ref().map(|identity| identity.base);
         self.remove(key);
-        // A position beyond any size: this identity is never taken again for what the file holds now, even if the first
-        // line is the same.
+        // What the file holds now is never taken for what was confirmed, even if the first line is the same.
         if let Some(position) = id.and_then(|id| self.known.get_mut(&id)) {
-            position.offset = u64::MAX;
+            position.offset = TRUNCATED;
         }
         let mut file = LogFile::new(found, tail, inode, now);
         file.size = size;
         self.insert(file);
     }
+}
+
+/// Where a file begins that was just identified.
+#[derive(Clone, Copy)]
+struct Beginning {
+    base: FileId,
+    first: (usize, u64),
+    generation: u32,
+    start: u64,
+}
+
+/// Whether a closed file is what was found. It holds its inode no more, so another file may have got the number: one that
+/// is older or younger, has another size, or is written to.
+fn is_still(file: &LogFile, found: &Found, metadata: &fs::Metadata) -> bool {
+    let birth = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let is_as_old = birth.is_none_or(|birth| file.inode.birth == birth.as_nanos() as u64);
+    found.is_rotated() && is_as_old && file.size == metadata.len()
 }
 
 #[cfg(test)]
@@ -385,7 +408,7 @@ mod tests {
         fn known(&self) -> Known {
             let mut checkpoint = Checkpoint::new(self.directory.path());
             checkpoint.write(self.table.positions()).expect("written");
-            checkpoint.load(unix_seconds())
+            checkpoint.load()
         }
     }
 
@@ -420,9 +443,68 @@ mod tests {
         let mut scene = Scene::new(nothing_known(), 10);
         scene.append("app.log", "one line\ntwo line\nthree\n");
         scene.append("app.log.1", "history\n");
-        let read = scene.look();
-        assert_eq!(read.len(), 1);
-        assert_eq!((read[0].0.as_str(), read[0].1), ("app.log", 18));
+        let mut read: Vec<_> = scene.look().into_iter().map(|(name, offset, _)| (name, offset)).collect();
+        read.sort();
+        assert_eq!(read, [("app.log".to_owned(), 18), ("app.log.1".to_owned(), 8)]);
+    }
+
+    #[test]
+    fn a_plain_file_that_was_never_seen_before_its_rotation_is_read() {
+        let mut scene = Scene::new(nothing_known(), 100);
+        scene.append("app.log", "first\n");
+        scene.look();
+        scene.table.first_run_is_over();
+        for (file, name) in [("second\n", "app.log.1"), ("third\n", "app.log.2")] {
+            fs::rename(scene.path("app.log"), scene.path(name)).expect("renamed");
+            scene.append("app.log", file);
+        }
+        let names: Vec<_> = scene.look().into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(names, ["app.log.1", "app.log", "app.log.2"]);
+    }
+
+    #[test]
+    fn a_generation_outlives_what_is_forgotten_of_earlier_ones() {
+        let mut scene = Scene::new(nothing_known(), 100);
+        scene.append("app.log", "opened\nmore\n");
+        scene.look();
+        for _ in 0..2 {
+            let key = scene.table.keys()[0];
+            scene.table.restart_truncated(key, 12, scene.now);
+            scene.look();
+        }
+        assert_eq!(scene.known().positions.len(), 1);
+        let position = scene.known().positions.into_values().next().expect("one");
+        assert_eq!(position.generation, 2);
+    }
+
+    #[test]
+    fn a_closed_file_is_not_taken_for_what_has_an_active_name() {
+        let mut scene = Scene::new(nothing_known(), 100);
+        scene.append("app.log", "first\n");
+        scene.look();
+        let key = scene.table.keys()[0];
+        scene.table.get_mut(key).expect("there").tail = None;
+        let pattern = glob::Pattern::new(&scene.path("app.log").to_string_lossy()).expect("a pattern");
+        let source = Source::Files { include: vec![pattern], exclude: vec![] };
+        scene.table.reconcile(enumerate(&[source]), scene.now);
+        assert!(scene.table.files().all(|file| file.tail.is_some()), "it is opened");
+    }
+
+    #[test]
+    fn container_files_whose_first_line_has_no_time_are_known_by_their_inode() {
+        let mut scene = Scene::new(nothing_known(), 100);
+        let container = scene.path("shop_cart-1_u-1/app");
+        fs::create_dir_all(&container).expect("made");
+        for name in ["0.log", "0.log.20261121-101010"] {
+            fs::write(container.join(name), "same first line\n").expect("written");
+        }
+        let source = Source::Kubernetes { path: scene.directory.path().into(), exclude_namespaces: vec![] };
+        scene.table.reconcile(enumerate(&[source]), scene.now);
+        for key in scene.table.keys() {
+            scene.table.get_mut(key).expect("there").size = 16;
+            assert!(scene.table.identify(key, scene.now).expect("read"));
+        }
+        assert_eq!(scene.table.len(), 2);
     }
 
     #[test]
@@ -455,7 +537,8 @@ mod tests {
         let key = scene.table.keys()[0];
         scene.table.get_mut(key).expect("there").read_to = 12;
         fs::write(scene.path("app.log"), "opened\n").expect("truncated");
-        scene.table.restart_truncated(key, 7, scene.now);
+        scene.table.get_mut(key).expect("there").size = 7;
+        scene.table.restart_truncated(key, 12, scene.now);
         let (_, offset, second) = scene.look().remove(0);
         assert_eq!(offset, 0);
         assert_ne!(first, second);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::record::{IDENTITY_BYTES, Inode};
 
@@ -57,6 +58,13 @@ impl Tail {
         }
         let is_known = length == IDENTITY_BYTES || nothing_more_comes && length > 0;
         Ok(is_known.then_some(bytes))
+    }
+
+    /// The beginning of the file, at most [`IDENTITY_BYTES`] and at most as much as `length`, as a hash.
+    pub fn hash_of_first(&self, length: usize) -> io::Result<u64> {
+        let mut bytes = [0; IDENTITY_BYTES];
+        let length = read_at_most(&self.file, &mut bytes[..length.min(IDENTITY_BYTES)], 0)?;
+        Ok(xxh3_64(&bytes[..length]))
     }
 
     /// Fills `buffer` with at most `limit` bytes from `offset` on.

@@ -2,7 +2,8 @@
 
 use nodewarden_collectors::{Desc, Kind, Samples, samples::Part};
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
     core::Collector,
     proto::{self, MetricType},
 };
@@ -50,6 +51,8 @@ pub struct LogMetrics {
     pub lost_bytes: IntCounterVec,
     /// Lines left out by a rule, by `reason`.
     pub dropped_lines: IntCounterVec,
+    /// Lines with bytes that are not UTF-8.
+    pub invalid_utf8_lines: IntCounter,
     /// Documents the sink refused for good, by `reason`.
     pub dead_letters: IntCounterVec,
     /// Bytes in files that are not confirmed yet, by `namespace`.
@@ -158,6 +161,10 @@ impl LogMetrics {
                 "Lines left out by a rule.",
                 REASON,
             )?,
+            invalid_utf8_lines: make.register(IntCounter::new(
+                "nodewarden_log_invalid_utf8_lines_total",
+                "Lines with bytes that are not UTF-8; each such place is shown as U+FFFD.",
+            )?)?,
             dead_letters: counters(
                 "nodewarden_log_dead_letters_total",
                 "Documents that the sink refused for good.",

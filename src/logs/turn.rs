@@ -1,0 +1,131 @@
+//! One turn of one file: a block of its bytes, cut into lines that go out.
+
+use std::{io, time::Instant};
+
+use super::{
+    batch::FileKey,
+    file::LogFile,
+    output::{Output, Taken},
+    record::Span,
+};
+
+/// Bytes read of one file before the next one has its turn.
+pub const TURN: usize = 256 * 1024;
+/// Room for what a container runtime writes before the text of a line.
+const LINE_HEADER: usize = 256;
+
+/// A file whose turn it is.
+pub struct Turn<'a> {
+    /// The file's key.
+    pub key: FileKey,
+    /// The file.
+    pub file: &'a mut LogFile,
+    /// Where its lines go.
+    pub output: &'a mut Output,
+    /// Longer text is cut, in bytes.
+    pub max_line: usize,
+    /// The time of the turn.
+    pub now: Instant,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// There is more to read.
+    More,
+    /// All there is was read, or can't be read now.
+    Done,
+    /// Every buffer is on its way.
+    NoRoom,
+}
+
+/// What a piece of a file is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    /// A line; its newline was taken off.
+    Line,
+    /// The end of the file, where a newline is missing and will not come.
+    LastWords,
+    /// As much as is allowed of a line whose end is further on.
+    Middle,
+}
+
+impl Turn<'_> {
+    /// Reads a block into `buffer` and takes its lines.
+    pub fn run(mut self, buffer: &mut Vec<u8>) -> Ended {
+        let is_full = match self.fill(buffer) {
+            Ok(is_full) => is_full,
+            Err(error) => {
+                self.file.fail("could not be read", &error);
+                return Ended::Done;
+            }
+        };
+        self.file.mend();
+        let block_end = self.file.read_to + buffer.len() as u64;
+        let Some(taken) = self.take_lines(buffer) else { return Ended::NoRoom };
+        self.file.tried = block_end;
+        let rest = &buffer[taken..];
+        if taken == 0 && rest.len() >= self.longest() {
+            return self.take(rest, Piece::Middle).map_or(Ended::NoRoom, |()| Ended::More);
+        }
+        if self.file.is_complete(self.now) && block_end >= self.file.size {
+            return self.take_last_words(rest).map_or(Ended::NoRoom, |()| Ended::Done);
+        }
+        if is_full && taken > 0 { Ended::More } else { Ended::Done }
+    }
+
+    /// What may lie between two newlines: a line in a shorter one is seen whole before its text is cut, so that its time and
+    /// stream are known whatever the format.
+    fn longest(&self) -> usize {
+        (self.max_line + LINE_HEADER).max(TURN)
+    }
+
+    /// Reads the next block, a larger one where a line needs it. Whether the file may hold more.
+    fn fill(&self, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let Some(tail) = &self.file.tail else {
+            buffer.clear();
+            return Ok(false);
+        };
+        tail.read_block(self.file.read_to, buffer, TURN)?;
+        if buffer.len() < TURN || self.longest() == TURN || memchr::memchr(b'\n', buffer).is_some() {
+            return Ok(buffer.len() == TURN);
+        }
+        tail.read_block(self.file.read_to, buffer, self.longest())?;
+        Ok(buffer.len() == self.longest())
+    }
+
+    /// Takes the whole lines of a block; how many bytes they are, or `None` when there was no room for all.
+    fn take_lines(&mut self, block: &[u8]) -> Option<usize> {
+        let mut taken = 0;
+        while let Some(length) = memchr::memchr(b'\n', &block[taken..]) {
+            self.take(&block[taken..taken + length], Piece::Line)?;
+            taken += length + 1;
+        }
+        Some(taken)
+    }
+
+    /// Takes the next piece of the file. Of a line that is longer than allowed the first piece goes out, the others are passed
+    /// over. `None` when there is no room.
+    fn take(&mut self, text: &[u8], piece: Piece) -> Option<()> {
+        let start = self.file.read_to;
+        let end = start + text.len() as u64 + u64::from(piece == Piece::Line);
+        if self.file.overlong.is_some() {
+            self.output.count_cut(text.len() as u64);
+        } else if self.output.take(self.key, self.file, text, Span { start, end }, self.now) == Taken::NoRoom
+        {
+            return None;
+        }
+        self.file.read_to = end;
+        let begun = self.file.overlong.take().unwrap_or(start);
+        self.file.overlong = (piece == Piece::Middle).then_some(begun);
+        Some(())
+    }
+
+    /// What a file holds after its last newline when no more will come, and parts whose end never came.
+    fn take_last_words(&mut self, rest: &[u8]) -> Option<()> {
+        if !rest.is_empty() || self.file.overlong.is_some() {
+            self.take(rest, Piece::LastWords)?;
+        }
+        (self.output.take_held(self.key, self.file, self.now) == Taken::Yes).then_some(())
+    }
+}
