@@ -14,6 +14,7 @@ build: page ## target/release/nodewarden, with the page in it
 	cargo build --release --locked
 
 run: need build ## build, then run the agent on this host: make run ARGS='--log.level=debug'
+	@echo "It says below where it listens; the page is at the address with the token. Ctrl-C ends it." >&2
 	$(BINARY) $(ARGS)
 
 test: install page ## install what the tests need, then every test against real servers

@@ -350,6 +350,7 @@ impl Table {
 }
 
 /// Where a file begins that was just identified.
+#[derive(Clone, Copy)]
 struct Beginning {
     base: FileId,
     first: (usize, u64),

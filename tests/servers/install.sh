@@ -77,8 +77,10 @@ build_node_exporter() {
   say "node_exporter $node_exporter, built into target/tools (1 min)"
   mkdir -p "$tools/bin"
   # Without C, as its releases are built.
-  GOBIN=$tools/bin CGO_ENABLED=0 go install "github.com/prometheus/node_exporter@$node_exporter" \
-    || say "node_exporter could not be built: the comparison with it is left out"
+  GOBIN=$tools/bin CGO_ENABLED=0 go install "github.com/prometheus/node_exporter@$node_exporter" 2> "$tools/go.log" || {
+    cat "$tools/go.log" >&2
+    say "node_exporter could not be built: the comparison with it is left out"
+  }
 }
 
 check_languages() {

@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: the agent as a process, real servers, files that grow as a node's do.
 
-mod agent;
+pub mod agent;
 mod chance;
 mod elastic;
 pub mod http;
