@@ -27,7 +27,11 @@ pub struct Batch {
 /// One line in a batch.
 #[derive(Debug, Clone, Copy)]
 struct Item {
+    /// Where it ends in the body.
     end: u32,
+    /// Bytes of the file that its line takes.
+    bytes: u32,
+    /// The place of its file in [`Batch::files`].
     file: u32,
 }
 
@@ -44,6 +48,8 @@ pub struct BatchFile {
     pub bytes: u64,
     /// Of these lines, those that were refused for good and went to the dead letters.
     pub dead_lines: u64,
+    /// Bytes of the file that those lines take.
+    pub dead_bytes: u64,
 }
 
 impl Batch {
@@ -74,17 +80,32 @@ impl Batch {
         self.items[item].file as usize
     }
 
+    /// Notes that an item was refused for good and is kept as a dead letter.
+    pub fn bury(&mut self, item: usize) {
+        let Item { bytes, file, .. } = self.items[item];
+        let file = &mut self.files[file as usize];
+        file.dead_lines += 1;
+        file.dead_bytes += u64::from(bytes);
+    }
+
     /// Notes that the body now ends with a line of this file, which takes `bytes` there.
     pub fn push(&mut self, key: FileKey, facts: &Arc<FileFacts>, bytes: u64) {
         // Lines of one file come in runs, so the last file is the likeliest.
         let known = self.files.iter().rposition(|file| file.key == key);
         let file = known.unwrap_or_else(|| {
-            self.files.push(BatchFile { key, facts: Arc::clone(facts), lines: 0, bytes: 0, dead_lines: 0 });
+            self.files.push(BatchFile {
+                key,
+                facts: Arc::clone(facts),
+                lines: 0,
+                bytes: 0,
+                dead_lines: 0,
+                dead_bytes: 0,
+            });
             self.files.len() - 1
         });
         self.files[file].lines += 1;
         self.files[file].bytes += bytes;
-        self.items.push(Item { end: self.body.len() as u32, file: file as u32 });
+        self.items.push(Item { end: self.body.len() as u32, bytes: bytes as u32, file: file as u32 });
     }
 
     /// Empties the batch and keeps its buffers.
@@ -237,6 +258,8 @@ mod tests {
         assert_eq!((batch.range(0), batch.range(1), batch.range(2)), (0..2, 2..3, 3..6));
         assert_eq!((batch.file_of(0), batch.file_of(1), batch.file_of(2)), (0, 1, 0));
         assert_eq!((batch.files[0].lines, batch.files[0].bytes), (2, 10));
+        batch.bury(2);
+        assert_eq!((batch.files[0].dead_lines, batch.files[0].dead_bytes), (1, 5));
     }
 
     #[test]

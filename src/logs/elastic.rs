@@ -263,8 +263,7 @@ impl Delivery {
         for (item, reason) in dead {
             let kind = reason.split([' ', ':']).nth(1).unwrap_or("refused");
             self.sink.logs.dead_letters.with_label_values(&[kind]).inc();
-            let file = batch.file_of(*item);
-            batch.files[file].dead_lines += 1;
+            batch.bury(*item);
         }
         tracing::warn!(
             documents = dead.len(),

@@ -179,10 +179,10 @@ impl Reader {
 
     fn confirm(&mut self, batch: Batch) {
         for part in &batch.files {
-            let acked = part.lines - part.dead_lines;
             let namespace = [part.facts.origin.namespace()];
-            self.metrics.acked_lines.with_label_values(&namespace).inc_by(acked);
-            self.metrics.acked_bytes.with_label_values(&namespace).inc_by(part.bytes);
+            let (lines, bytes) = (part.lines - part.dead_lines, part.bytes - part.dead_bytes);
+            self.metrics.acked_lines.with_label_values(&namespace).inc_by(lines);
+            self.metrics.acked_bytes.with_label_values(&namespace).inc_by(bytes);
             self.in_flight.fetch_sub(part.lines, Relaxed);
             if let Some(file) = self.table.get_mut(part.key) {
                 file.confirmed(batch.number);
