@@ -135,7 +135,12 @@ impl Table {
                 Ok(place) => {
                     places.insert(place);
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // Gone since it was listed, but for a link: Docker's files may not be mounted.
+                    if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
+                        errors.insert(path, "it is a link to a file that is not there".to_owned());
+                    }
+                }
                 Err(error) => {
                     errors.insert(path, format!("could not be opened: {error}"));
                 }
@@ -459,6 +464,18 @@ mod tests {
         }
         let names: Vec<_> = scene.look().into_iter().map(|(name, ..)| name).collect();
         assert_eq!(names, ["app.log.1", "app.log", "app.log.2"]);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_said() {
+        let mut scene = Scene::new(nothing_known(), 100);
+        let container = scene.path("shop_cart-1_u-1/app");
+        fs::create_dir_all(&container).expect("made");
+        std::os::unix::fs::symlink("/nonexistent/c1-json.log", container.join("0.log")).expect("linked");
+        let source = Source::Kubernetes { path: scene.directory.path().into(), exclude_namespaces: vec![] };
+        scene.table.reconcile(enumerate(&[source]), scene.now);
+        let status = scene.table.status(scene.now);
+        assert_eq!(status[0].last_error.as_deref(), Some("it is a link to a file that is not there"));
     }
 
     #[test]
