@@ -5,7 +5,7 @@ BINARY := target/release/nodewarden
 # Tools that install.sh built come after those of the machine.
 export PATH := $(PATH):$(CURDIR)/target/tools/bin
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint bench install need page
+.PHONY: help build run test lint soak bench install need page
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -14,6 +14,7 @@ build: page ## target/release/nodewarden, with the page in it
 	cargo build --release --locked
 
 run: need build ## build, then run the agent on this host: make run ARGS='--log.level=debug'
+	@echo "It says below where it listens; the page is at the address with the token. Ctrl-C ends it." >&2
 	$(BINARY) $(ARGS)
 
 test: install page ## install what the tests need, then every test against real servers
@@ -26,7 +27,17 @@ lint: install $(PAGE)/node_modules ## format, clippy, licences of the dependenci
 	cargo deny --locked --workspace check --hide-inclusion-graph bans licenses sources
 	cd $(PAGE) && npm run check
 
-bench: ## CPU of a scrape, log lines per CPU second
+# The models with PROPTEST_CASES, then the agent for SOAK_SECONDS; the seed of a run that failed makes its choices again.
+soak: export PROPTEST_CASES := $(or $(PROPTEST_CASES),3000)
+soak: export SOAK_SECONDS := $(or $(SOAK_SECONDS),600)
+soak: export SOAK_SEED := $(or $(SOAK_SEED),$(shell date +%s))
+soak: export PROPTEST_RNG_SEED := $(SOAK_SEED)
+soak: install page ## the same tests for long: random rotations and kill -9, models with thousands of cases
+	@echo "make soak SOAK_SEED=$(SOAK_SEED) SOAK_SECONDS=$(SOAK_SECONDS) PROPTEST_CASES=$(PROPTEST_CASES)"
+	cargo test --workspace --locked --lib
+	cargo test --locked --test e2e -- --nocapture soak::
+
+bench: install page ## CPU of a scrape beside node_exporter's, log lines per CPU second
 	cargo bench --locked --workspace --bench '*'
 
 install:

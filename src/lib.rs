@@ -10,6 +10,8 @@ pub mod metrics;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod web;
 
 /// The version of this build.

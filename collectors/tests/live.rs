@@ -1,7 +1,7 @@
 //! The same families and series as a real node_exporter beside it on this host, the same numbers where they only grow.
 //!
-//! The binary is looked for in `$NODE_EXPORTER`, then in `target/tools/node_exporter`; without it this test says so and
-//! passes. `GOBIN=$PWD/target/tools go install github.com/prometheus/node_exporter@v1.12.1` puts it there.
+//! The binary is looked for in `$NODE_EXPORTER`, then in `target/tools/bin`, where `tests/servers/install.sh` builds it;
+//! without it this test says so and passes.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "what tests call fails as they do")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
@@ -118,7 +118,7 @@ impl Page {
 }
 
 fn binary() -> Option<PathBuf> {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/node_exporter");
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin/node_exporter");
     let named = std::env::var_os("NODE_EXPORTER").map(PathBuf::from);
     named.into_iter().chain([built]).find(|path| path.is_file())
 }
@@ -126,7 +126,7 @@ fn binary() -> Option<PathBuf> {
 #[test]
 fn a_real_node_exporter_says_the_same() {
     let Some(binary) = binary() else {
-        eprintln!("SKIPPED: no node_exporter in $NODE_EXPORTER or target/tools");
+        eprintln!("SKIPPED: no node_exporter in $NODE_EXPORTER or target/tools/bin");
         return;
     };
     let names: Vec<&str> = node::ALL.iter().map(|entry| entry.name).collect();

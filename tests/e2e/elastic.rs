@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 /// The agent's configuration and the data stream that its lines go to; `name` keeps tests apart on one server.
-fn shipping(logs: &LogDir, elastic: &Elastic, name: &str) -> (String, String) {
+pub fn shipping(logs: &LogDir, elastic: &Elastic, name: &str) -> (String, String) {
     let pods = pods_config(logs);
     let config =
         format!("{pods}elasticsearch:\n  hosts: ['{}']\n  index: 'logs-{{dataset}}-{name}'\n", elastic.url());
@@ -17,19 +17,19 @@ fn shipping(logs: &LogDir, elastic: &Elastic, name: &str) -> (String, String) {
 }
 
 /// Files of as many pods, and the lines that were written to them.
-struct Pods {
+pub struct Pods {
     files: Vec<LogFile>,
-    written: Vec<String>,
+    pub written: Vec<String>,
 }
 
 impl Pods {
-    fn new(logs: &LogDir, count: usize) -> Self {
+    pub fn new(logs: &LogDir, count: usize) -> Self {
         let files = (0..count).map(|pod| logs.container("load", &format!("pod-{pod}"), "app")).collect();
         Self { files, written: Vec::new() }
     }
 
     /// `count` more lines into each file, in turn.
-    fn write(&mut self, count: usize) {
+    pub fn write(&mut self, count: usize) {
         for _ in 0..count {
             for (pod, file) in self.files.iter_mut().enumerate() {
                 let text = format!("pod {pod} says line {} of the load", self.written.len());
@@ -41,6 +41,10 @@ impl Pods {
 
     fn rotate(&mut self) {
         self.files.iter_mut().for_each(LogFile::rotate);
+    }
+
+    pub fn rotate_one(&mut self, pod: usize) {
+        self.files[pod].rotate();
     }
 }
 
@@ -54,7 +58,7 @@ fn wait_for_some(elastic: &Elastic, index: &str, least: u64, agent: &Agent) {
 
 /// Waits until as many documents are there as lines were written, then compares them one by one.
 #[track_caller]
-fn assert_each_once(elastic: &Elastic, index: &str, written: &[String]) {
+pub fn assert_each_once(elastic: &Elastic, index: &str, written: &[String]) {
     let total = written.len() as u64;
     wait_until("every line is a document", seconds(240), || same(&elastic.count(index)?, &total));
     let mut found = elastic.all(index);

@@ -18,3 +18,4 @@ mod logs;
 mod page;
 mod scrape;
 mod shutdown;
+mod soak;

@@ -6,6 +6,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 servers=$here/../../target/servers
 tools=$here/../../target/tools
+node_exporter=v1.12.1
 missing=()
 
 has() { command -v "$1" > /dev/null; }
@@ -66,6 +67,22 @@ build_cargo_deny() {
   rm -rf "$tools/build"
 }
 
+# What the agent is compared with. A Go of 1.21 or later fetches the newer one that it asks for by itself.
+build_node_exporter() {
+  ! [ -x "$tools/bin/node_exporter" ] && [ -z "${NODE_EXPORTER:-}" ] || return 0
+  if ! has go; then
+    say "no Go here: the comparison with a real node_exporter is left out (https://go.dev/dl, or set NODE_EXPORTER to one)"
+    return 0
+  fi
+  say "node_exporter $node_exporter, built into target/tools (1 min)"
+  mkdir -p "$tools/bin"
+  # Without C, as its releases are built.
+  GOBIN=$tools/bin CGO_ENABLED=0 go install "github.com/prometheus/node_exporter@$node_exporter" 2> "$tools/go.log" || {
+    cat "$tools/go.log" >&2
+    say "node_exporter could not be built: the comparison with it is left out"
+  }
+}
+
 check_languages() {
   has cargo || lacks "Rust 1.95 or later: https://rustup.rs"
   { has node && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] && has npm; } \
@@ -94,4 +111,5 @@ rust_component clippy clippy
 stop_when_missing
 build_cargo_deny
 stop_when_missing
+build_node_exporter
 "$here/elasticsearch/build.sh"

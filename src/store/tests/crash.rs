@@ -123,8 +123,7 @@ fn changed_bytes_never_change_a_record() {
     let lines = mixed_store(dir.path());
     let whole = files(dir.path());
     let paths: Vec<&PathBuf> = whole.keys().collect();
-    let config = ProptestConfig { cases: 64, ..ProptestConfig::default() };
-    proptest!(config, |(flips in prop::collection::vec((any::<u32>(), 0_u8..8), 1..6))| {
+    proptest!(cases(64), |(flips in prop::collection::vec((any::<u32>(), 0_u8..8), 1..6))| {
         put_files(dir.path(), &whole);
         for (place, bit) in flips {
             let path = paths[place as usize % paths.len()];
@@ -263,7 +262,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn whatever_happens_synced_records_are_there_once_and_in_order(actions in actions()) {

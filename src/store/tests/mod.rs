@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{Cursor, Found, Hit, Key, Limits, Query, Reader, Recovered, Source, StoreError, Writer};
+use crate::testing::cases;
 
 /// A block of a store this small has 64 KiB, a segment 256 KiB.
 const SMALL: Limits = Limits { max_bytes: 1 << 20, max_age: Duration::from_secs(1600), min_free: 0.0 };

@@ -152,7 +152,7 @@ fn a_follower_gets_each_record_once_across_blocks_segments_and_restarts() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(cases(48))]
 
     #[test]
     fn pages_of_any_size_give_all_hits_in_order(times in prop::collection::vec(0_i64..20, 1..60), limit in 1_usize..9) {

@@ -111,16 +111,14 @@ impl Agent {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// A file of its folder in /proc, such as `status`.
-    pub fn proc(&self, name: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).expect("a file of a running process")
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
-    /// `/proc/PID/status`: "VmHWM:     21424 kB", the most memory that was resident at once.
+    /// The most memory that was resident at once.
     pub fn peak_mib(&self) -> u64 {
-        let status = self.proc("status");
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-        kib.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
+        peak_mib(self.pid())
     }
 
     fn log_path(&self) -> PathBuf {
@@ -156,6 +154,13 @@ impl Drop for Agent {
 /// Runs the binary to its end, without this process's environment.
 pub fn nodewarden(args: &[&str]) -> Output {
     bare().args(args).output().expect("the binary runs")
+}
+
+/// `/proc/PID/status`: "VmHWM:     21424 kB", the most memory of a process that was resident at once.
+pub fn peak_mib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    kib.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
 }
 
 /// A port that is taken for as long as the listener lives.

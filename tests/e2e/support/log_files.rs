@@ -113,7 +113,7 @@ impl LogFile {
     /// As the kubelet does: the file gets a name with a time in it, and the runtime opens a new one.
     pub fn rotate(&mut self) {
         let mut rotated = self.path.clone().into_os_string();
-        rotated.push(format!(".20261121-1010{:02}", self.rotations));
+        rotated.push(format!(".20261121-10{:02}{:02}", self.rotations / 60, self.rotations % 60));
         self.rotations += 1;
         fs::rename(&self.path, rotated).expect("the file is renamed");
         self.file = File::create_new(&self.path).expect("a new log file");

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the agent as a process, real servers, files that grow as a node's do.
 
-mod agent;
+pub mod agent;
+mod chance;
 mod elastic;
 pub mod http;
 mod log_files;
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use agent::{Agent, NO_LOGS, nodewarden, taken_port};
+pub use chance::Chance;
 pub use elastic::Elastic;
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
 pub use prometheus::{Prometheus, promtool_check};

@@ -67,7 +67,7 @@ lay() {
   echo "Elasticsearch: its jars from Maven Central (90 MB) into target/servers" >&2
   rm -rf "$build"
   mkdir -p "$build/classes" "$build/plain/modules"
-  mvn -B -q -f "$here/pom.xml" dependency:copy-dependencies -DoutputDirectory="$build/jars" >&2
+  mvn -B -q -Dstyle.color=never -f "$here/pom.xml" dependency:copy-dependencies -DoutputDirectory="$build/jars" >&2
   lay_modules
   "$jdk/bin/javac" -cp "$build/lib/*" -d "$build/classes" "$here/Serve.java"
   lay_extras
