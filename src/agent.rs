@@ -195,8 +195,9 @@ fn serve_admin(
         live: delivery.live(),
         files: delivery.pipeline.mail.clone(),
         store: delivery.store.clone().map(|reader| LocalStore { reader, max_bytes: config.store.max_bytes }),
+        dead_letters: delivery.dead_letters.clone(),
     };
-    let api = Arc::new(Api::new(state, shutdown.clone()));
+    let api = Arc::new(Api::new(state, shutdown));
     let socket = config.state_dir.join(CONTROL_SOCKET);
     match bind_unix(&socket) {
         Ok(listener) => {

@@ -1,4 +1,4 @@
-//! The sub-commands that ask a running agent: `logs`, `files`, `healthcheck`.
+//! The sub-commands that ask a running agent: `logs`, `files`, `dead-letters`, `healthcheck`.
 
 use std::{
     io::{self, BufRead, BufReader, IsTerminal, Write},
@@ -39,6 +39,22 @@ struct Labels {
     container: String,
     #[serde(default)]
     file: String,
+}
+
+impl Line {
+    /// Milliseconds are enough for eyes.
+    fn short_time(&self) -> &str {
+        self.time.get(..23).unwrap_or(&self.time)
+    }
+}
+
+impl Labels {
+    fn origin(&self) -> String {
+        match self.namespace.is_empty() {
+            true => self.file.clone(),
+            false => format!("{}/{}/{}", self.namespace, self.pod, self.container),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -110,13 +126,8 @@ fn show(value: &serde_json::Value, style: &Style, out: &mut dyn Write) -> anyhow
         return Ok(());
     }
     let line = Line::deserialize(value).context("the agent's answer could not be understood")?;
-    let origin = match line.labels.namespace.is_empty() {
-        true => line.labels.file,
-        false => format!("{}/{}/{}", line.labels.namespace, line.labels.pod, line.labels.container),
-    };
+    let (time, origin) = (line.short_time(), line.labels.origin());
     let is_error = line.stream.as_deref() == Some("stderr");
-    // Milliseconds are enough for eyes.
-    let time = line.time.get(..23).unwrap_or(&line.time);
     if style.colour {
         let text_colour = if is_error { "31" } else { "0" };
         writeln!(
@@ -181,6 +192,30 @@ pub fn files(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
             "{:<8} {:<7} {:>12} {:>12} {:>10} {:>6}  {}{error}",
             file.state, file.format, file.offset, file.size, file.lag_bytes, waited, file.path
         )?;
+    }
+    Ok(())
+}
+
+/// A dead letter's text.
+#[derive(Deserialize)]
+struct Letter {
+    reason: String,
+    /// The two lines of the bulk request.
+    bulk: String,
+}
+
+/// Shows the newest refused documents, newest first: when and where from, why, and the document.
+pub fn dead_letters(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
+    let socket = state_dir.join(CONTROL_SOCKET);
+    let page: Page =
+        serde_json::from_reader(get(&socket, &address("/api/v1/dead-letters", &[("limit", LINES)]))?)
+            .context("the agent's answer could not be understood")?;
+    for value in &page.lines {
+        let line = Line::deserialize(value).context("the agent's answer could not be understood")?;
+        let letter: Letter =
+            serde_json::from_str(&line.text).context("a dead letter could not be understood")?;
+        let document = letter.bulk.lines().nth(1).unwrap_or_default();
+        writeln!(out, "{} {} {}\n    {document}", line.short_time(), line.labels.origin(), letter.reason)?;
     }
     Ok(())
 }

@@ -34,6 +34,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Show the files that the running agent reads.
     Files,
+    /// Show the documents that Elasticsearch refused.
+    DeadLetters,
     /// Ask the running agent whether it is healthy.
     Healthcheck,
 }
@@ -119,6 +121,9 @@ fn subcommands() -> Vec<Clap> {
             .about("Print the effective configuration and where each value came from, or every mistake"),
         logs,
         Clap::new("files").about("Show the files that the running agent reads"),
+        Clap::new("dead-letters").about("Show the documents that Elasticsearch refused, and why").arg(
+            Arg::new("action").value_name("ACTION").value_parser(["list"]).required(true).help("What to do"),
+        ),
         Clap::new("healthcheck").about("Exit 0 when the running agent is healthy"),
     ];
     let note = "The agent's own flags work here too: see nodewarden --help.";
@@ -130,6 +135,7 @@ fn subcommand(name: &str, given: &ArgMatches) -> Command {
     match name {
         "check" => Command::Check,
         "files" => Command::Files,
+        "dead-letters" => Command::DeadLetters,
         "healthcheck" => Command::Healthcheck,
         _ => Command::Logs(LogsArgs {
             query: text("query"),
@@ -158,6 +164,9 @@ fn stop(error: &clap::Error, command: &Clap) -> Stop {
         ErrorKind::UnknownArgument if flag.starts_with('-') => unknown_flag(flag, command),
         ErrorKind::UnknownArgument => format!("unexpected '{arg}'"),
         ErrorKind::InvalidSubcommand => unknown_command(&about(ContextKind::InvalidSubcommand), command),
+        ErrorKind::InvalidValue | ErrorKind::MissingRequiredArgument if !arg.starts_with('-') => {
+            "nodewarden dead-letters takes the action 'list'".into()
+        }
         ErrorKind::InvalidValue => format!("flag '{flag}' needs a value"),
         ErrorKind::TooManyValues => format!("flag '{flag}' takes no value"),
         ErrorKind::ArgumentConflict => format!("flag '{flag}' is given twice, keep one"),
@@ -224,6 +233,14 @@ mod tests {
         assert_eq!(cli.command, Command::Check);
         assert_eq!(cli.flags["log.level"], ["debug"]);
         assert_eq!(cli.flags["web.telemetry-path"], ["/m"]);
+    }
+
+    #[test]
+    fn dead_letters_are_listed() {
+        assert_eq!(cli(&["dead-letters", "list"]).unwrap().command, Command::DeadLetters);
+        for args in [&["dead-letters"][..], &["dead-letters", "lst"]] {
+            assert!(mistake(args).contains("takes the action 'list'"), "{}", mistake(args));
+        }
     }
 
     #[test]

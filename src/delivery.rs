@@ -45,6 +45,8 @@ pub struct Delivery {
     pub pipeline: Pipeline,
     /// The local store, when it is the sink.
     pub store: Option<store::Reader>,
+    /// What the sink refused, when it is one that may.
+    pub dead_letters: Option<store::Reader>,
     state: Arc<SinkState>,
     kind: SinkKind,
     target: String,
@@ -98,6 +100,7 @@ fn start_elastic(
 ) -> anyhow::Result<Delivery> {
     let limits = Limits { max_bytes: DEAD_LETTER_BYTES, ..store_limits(config) };
     let dead_letters = DeadLetters::new(open_store(&config.state_dir.join("dead-letters"), limits)?);
+    let refused = dead_letters.reader();
     let state = Arc::new(SinkState::default());
     let options = elastic::Options {
         hosts: elastic.hosts.clone(),
@@ -118,7 +121,14 @@ fn start_elastic(
     let options = reader_options(config, batch, |index| bulk_encoding(config, elastic, index))?;
     let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;
     let hosts: Vec<String> = elastic.hosts.iter().map(ToString::to_string).collect();
-    Ok(Delivery { pipeline, store: None, state, kind: SinkKind::Elasticsearch, target: hosts.join(", ") })
+    Ok(Delivery {
+        pipeline,
+        store: None,
+        dead_letters: Some(refused),
+        state,
+        kind: SinkKind::Elasticsearch,
+        target: hosts.join(", "),
+    })
 }
 
 fn start_local(
@@ -134,7 +144,7 @@ fn start_local(
     let options = reader_options(config, STORE_BATCH, |_| Encoding::Records)?;
     let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;
     let target = directory.display().to_string();
-    Ok(Delivery { pipeline, store: Some(reader), state, kind: SinkKind::Store, target })
+    Ok(Delivery { pipeline, store: Some(reader), dead_letters: None, state, kind: SinkKind::Store, target })
 }
 
 fn store_limits(config: &Config) -> Limits {

@@ -52,6 +52,9 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
         Command::Files => with_config(cli, &env, &machine, |loaded| {
             ask::files(&loaded.config.state_dir, &mut io::stdout().lock())
         }),
+        Command::DeadLetters => with_config(cli, &env, &machine, |loaded| {
+            ask::dead_letters(&loaded.config.state_dir, &mut io::stdout().lock())
+        }),
         Command::Healthcheck => with_config(cli, &env, &machine, |loaded| {
             let listen = loaded.config.web.listen.first().context("no metrics listener is configured")?;
             ask::healthcheck(listen, &mut io::stdout().lock())

@@ -59,3 +59,67 @@ impl DeadLetters {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).reader()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::*;
+    use crate::{
+        logs::{
+            batch::FileKey,
+            record::{FileId, Origin},
+        },
+        store::{Hit, Limits, Query},
+    };
+
+    fn letter() -> DeadLetter {
+        let facts = FileFacts { id: FileId([1; 12]), path: "/var/log/a".into(), origin: Origin::Plain };
+        let mut batch = Batch::default();
+        batch.body.extend_from_slice(b"{\"create\":{}}\n{\"message\":\"a\xff\"}\n");
+        batch.push(FileKey(0), &Arc::new(facts), 10);
+        DeadLetter::new(&batch, 0, "400 \"why\"")
+    }
+
+    fn open(directory: &std::path::Path, min_free: f64) -> DeadLetters {
+        let limits = Limits { min_free, ..Limits::default() };
+        DeadLetters::new(Writer::open(directory, limits, SystemTime::now()).expect("a store").0)
+    }
+
+    fn kept(letters: &DeadLetters) -> Vec<Hit> {
+        let mut hits = Vec::new();
+        let mut take = |hit| {
+            hits.push(hit);
+            ControlFlow::Continue(())
+        };
+        letters.reader().search(&Query::default(), &|| false, &mut take).expect("searched");
+        hits
+    }
+
+    #[test]
+    fn a_letter_is_json_with_the_reason_and_outlives_a_restart() {
+        let directory = tempfile::tempdir().expect("a directory");
+        open(directory.path(), 0.0).keep(&[letter()], 0, 7).expect("kept");
+        let hits = kept(&open(directory.path(), 0.0));
+        let text: serde_json::Value = serde_json::from_slice(&hits[0].text).expect("JSON");
+        assert_eq!(text["reason"], "400 \"why\"");
+        assert_eq!(text["bulk"], "{\"create\":{}}\n{\"message\":\"a\u{fffd}\"}\n");
+        assert_eq!((hits[0].key.time, hits[0].source.label("file")), (7, Some("/var/log/a")));
+    }
+
+    #[test]
+    fn a_full_disk_says_with_which_letter_to_go_on() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let letters = open(directory.path(), 1.0);
+        // Only what was kept shows that there is no room for more.
+        letters.keep(&[letter()], 0, 1).expect("kept");
+        let (next, error) = letters.keep(&[letter(), letter()], 1, 2).expect_err("no room");
+        assert_eq!(next, 1);
+        assert!(matches!(error, StoreError::NoRoom { .. }));
+        assert_eq!(kept(&letters).len(), 1);
+        let limits = Limits { min_free: 0.0, ..Limits::default() };
+        letters.writer.lock().expect("unpoisoned").set_limits(limits);
+        letters.keep(&[letter(), letter()], next, 3).expect("room again");
+        assert_eq!(kept(&letters).len(), 2);
+    }
+}

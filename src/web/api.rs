@@ -53,6 +53,8 @@ pub struct AdminState {
     pub files: mail::Sender,
     /// The local store, where there is one.
     pub store: Option<LocalStore>,
+    /// The documents that the sink refused, where there is a sink that may.
+    pub dead_letters: Option<Reader>,
 }
 
 /// The local store as the API sees it.
@@ -159,15 +161,18 @@ struct Ledger {
 pub struct Api {
     state: AdminState,
     logs: Option<LogSearch>,
+    dead_letters: Option<LogSearch>,
     process: Mutex<Process>,
     started: Instant,
 }
 
 impl Api {
     /// Answers from `state`; live tails end when `shutdown` says so.
-    pub fn new(state: AdminState, shutdown: Shutdown) -> Self {
-        let logs = state.store.as_ref().map(|store| LogSearch::new(store.reader.clone(), shutdown));
-        Self { state, logs, process: Mutex::default(), started: Instant::now() }
+    pub fn new(state: AdminState, shutdown: &Shutdown) -> Self {
+        let search = |reader: &Reader| LogSearch::new(reader.clone(), shutdown.clone());
+        let logs = state.store.as_ref().map(|store| search(&store.reader));
+        let dead_letters = state.dead_letters.as_ref().map(search);
+        Self { state, logs, dead_letters, process: Mutex::default(), started: Instant::now() }
     }
 
     fn status(&self) -> Status<'_> {
@@ -218,6 +223,16 @@ impl Api {
         if path == "logs" { logs.search(parameters).await } else { logs.tail(parameters) }
     }
 
+    /// As [`Self::logs`]; a line's text is `{"reason":...,"bulk":...}`.
+    async fn dead_letters(&self, parameters: &Parameters) -> Response<Body> {
+        match &self.dead_letters {
+            Some(letters) => letters.search(parameters).await,
+            None => {
+                sentence(StatusCode::NOT_FOUND, "the local store refuses no lines: there are no dead letters")
+            }
+        }
+    }
+
     fn history(&self, parameters: &Parameters) -> Response<Body> {
         match parameters.get("since").map_or(Ok(0.0), str::parse) {
             Ok(since) => json(&self.state.history.since(since)),
@@ -238,6 +253,7 @@ impl Site for Api {
             Some("config") => answer::text(StatusCode::OK, self.state.config.clone()),
             Some("metrics/history") => self.history(&parameters),
             Some(path @ ("logs" | "logs/tail")) => self.logs(path, &parameters).await,
+            Some("dead-letters") => self.dead_letters(&parameters).await,
             _ => not_found(),
         }
     }

@@ -128,6 +128,7 @@ pub(super) fn state(files: mail::Sender, store: Option<LocalStore>) -> AdminStat
         live: Box::new(move || Live { sink: sink.clone(), in_flight_lines: 5 }),
         files,
         store,
+        dead_letters: None,
     }
 }
 

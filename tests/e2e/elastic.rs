@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{Agent, Elastic, LogDir, LogFile, Stream, pods_config, same, seconds, uid, wait_until};
+use crate::support::{
+    Agent, Elastic, LogDir, LogFile, Stream, http, pods_config, same, seconds, uid, wait_until,
+};
 
 /// The agent's configuration and the data stream that its lines go to; `name` keeps tests apart on one server.
 pub fn shipping(logs: &LogDir, elastic: &Elastic, name: &str) -> (String, String) {
@@ -175,4 +177,32 @@ fn elasticsearch_may_be_killed_and_come_back() {
     elastic.start_again();
     pods.write(500);
     assert_each_once(&elastic, &index, &pods.written);
+}
+
+#[test]
+fn a_refused_document_is_listed_with_its_reason_and_the_others_arrive() {
+    let (elastic, logs) = (Elastic::shared(), LogDir::new());
+    // Messages that are no numbers are refused.
+    let mapping = json!({"mappings": {"properties": {"message": {"type": "long"}}}});
+    let address = elastic.url().replace("http://", "");
+    let json_type = [("content-type", "application/json")];
+    let made = http::request("PUT", &address, "/numbers-only", &json_type, mapping.to_string().as_bytes());
+    made.expect("an answer").good().expect("made");
+    let pods = pods_config(&logs);
+    let config = format!("{pods}elasticsearch:\n  hosts: ['{}']\n  index: numbers-only\n", elastic.url());
+    let agent = Agent::start(&config, &[]);
+    let mut file = logs.container("shop", "cart-0", "app");
+    for text in ["1", "no number", "2"] {
+        file.line(Stream::Stdout, text);
+    }
+    let listed = wait_until("the document is listed", seconds(30), || {
+        let output = agent.run(&["dead-letters", "list"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if text.is_empty() { Err(String::from_utf8_lossy(&output.stderr).into_owned()) } else { Ok(text) }
+    });
+    assert!(listed.contains("shop/cart-0/app 400 document_parsing_exception"), "{listed}");
+    assert!(listed.contains("\"message\":\"no number\""), "{listed}");
+    wait_until("the others are there", seconds(30), || same(&elastic.count("numbers-only")?, &2));
+    let ledger = agent.admin("/api/v1/status").json()["ledger"].clone();
+    assert_eq!((&ledger["read_lines"], &ledger["dead_letter_lines"]), (&json!(3), &json!(1)), "{ledger}");
 }

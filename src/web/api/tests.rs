@@ -19,7 +19,7 @@ use crate::{
 };
 
 async fn api(state: AdminState) -> Served {
-    served(Api::new(state, shutdown::channel().1), 16).await
+    served(Api::new(state, &shutdown::channel().1), 16).await
 }
 
 fn source(namespace: &str) -> Arc<Source> {
@@ -163,7 +163,7 @@ async fn a_live_tail_says_matching_lines_as_they_come_and_ends_with_the_agent() 
     let (mut writer, store) = store(dir.path());
     append(&mut writer, "default", 0, "before");
     let (trigger, shutdown) = shutdown::channel();
-    let served = served(Api::new(state(no_files(), Some(store)), shutdown), 16).await;
+    let served = served(Api::new(state(no_files(), Some(store)), &shutdown), 16).await;
     let mut stream = TcpStream::connect(served.at).await.expect("connected");
     let request = b"GET /api/v1/logs/tail?query=-noise HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     stream.write_all(request).await.expect("sent");
@@ -185,4 +185,18 @@ async fn a_live_tail_says_matching_lines_as_they_come_and_ends_with_the_agent() 
     while let Some(line) = next().await {
         assert!(!line.contains("data:"));
     }
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_newest_first() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut writer, letters) = store(dir.path());
+    append(&mut writer, "shop", 1, r#"{"reason":"400 old","bulk":""}"#);
+    append(&mut writer, "shop", 2, r#"{"reason":"400 new","bulk":""}"#);
+    let state = AdminState { dead_letters: Some(letters.reader), ..state(no_files(), None) };
+    let page = api(state).await.get("/api/v1/dead-letters").await.json();
+    assert_eq!(page["lines"][0]["text"], r#"{"reason":"400 new","bulk":""}"#);
+    assert_eq!(page["lines"][1]["labels"]["namespace"], "shop");
+    let none = api(self::state(no_files(), None)).await.get("/api/v1/dead-letters").await;
+    assert_eq!(none.status, 404);
 }

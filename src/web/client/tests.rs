@@ -23,7 +23,7 @@ fn serve_in(dir: &Path, state: super::super::api::AdminState) -> (PathBuf, shutd
         runtime.block_on(async {
             let listener = bind_unix(&socket).expect("bound");
             ready.send(()).expect("the test waits");
-            serve(listener, Arc::new(Api::new(state, shutdown.clone())), 4, shutdown).await;
+            serve(listener, Arc::new(Api::new(state, &shutdown)), 4, shutdown).await;
         });
     });
     is_ready.recv().expect("it listens");

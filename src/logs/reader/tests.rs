@@ -1,0 +1,363 @@
+//! The reader against real files, with a clock and a sink of its own.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, OpenOptions},
+    io::Write,
+    path::Path,
+};
+
+use prometheus::{Registry, core::Collector};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    logs::{
+        batch::records,
+        mail::{Sender, mailbox},
+    },
+    metrics::own::Own,
+    testing::cases,
+};
+
+/// A reader over a pods tree, with a sink that keeps what it is given by identity and offset, as an index does.
+struct Scene {
+    logs: tempfile::TempDir,
+    state: tempfile::TempDir,
+    reader: Reader,
+    mail: Sender,
+    queue: mpsc::Receiver<Batch>,
+    in_flight: Vec<Batch>,
+    delivered: BTreeMap<([u8; 12], u64), Vec<u8>>,
+    /// Lines that the sink was given, those that it had already included.
+    offered: usize,
+    now: Instant,
+    written: BTreeSet<Vec<u8>>,
+    rotations: u32,
+}
+
+fn start(logs: &Path, state: &Path, now: Instant) -> (Reader, Sender, mpsc::Receiver<Batch>) {
+    let (mail, mailbox) = mailbox().expect("an eventfd");
+    let (batches, queue) = mpsc::channel(3);
+    let options = Options {
+        sources: vec![(
+            Source::Kubernetes { path: logs.into(), exclude_namespaces: vec![] },
+            Encoding::Records,
+        )],
+        first_run_bytes: u64::MAX,
+        max_line: 1000,
+        batch: BatchLimits { max_bytes: 2500, max_wait: Duration::from_secs(1), buffers: 3 },
+        state_dir: state.into(),
+    };
+    let own = Own::new(Registry::new()).expect("a registry");
+    let mut reader = Reader::new(options, batches, mailbox, own.logs, Arc::default(), Box::new(|| ()));
+    // The scene has its own clock.
+    reader.due = Due { enumerate: now, enumerated: now, look: now, checkpoint: now };
+    (reader, mail, queue)
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (logs, state) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        fs::create_dir_all(logs.path().join("shop_cart-1_u-1/app")).expect("made");
+        let now = Instant::now();
+        let (reader, mail, queue) = start(logs.path(), state.path(), now);
+        let (in_flight, delivered, written) = Default::default();
+        let (offered, rotations) = (0, 0);
+        Self { logs, state, reader, mail, queue, in_flight, delivered, offered, now, written, rotations }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.logs.path().join("shop_cart-1_u-1/app").join(name)
+    }
+
+    fn append(&self, bytes: &[u8]) {
+        let mut file = OpenOptions::new().create(true).append(true).open(self.path("0.log")).expect("opened");
+        file.write_all(bytes).expect("written");
+    }
+
+    /// One line in one piece or in two parts, with another stream's line between them.
+    fn line(&mut self, in_parts: bool) {
+        let number = self.written.len();
+        // No two lines have the same time, as in what a runtime writes.
+        let time = format!("2026-11-21T10:{:02}:{:02}.{number:09}Z", number / 60 % 60, number % 60);
+        if in_parts {
+            self.append(
+                format!("{time} stdout P half-{number} \n{time} stderr F between-{number}\n").as_bytes(),
+            );
+            self.append(format!("{time} stdout F whole-{number}\n").as_bytes());
+            self.written.insert(format!("between-{number}").into_bytes());
+            self.written.insert(format!("half-{number} whole-{number}").into_bytes());
+        } else {
+            self.append(format!("{time} stdout F line-{number}\n").as_bytes());
+            self.written.insert(format!("line-{number}").into_bytes());
+        }
+    }
+
+    fn rotate(&mut self) {
+        self.rotations += 1;
+        let rotated = format!("0.log.20261121-{:06}", self.rotations);
+        // Nothing was written yet, or nothing since the last rotation.
+        let _ = fs::rename(self.path("0.log"), self.path(&rotated));
+    }
+
+    fn step(&mut self, by: Duration) {
+        self.now += by;
+        assert!(self.reader.step(self.now));
+        while let Ok(batch) = self.queue.try_recv() {
+            self.in_flight.push(batch);
+        }
+    }
+
+    /// The sink accepts a batch; `heard` is whether the agent lives to hear it.
+    fn deliver(&mut self, at: usize, heard: bool) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let batch = self.in_flight.remove(at % self.in_flight.len());
+        for (file, record) in records(&batch) {
+            self.offered += 1;
+            let key = (batch.files[file].facts.id.0, record.position);
+            let text = record.text.to_vec();
+            if let Some(known) = self.delivered.insert(key, text.clone()) {
+                assert_eq!(known, text, "one id stands for one line");
+            }
+        }
+        if heard {
+            self.mail.send(Mail::Confirmed(batch));
+        } else {
+            self.crash();
+        }
+    }
+
+    /// kill -9: what is in flight is forgotten, only what the checkpoint says remains.
+    fn crash(&mut self) {
+        self.in_flight.clear();
+        (self.reader, self.mail, self.queue) = start(self.logs.path(), self.state.path(), self.now);
+    }
+
+    fn settle(&mut self) {
+        // Once all is there, a few steps more show whether anything comes twice.
+        let mut more = 5;
+        for _ in 0..300 {
+            self.step(Duration::from_secs(3));
+            self.deliver(0, true);
+            more -= i32::from(self.delivered.len() >= self.written.len());
+            if more == 0 {
+                break;
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Action {
+    Line { in_parts: bool },
+    Lines(usize),
+    Rotate,
+    Step(u64),
+    Deliver { at: usize, heard: bool },
+    Crash,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        4 => any::<bool>().prop_map(|in_parts| Action::Line { in_parts }),
+        2 => (1_usize..80).prop_map(Action::Lines),
+        1 => Just(Action::Rotate),
+        6 => (1_u64..4000).prop_map(Action::Step),
+        4 => (0_usize..4, proptest::bool::weighted(0.8)).prop_map(|(at, heard)| Action::Deliver { at, heard }),
+        1 => Just(Action::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    /// Whatever happens in whatever order, every line that was written is in the sink once, under one id.
+    #[test]
+    fn every_line_is_delivered_once(actions in proptest::collection::vec(action(), 1..60)) {
+        let mut scene = Scene::new();
+        for action in actions {
+            match action {
+                Action::Line { in_parts } => scene.line(in_parts),
+                Action::Lines(count) => (0..count).for_each(|_| scene.line(false)),
+                Action::Rotate => scene.rotate(),
+                Action::Step(millis) => scene.step(Duration::from_millis(millis)),
+                Action::Deliver { at, heard } => scene.deliver(at, heard),
+                Action::Crash => scene.crash(),
+            }
+        }
+        scene.settle();
+        let delivered: Vec<&Vec<u8>> = scene.delivered.values().collect();
+        let distinct: BTreeSet<&Vec<u8>> = scene.delivered.values().collect();
+        prop_assert_eq!(delivered.len(), distinct.len(), "nothing twice");
+        prop_assert_eq!(distinct, scene.written.iter().collect(), "nothing lost");
+    }
+}
+
+#[test]
+fn a_line_longer_than_allowed_is_cut_once_and_the_next_one_is_whole() {
+    let mut scene = Scene::new();
+    let time = "2026-11-21T10:00:00.000000001Z";
+    scene.append(format!("{time} stdout F {}\n{time} stdout F next\n", "x".repeat(TURN * 2)).as_bytes());
+    scene.settle();
+    let texts: Vec<_> = scene.delivered.values().collect();
+    assert_eq!(texts.len(), 2);
+    assert!(texts[0].starts_with(b"xxx") && texts[0].ends_with(b"[cut by nodewarden]"));
+    assert!(texts[0].len() < 1100);
+    assert_eq!(texts[1], b"next");
+}
+
+#[test]
+fn the_last_words_of_a_rotated_file_are_delivered_without_a_newline() {
+    let mut scene = Scene::new();
+    scene.append(
+        b"2026-11-21T10:00:00.000000001Z stdout F whole\n2026-11-21T10:00:00.000000002Z stdout F last words",
+    );
+    scene.settle();
+    assert_eq!(scene.delivered.len(), 1);
+    scene.rotate();
+    scene.settle();
+    assert_eq!(scene.delivered.values().last().map(Vec::as_slice), Some(&b"last words"[..]));
+}
+
+#[test]
+fn a_full_queue_stops_the_reading() {
+    let mut scene = Scene::new();
+    (0..500).for_each(|_| scene.line(false));
+    for _ in 0..20 {
+        scene.step(Duration::from_secs(1));
+    }
+    assert_eq!(scene.in_flight.len(), 3);
+    scene.settle();
+    assert_eq!(scene.delivered.len(), 500);
+}
+
+#[test]
+fn a_tree_that_can_not_be_listed_for_a_while_is_not_read_again() {
+    let mut scene = Scene::new();
+    scene.line(false);
+    scene.rotate();
+    scene.line(false);
+    scene.settle();
+    let (pods, away) = (scene.logs.path().join("shop_cart-1_u-1"), scene.state.path().join("away"));
+    fs::rename(&pods, &away).expect("moved");
+    let container = away.join("app");
+    for name in ["0.log", "0.log.20261121-000001"] {
+        assert!(container.join(name).exists());
+    }
+    // Instead of a directory without permission, which does not stop root.
+    std::os::unix::fs::symlink(&pods, &pods).expect("a link to itself");
+    scene.settle();
+    fs::remove_file(&pods).expect("removed");
+    fs::rename(&away, &pods).expect("moved back");
+    scene.settle();
+    scene.line(false);
+    scene.settle();
+    assert_eq!((scene.delivered.len(), scene.offered), (3, 3));
+}
+
+#[test]
+fn a_file_that_was_truncated_and_grew_beyond_its_old_size_is_read_from_its_start() {
+    let mut scene = Scene::new();
+    scene.line(false);
+    scene.settle();
+    fs::write(scene.path("0.log"), "").expect("truncated");
+    (0..5).for_each(|_| scene.line(false));
+    scene.settle();
+    assert_eq!(scene.delivered.len(), 6);
+}
+
+#[test]
+fn what_is_found_is_remembered_before_anything_is_confirmed() {
+    let mut scene = Scene::new();
+    scene.line(false);
+    scene.step(Duration::ZERO);
+    let known = Checkpoint::new(scene.state.path()).load();
+    assert_eq!((known.first_run, known.positions.len()), (false, 1));
+}
+
+#[test]
+fn positions_that_could_not_be_written_are_written_later_though_nothing_moves() {
+    let mut scene = Scene::new();
+    // A directory in the place of the new file: it can't be written.
+    let obstacle = scene.state.path().join("positions.new");
+    fs::create_dir(&obstacle).expect("made");
+    scene.line(false);
+    scene.settle();
+    fs::remove_dir(&obstacle).expect("removed");
+    scene.step(Duration::from_secs(3));
+    let known = Checkpoint::new(scene.state.path()).load();
+    assert!(known.positions.into_values().all(|position| position.offset > 0));
+    assert!(!scene.reader.checkpoint_failed && !scene.reader.moved);
+}
+
+#[test]
+fn an_endless_line_ends_with_its_file() {
+    let mut scene = Scene::new();
+    scene.append("x".repeat(TURN * 2).as_bytes());
+    scene.settle();
+    assert_eq!(scene.delivered.len(), 1);
+    scene.rotate();
+    scene.settle();
+    assert_eq!(scene.offered, 1);
+    assert!(scene.reader.table.files().all(|file| file.tail.is_none()), "it is read to its end");
+}
+
+#[test]
+fn a_docker_line_longer_than_allowed_keeps_its_stream() {
+    let mut scene = Scene::new();
+    let docker = |text: &str| {
+        format!("{{\"log\":\"{text}\\n\",\"stream\":\"stderr\",\"time\":\"2026-11-21T10:00:00.1Z\"}}\n")
+    };
+    let long = docker(&"x".repeat(5000));
+    // Its end comes later than its beginning.
+    scene.append(&long.as_bytes()[..4000]);
+    scene.append(b"");
+    scene.step(Duration::from_secs(1));
+    scene.append(&long.as_bytes()[4000..]);
+    scene.settle();
+    let text = scene.delivered.values().next().expect("a line");
+    assert!(text.starts_with(b"xxx") && text.ends_with(b"xxx [cut by nodewarden]"));
+}
+
+#[test]
+fn lines_that_are_not_utf8_are_counted() {
+    let mut scene = Scene::new();
+    scene.append(b"2026-11-21T10:00:00.000000001Z stdout F caf\xe9\n2026-11-21T10:00:00.000000002Z stdout F caf\xc3\xa9\n");
+    scene.settle();
+    assert_eq!(scene.reader.metrics.invalid_utf8_lines.get(), 1);
+    assert_eq!(scene.delivered.len(), 2);
+}
+
+#[test]
+fn the_lag_of_a_namespace_without_files_is_gone() {
+    let mut scene = Scene::new();
+    scene.line(false);
+    scene.settle();
+    let lags = |scene: &Scene| scene.reader.metrics.lag_bytes.collect()[0].get_metric().len();
+    assert_eq!(lags(&scene), 1);
+    fs::remove_dir_all(scene.logs.path().join("shop_cart-1_u-1")).expect("removed");
+    scene.settle();
+    assert_eq!(lags(&scene), 0);
+    assert_eq!(scene.reader.table.len(), 0);
+}
+
+#[test]
+fn a_reader_that_was_stopped_sleeps_though_names_change() {
+    let mut scene = Scene::new();
+    scene.step(Duration::ZERO);
+    scene.mail.send(Mail::Stop);
+    scene.step(Duration::ZERO);
+    fs::write(scene.path("1.log"), "").expect("written");
+    let mail = scene.mail.clone();
+    let waker = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        mail.send(Mail::Finish);
+    });
+    scene.reader.sleep(Instant::now());
+    assert!(!scene.reader.take_mail(scene.now), "it was the mail that woke it");
+    waker.join().expect("sent");
+}
