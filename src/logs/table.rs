@@ -279,7 +279,8 @@ impl Table {
             let first = active.identity.as_ref().map(|identity| identity.first);
             let begins_alike =
                 first == Some(beginning) || self.truncated.get(&active.path) == Some(&beginning);
-            begins_alike && file.inode.birth >= active.inode.birth
+            // Where no file has a birth time nothing tells the two apart: then it is read, as nothing may be lost.
+            begins_alike && active.inode.birth > 0 && file.inode.birth >= active.inode.birth
         })
     }
 
