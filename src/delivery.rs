@@ -23,6 +23,7 @@ use crate::{
     },
     metrics::Own,
     store::{self, Limits, Writer},
+    telemetry::sentence,
     web::{
         Ready,
         api::{self, Live, Sink, SinkKind},
@@ -84,8 +85,9 @@ pub fn start(config: &Config, own: &Own, ready: &Ready, has_state: bool) -> Opti
             Some(delivery)
         }
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "no logs are read");
-            own.feature("logs", false, &format!("{error:#}"));
+            let reason = sentence(&error);
+            tracing::error!(error = reason, "no logs are read");
+            own.feature("logs", false, &reason);
             ready.set();
             None
         }

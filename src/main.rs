@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to hear that standard error is closed.
-            let _ = writeln!(io::stderr(), "nodewarden: error: {error:#}");
+            let _ = writeln!(io::stderr(), "nodewarden: error: {}", telemetry::sentence(&error));
             ExitCode::FAILURE
         }
     }

@@ -19,6 +19,17 @@ use tracing_subscriber::{
 
 use crate::config::{LogConfig, LogFormat};
 
+/// An error and its causes as one sentence; causes that the error's own text repeats are not said twice.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += &format!(": {cause}");
+        }
+    }
+    text
+}
+
 /// Lets every `tracing` event of this process be written to standard error; fails when that was done before.
 pub fn init(config: &LogConfig) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
     tracing::subscriber::set_global_default(subscriber(config, io::stderr))
@@ -167,6 +178,13 @@ mod tests {
         let line = line.split_once("level=").expect("a level").1;
         assert!(line.contains(" source=telemetry.rs:"), "{line}");
         line
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = io::Error::other("disk full");
+        let error = anyhow::Error::new(cause).context("could not write /a: disk full").context("no logs");
+        assert_eq!(sentence(&error), "no logs: could not write /a: disk full");
     }
 
     #[test]

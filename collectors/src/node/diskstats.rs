@@ -131,7 +131,7 @@ struct Diskstats {
 fn build(host: &Host, options: &Options) -> Result<Box<dyn Collector>, BuildError> {
     let has_udev = host::is_dir(&host.udev_data);
     if !has_udev {
-        tracing::warn!(path = %host.udev_data.display(), "no udev database, disks have no model or serial");
+        tracing::info!(path = %host.udev_data.display(), "no udev database, disks have no model or serial");
     }
     Ok(Box::new(Diskstats {
         file: HostFile::new(host.proc("diskstats")),
