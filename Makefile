@@ -28,7 +28,7 @@ lint: install $(PAGE)/node_modules ## format, clippy, licences of the dependenci
 	cd $(PAGE) && npm run check
 
 # The models with PROPTEST_CASES, then the agent for SOAK_SECONDS; the seed of a run that failed makes its choices again.
-soak: export PROPTEST_CASES := $(or $(PROPTEST_CASES),3000)
+soak: export PROPTEST_CASES := $(or $(PROPTEST_CASES),1000)
 soak: export SOAK_SECONDS := $(or $(SOAK_SECONDS),600)
 soak: export SOAK_SEED := $(or $(SOAK_SEED),$(shell date +%s))
 soak: export PROPTEST_RNG_SEED := $(SOAK_SEED)
