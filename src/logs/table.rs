@@ -18,7 +18,7 @@ use super::{
     record::{FileFacts, FileId, Inode, Origin},
     shape::{Encoding, Shape},
     status::FileStatus,
-    tail::Tail,
+    tail::{Tail, hash_of},
 };
 use crate::metrics::own::LogMetrics;
 
@@ -40,7 +40,7 @@ pub struct Table {
     known: HashMap<FileId, Position>,
     /// Files that are left alone: copies of files it reads.
     ignored: HashSet<Place>,
-    /// How files began before they were truncated, by their active path.
+    /// How plain files began before they were truncated, by their active path.
     truncated: HashMap<PathBuf, (usize, u64)>,
     /// Paths that could not be opened, with the reason.
     errors: BTreeMap<PathBuf, String>,
@@ -248,7 +248,7 @@ impl Table {
         }
         let Some(first) = tail.first_line(file.is_complete(now))? else { return Ok(false) };
         let (base, inode) = Self::base(file, &first);
-        let beginning = (first.len(), tail.hash_of_first(first.len())?);
+        let beginning = (first.len(), hash_of(&first));
         // A second file with the identity of one in the table is a copy of it.
         if self.ids.contains(&base) || self.is_copy_of_truncated(file, base, beginning) {
             self.ignored.insert((file.inode.device, file.inode.number));
@@ -341,7 +341,7 @@ impl Table {
         };
         let inode = old.inode;
         let id = old.identity.as_ref().map(|identity| identity.base);
-        if let Some(identity) = &old.identity {
+        if let (Some(identity), Origin::Plain) = (&old.identity, &old.origin) {
             self.truncated.insert(old.active_path.clone(), identity.first);
         }
         self.remove(key);

@@ -64,7 +64,7 @@ impl Tail {
     pub fn hash_of_first(&self, length: usize) -> io::Result<u64> {
         let mut bytes = [0; IDENTITY_BYTES];
         let length = read_at_most(&self.file, &mut bytes[..length.min(IDENTITY_BYTES)], 0)?;
-        Ok(xxh3_64(&bytes[..length]))
+        Ok(hash_of(&bytes[..length]))
     }
 
     /// Fills `buffer` with at most `limit` bytes from `offset` on.
@@ -90,6 +90,11 @@ impl Tail {
             at += length as u64;
         }
     }
+}
+
+/// The hash of a file's beginning, as [`Tail::hash_of_first`] gives it.
+pub fn hash_of(beginning: &[u8]) -> u64 {
+    xxh3_64(beginning)
 }
 
 /// Nanoseconds since the epoch; 0 where the file system keeps no birth time.
