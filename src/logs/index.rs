@@ -155,19 +155,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::logs::record::Container;
+    use crate::testing::container;
 
     const TIME: i64 = 1_475_713_029_669_794_202;
-
-    fn container() -> Origin {
-        Origin::Container(Container {
-            namespace: "shop".into(),
-            pod: "cart-1".into(),
-            uid: "u-1".into(),
-            name: "app".into(),
-            restart: 0,
-        })
-    }
 
     fn render(template: &str, origin: &Origin) -> String {
         IndexTemplate::parse(template).expect("a template").render(origin, "Node-1", TIME)
@@ -175,10 +165,10 @@ mod tests {
 
     #[test]
     fn fields_and_dates_are_filled_in() {
-        assert_eq!(render("logs-{dataset}-default", &container()), "logs-kubernetes.container_logs-default");
+        assert_eq!(render("logs-{dataset}-default", &container(0)), "logs-kubernetes.container_logs-default");
         assert_eq!(render("logs-{dataset}-default", &Origin::Plain), "logs-system.syslog-default");
-        assert_eq!(render("logstash-%Y.%m.%d", &container()), "logstash-2016.10.06");
-        assert_eq!(render("app-{kubernetes.namespace}-%H", &container()), "app-shop-00");
+        assert_eq!(render("logstash-%Y.%m.%d", &container(0)), "logstash-2016.10.06");
+        assert_eq!(render("app-{kubernetes.namespace}-%H", &container(0)), "app-shop-00");
         assert_eq!(render("app-{kubernetes.namespace}-{host.name}", &Origin::Plain), "app-none-node-1");
     }
 
@@ -201,7 +191,7 @@ mod tests {
         #[test]
         fn no_template_panics(text in "\\PC{0,40}") {
             if let Ok(template) = IndexTemplate::parse(&text) {
-                template.render(&container(), "n", TIME);
+                template.render(&container(0), "n", TIME);
             }
         }
     }

@@ -207,16 +207,7 @@ pub fn path_text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn container(restart: u32) -> Origin {
-        Origin::Container(Container {
-            namespace: "shop".into(),
-            pod: "cart-1".into(),
-            uid: "u-1".into(),
-            name: "app".into(),
-            restart,
-        })
-    }
+    use crate::testing::container;
 
     const HERE: Inode = Inode { device: 1, number: 2, birth: 3 };
     const THERE: Inode = Inode { device: 1, number: 9, birth: 3 };

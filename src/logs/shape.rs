@@ -286,20 +286,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::logs::record::{Container, FileId, Span};
+    use crate::{
+        logs::record::{FileId, Span},
+        testing::container,
+    };
 
     fn facts(origin: Origin) -> FileFacts {
         FileFacts { id: FileId([0; 12]), path: "/var/log/pods/a/0.log".into(), origin }
-    }
-
-    fn container() -> Origin {
-        Origin::Container(Container {
-            namespace: "shop".into(),
-            pod: "cart-1".into(),
-            uid: "u-1".into(),
-            name: "app".into(),
-            restart: 2,
-        })
     }
 
     fn encoding(index: &str, schema: Schema) -> Encoding {
@@ -330,7 +323,7 @@ mod tests {
     #[test]
     fn an_ecs_document_says_where_its_line_comes_from() {
         assert_eq!(
-            encoded(&encoding("logs-{dataset}-default", Schema::Ecs), container(), b"say \"hi\""),
+            encoded(&encoding("logs-{dataset}-default", Schema::Ecs), container(2), b"say \"hi\""),
             concat!(
                 r#"{"create":{"_index":"logs-kubernetes.container_logs-default","_id":"----------------------00"}}"#,
                 "\n",
@@ -347,7 +340,7 @@ mod tests {
     #[test]
     fn a_fluent_document_has_that_images_names() {
         assert_eq!(
-            encoded(&encoding("logstash-%Y.%m.%d", Schema::Fluent), container(), b"text"),
+            encoded(&encoding("logstash-%Y.%m.%d", Schema::Fluent), container(2), b"text"),
             concat!(
                 r#"{"create":{"_index":"logstash-2016.10.06","_id":"----------------------00"}}"#,
                 "\n",
