@@ -1,5 +1,7 @@
 //! nodewarden, the agent: everything behind the thin binary. `ARCHITECTURE.md` has the map.
 
+#![forbid(unsafe_code)]
+
 pub mod agent;
 pub mod ask;
 pub mod cli;

@@ -1,5 +1,7 @@
 //! The `nodewarden` binary.
 
+#![forbid(unsafe_code)]
+
 use std::{
     io::{self, Write},
     process::ExitCode,

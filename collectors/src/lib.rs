@@ -12,6 +12,7 @@ pub mod host;
 pub mod netlink;
 pub mod node;
 pub mod samples;
+pub mod syscall;
 pub mod sysfs;
 pub mod text;
 
