@@ -114,7 +114,9 @@ fn comparable(page: &str) -> String {
 /// The collectors that succeeded in the run that made the expected page: all that it turned on.
 fn collectors(page: &str) -> Vec<&str> {
     page.lines()
-        .filter_map(|line| line.strip_prefix("node_scrape_collector_success{collector=\"")?.strip_suffix("\"} 1"))
+        .filter_map(|line| {
+            line.strip_prefix("node_scrape_collector_success{collector=\"")?.strip_suffix("\"} 1")
+        })
         .collect()
 }
 
