@@ -20,6 +20,7 @@ pub mod stat;
 pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
+pub mod timex;
 pub mod uname;
 pub mod vmstat;
 
@@ -43,6 +44,7 @@ pub const ALL: &[&Entry] = &[
     &textfile::ENTRY,
     &thermal_zone::ENTRY,
     &time::ENTRY,
+    &timex::ENTRY,
     &uname::ENTRY,
     &vmstat::ENTRY,
 ];
