@@ -15,6 +15,7 @@ pub mod netdev;
 pub mod netstat;
 pub mod os;
 pub mod pressure;
+pub mod selinux;
 pub mod sockstat;
 pub mod stat;
 pub mod textfile;
@@ -39,6 +40,7 @@ pub const ALL: &[&Entry] = &[
     &netstat::ENTRY,
     &os::ENTRY,
     &pressure::ENTRY,
+    &selinux::ENTRY,
     &sockstat::ENTRY,
     &stat::ENTRY,
     &textfile::ENTRY,
