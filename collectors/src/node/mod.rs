@@ -17,6 +17,7 @@ pub mod os;
 pub mod pressure;
 pub mod selinux;
 pub mod sockstat;
+pub mod softnet;
 pub mod stat;
 pub mod textfile;
 pub mod thermal_zone;
@@ -42,6 +43,7 @@ pub const ALL: &[&Entry] = &[
     &pressure::ENTRY,
     &selinux::ENTRY,
     &sockstat::ENTRY,
+    &softnet::ENTRY,
     &stat::ENTRY,
     &textfile::ENTRY,
     &thermal_zone::ENTRY,
