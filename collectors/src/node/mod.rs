@@ -15,6 +15,7 @@ pub mod netdev;
 pub mod netstat;
 pub mod os;
 pub mod pressure;
+pub mod schedstat;
 pub mod selinux;
 pub mod sockstat;
 pub mod softnet;
@@ -41,6 +42,7 @@ pub const ALL: &[&Entry] = &[
     &netstat::ENTRY,
     &os::ENTRY,
     &pressure::ENTRY,
+    &schedstat::ENTRY,
     &selinux::ENTRY,
     &sockstat::ENTRY,
     &softnet::ENTRY,
