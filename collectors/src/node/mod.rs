@@ -24,6 +24,7 @@ pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
 pub mod timex;
+pub mod udp_queues;
 pub mod uname;
 pub mod vmstat;
 
@@ -51,6 +52,7 @@ pub const ALL: &[&Entry] = &[
     &thermal_zone::ENTRY,
     &time::ENTRY,
     &timex::ENTRY,
+    &udp_queues::ENTRY,
     &uname::ENTRY,
     &vmstat::ENTRY,
 ];
