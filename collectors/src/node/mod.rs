@@ -8,6 +8,7 @@ pub mod diskstats;
 pub mod entropy;
 pub mod filefd;
 pub mod filesystem;
+pub mod kernel_hung;
 pub mod loadavg;
 pub mod meminfo;
 pub mod netclass;
@@ -36,6 +37,7 @@ pub const ALL: &[&Entry] = &[
     &entropy::ENTRY,
     &filefd::ENTRY,
     &filesystem::ENTRY,
+    &kernel_hung::ENTRY,
     &loadavg::ENTRY,
     &meminfo::ENTRY,
     &netclass::ENTRY,
