@@ -2,6 +2,7 @@
 
 use crate::collector::Entry;
 
+pub mod buddyinfo;
 pub mod conntrack;
 pub mod cpu;
 pub mod diskstats;
@@ -31,6 +32,7 @@ pub mod vmstat;
 
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
+    &buddyinfo::ENTRY,
     &conntrack::ENTRY,
     &cpu::ENTRY,
     &diskstats::ENTRY,
