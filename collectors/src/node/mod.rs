@@ -3,6 +3,7 @@
 use crate::collector::Entry;
 
 pub mod buddyinfo;
+pub mod cgroups;
 pub mod conntrack;
 pub mod cpu;
 pub mod diskstats;
@@ -33,6 +34,7 @@ pub mod vmstat;
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
     &buddyinfo::ENTRY,
+    &cgroups::ENTRY,
     &conntrack::ENTRY,
     &cpu::ENTRY,
     &diskstats::ENTRY,
