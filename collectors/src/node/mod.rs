@@ -11,6 +11,7 @@ pub mod entropy;
 pub mod filefd;
 pub mod filesystem;
 pub mod kernel_hung;
+pub mod ksmd;
 pub mod loadavg;
 pub mod meminfo;
 pub mod netclass;
@@ -42,6 +43,7 @@ pub const ALL: &[&Entry] = &[
     &filefd::ENTRY,
     &filesystem::ENTRY,
     &kernel_hung::ENTRY,
+    &ksmd::ENTRY,
     &loadavg::ENTRY,
     &meminfo::ENTRY,
     &netclass::ENTRY,
