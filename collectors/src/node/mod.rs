@@ -21,6 +21,7 @@ pub mod os;
 pub mod pressure;
 pub mod schedstat;
 pub mod selinux;
+pub mod slabinfo;
 pub mod sockstat;
 pub mod softnet;
 pub mod stat;
@@ -53,6 +54,7 @@ pub const ALL: &[&Entry] = &[
     &pressure::ENTRY,
     &schedstat::ENTRY,
     &selinux::ENTRY,
+    &slabinfo::ENTRY,
     &sockstat::ENTRY,
     &softnet::ENTRY,
     &stat::ENTRY,
