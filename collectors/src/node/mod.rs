@@ -23,6 +23,7 @@ pub mod schedstat;
 pub mod selinux;
 pub mod slabinfo;
 pub mod sockstat;
+pub mod softirqs;
 pub mod softnet;
 pub mod stat;
 pub mod textfile;
@@ -56,6 +57,7 @@ pub const ALL: &[&Entry] = &[
     &selinux::ENTRY,
     &slabinfo::ENTRY,
     &sockstat::ENTRY,
+    &softirqs::ENTRY,
     &softnet::ENTRY,
     &stat::ENTRY,
     &textfile::ENTRY,
