@@ -26,6 +26,7 @@ pub mod sockstat;
 pub mod softirqs;
 pub mod softnet;
 pub mod stat;
+pub mod swap;
 pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
@@ -60,6 +61,7 @@ pub const ALL: &[&Entry] = &[
     &softirqs::ENTRY,
     &softnet::ENTRY,
     &stat::ENTRY,
+    &swap::ENTRY,
     &textfile::ENTRY,
     &thermal_zone::ENTRY,
     &time::ENTRY,
