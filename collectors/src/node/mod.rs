@@ -34,6 +34,7 @@ pub mod timex;
 pub mod udp_queues;
 pub mod uname;
 pub mod vmstat;
+pub mod xfrm;
 
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
@@ -69,4 +70,5 @@ pub const ALL: &[&Entry] = &[
     &udp_queues::ENTRY,
     &uname::ENTRY,
     &vmstat::ENTRY,
+    &xfrm::ENTRY,
 ];
