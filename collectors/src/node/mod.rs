@@ -10,6 +10,7 @@ pub mod diskstats;
 pub mod entropy;
 pub mod filefd;
 pub mod filesystem;
+pub mod interrupts;
 pub mod kernel_hung;
 pub mod ksmd;
 pub mod loadavg;
@@ -46,6 +47,7 @@ pub const ALL: &[&Entry] = &[
     &entropy::ENTRY,
     &filefd::ENTRY,
     &filesystem::ENTRY,
+    &interrupts::ENTRY,
     &kernel_hung::ENTRY,
     &ksmd::ENTRY,
     &loadavg::ENTRY,
