@@ -13,6 +13,7 @@ pub mod filesystem;
 pub mod interrupts;
 pub mod kernel_hung;
 pub mod ksmd;
+pub mod lnstat;
 pub mod loadavg;
 pub mod meminfo;
 pub mod netclass;
@@ -50,6 +51,7 @@ pub const ALL: &[&Entry] = &[
     &interrupts::ENTRY,
     &kernel_hung::ENTRY,
     &ksmd::ENTRY,
+    &lnstat::ENTRY,
     &loadavg::ENTRY,
     &meminfo::ENTRY,
     &netclass::ENTRY,
