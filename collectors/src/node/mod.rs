@@ -16,6 +16,7 @@ pub mod ksmd;
 pub mod lnstat;
 pub mod loadavg;
 pub mod meminfo;
+pub mod meminfo_numa;
 pub mod netclass;
 pub mod netdev;
 pub mod netstat;
@@ -54,6 +55,7 @@ pub const ALL: &[&Entry] = &[
     &lnstat::ENTRY,
     &loadavg::ENTRY,
     &meminfo::ENTRY,
+    &meminfo_numa::ENTRY,
     &netclass::ENTRY,
     &netdev::ENTRY,
     &netstat::ENTRY,
