@@ -2,6 +2,8 @@
 
 use crate::collector::Entry;
 
+pub mod arp;
+pub mod bonding;
 pub mod conntrack;
 pub mod cpu;
 pub mod diskstats;
@@ -25,6 +27,8 @@ pub mod vmstat;
 
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
+    &arp::ENTRY,
+    &bonding::ENTRY,
     &conntrack::ENTRY,
     &cpu::ENTRY,
     &diskstats::ENTRY,
