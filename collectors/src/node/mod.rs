@@ -15,10 +15,13 @@ pub mod meminfo;
 pub mod netclass;
 pub mod netdev;
 pub mod netstat;
+pub mod network_route;
 pub mod os;
 pub mod pressure;
+pub mod qdisc;
 pub mod sockstat;
 pub mod stat;
+pub mod tcpstat;
 pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
@@ -40,10 +43,13 @@ pub const ALL: &[&Entry] = &[
     &netclass::ENTRY,
     &netdev::ENTRY,
     &netstat::ENTRY,
+    &network_route::ENTRY,
     &os::ENTRY,
     &pressure::ENTRY,
+    &qdisc::ENTRY,
     &sockstat::ENTRY,
     &stat::ENTRY,
+    &tcpstat::ENTRY,
     &textfile::ENTRY,
     &thermal_zone::ENTRY,
     &time::ENTRY,
