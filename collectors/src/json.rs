@@ -1,8 +1,9 @@
 //! Made-up answers of devices as JSON files, read as node_exporter reads its own: names of fields in any case, a missing or
 //! null field is zero, a value of another type is an error.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use crate::{CollectError, host};
@@ -31,7 +32,7 @@ fn read(path: &Path) -> Result<Value, CollectError> {
 /// A JSON object that knows the file it is from.
 #[derive(Debug)]
 pub struct Object {
-    path: std::path::PathBuf,
+    path: PathBuf,
     fields: Map<String, Value>,
 }
 
@@ -62,14 +63,21 @@ impl Object {
             .ok_or_else(|| self.refuse(name, "a number in range"))
     }
 
+    /// Bytes written in base-64 digits, none when there is no such field.
+    pub fn bytes(&self, name: &str) -> Result<Vec<u8>, CollectError> {
+        let digits = self.text(name)?;
+        base64::engine::general_purpose::STANDARD
+            .decode(digits)
+            .map_err(|_| self.refuse(name, "bytes in base-64"))
+    }
+
     fn get(&self, name: &str) -> Option<&Value> {
         let named =
             self.fields.iter().find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_null());
         named.map(|(_, value)| value)
     }
 
-    /// The error that a field has no value of the type that is wanted.
-    pub fn refuse(&self, name: &str, wanted: &str) -> CollectError {
+    fn refuse(&self, name: &str, wanted: &str) -> CollectError {
         CollectError::parse(&self.path, format!("expected {wanted} as {name}"))
     }
 }

@@ -27,6 +27,7 @@ pub mod thermal_zone;
 pub mod time;
 pub mod uname;
 pub mod vmstat;
+pub mod wifi;
 
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
@@ -55,4 +56,5 @@ pub const ALL: &[&Entry] = &[
     &time::ENTRY,
     &uname::ENTRY,
     &vmstat::ENTRY,
+    &wifi::ENTRY,
 ];
