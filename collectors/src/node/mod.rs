@@ -2,6 +2,8 @@
 
 use crate::collector::Entry;
 
+pub mod arp;
+pub mod bonding;
 pub mod buddyinfo;
 pub mod cgroups;
 pub mod conntrack;
@@ -20,8 +22,10 @@ pub mod meminfo_numa;
 pub mod netclass;
 pub mod netdev;
 pub mod netstat;
+pub mod network_route;
 pub mod os;
 pub mod pressure;
+pub mod qdisc;
 pub mod schedstat;
 pub mod selinux;
 pub mod slabinfo;
@@ -30,6 +34,7 @@ pub mod softirqs;
 pub mod softnet;
 pub mod stat;
 pub mod swap;
+pub mod tcpstat;
 pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
@@ -37,10 +42,13 @@ pub mod timex;
 pub mod udp_queues;
 pub mod uname;
 pub mod vmstat;
+pub mod wifi;
 pub mod xfrm;
 
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
+    &arp::ENTRY,
+    &bonding::ENTRY,
     &buddyinfo::ENTRY,
     &cgroups::ENTRY,
     &conntrack::ENTRY,
@@ -59,8 +67,10 @@ pub const ALL: &[&Entry] = &[
     &netclass::ENTRY,
     &netdev::ENTRY,
     &netstat::ENTRY,
+    &network_route::ENTRY,
     &os::ENTRY,
     &pressure::ENTRY,
+    &qdisc::ENTRY,
     &schedstat::ENTRY,
     &selinux::ENTRY,
     &slabinfo::ENTRY,
@@ -69,6 +79,7 @@ pub const ALL: &[&Entry] = &[
     &softnet::ENTRY,
     &stat::ENTRY,
     &swap::ENTRY,
+    &tcpstat::ENTRY,
     &textfile::ENTRY,
     &thermal_zone::ENTRY,
     &time::ENTRY,
@@ -76,5 +87,6 @@ pub const ALL: &[&Entry] = &[
     &udp_queues::ENTRY,
     &uname::ENTRY,
     &vmstat::ENTRY,
+    &wifi::ENTRY,
     &xfrm::ENTRY,
 ];
