@@ -2,13 +2,16 @@
 
 use crate::collector::Entry;
 
+pub mod bcache;
 pub mod conntrack;
 pub mod cpu;
 pub mod diskstats;
+pub mod drbd;
 pub mod entropy;
 pub mod filefd;
 pub mod filesystem;
 pub mod loadavg;
+pub mod mdadm;
 pub mod meminfo;
 pub mod netclass;
 pub mod netdev;
@@ -22,16 +25,20 @@ pub mod thermal_zone;
 pub mod time;
 pub mod uname;
 pub mod vmstat;
+pub mod xfs;
 
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
+    &bcache::ENTRY,
     &conntrack::ENTRY,
     &cpu::ENTRY,
     &diskstats::ENTRY,
+    &drbd::ENTRY,
     &entropy::ENTRY,
     &filefd::ENTRY,
     &filesystem::ENTRY,
     &loadavg::ENTRY,
+    &mdadm::ENTRY,
     &meminfo::ENTRY,
     &netclass::ENTRY,
     &netdev::ENTRY,
@@ -45,4 +52,5 @@ pub const ALL: &[&Entry] = &[
     &time::ENTRY,
     &uname::ENTRY,
     &vmstat::ENTRY,
+    &xfs::ENTRY,
 ];
