@@ -3,6 +3,7 @@
 use crate::collector::Entry;
 
 pub mod bcache;
+pub mod bcachefs;
 pub mod conntrack;
 pub mod cpu;
 pub mod diskstats;
@@ -26,10 +27,12 @@ pub mod time;
 pub mod uname;
 pub mod vmstat;
 pub mod xfs;
+pub mod zfs;
 
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
     &bcache::ENTRY,
+    &bcachefs::ENTRY,
     &conntrack::ENTRY,
     &cpu::ENTRY,
     &diskstats::ENTRY,
@@ -53,4 +56,5 @@ pub const ALL: &[&Entry] = &[
     &uname::ENTRY,
     &vmstat::ENTRY,
     &xfs::ENTRY,
+    &zfs::ENTRY,
 ];
