@@ -4,6 +4,7 @@ use crate::collector::Entry;
 
 pub mod bcache;
 pub mod bcachefs;
+pub mod btrfs;
 pub mod conntrack;
 pub mod cpu;
 pub mod diskstats;
@@ -33,6 +34,7 @@ pub mod zfs;
 pub const ALL: &[&Entry] = &[
     &bcache::ENTRY,
     &bcachefs::ENTRY,
+    &btrfs::ENTRY,
     &conntrack::ENTRY,
     &cpu::ENTRY,
     &diskstats::ENTRY,
