@@ -48,7 +48,7 @@ pub(super) struct Answer {
 pub(super) struct Device {
     /// Without its directory.
     pub(super) name: String,
-    /// In 32 hexadecimal digits.
+    /// As UUIDs are written, with dashes.
     pub(super) uuid: String,
     pub(super) total: u64,
     pub(super) used: u64,
@@ -157,7 +157,7 @@ fn devices(top: &File, info: &FsInfo) -> io::Result<Vec<Device>> {
         let Some(device) = btrfs::dev_info(top, id)? else { continue };
         devices.push(Device {
             name: device.path.rsplit('/').next().unwrap_or_default().to_owned(),
-            uuid: hex(&device.uuid),
+            uuid: dashed(&device.uuid),
             total: device.total_bytes,
             used: device.bytes_used,
             errors: btrfs::dev_errors(top, id)?,
@@ -177,6 +177,11 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+fn dashed(uuid: &[u8; 16]) -> String {
+    let [a, b, c, d] = [0..4, 4..6, 6..8, 8..10].map(|part| hex(&uuid[part]));
+    format!("{a}-{b}-{c}-{d}-{}", hex(&uuid[10..]))
 }
 
 #[cfg(test)]
@@ -213,5 +218,8 @@ mod tests {
     #[test]
     fn bytes_are_written_in_two_digits() {
         assert_eq!(hex(&[0, 0x1f, 0xff]), "001fff");
+        let uuid =
+            [0x50, 0xcc, 0x0e, 0x59, 0xad, 0x46, 0x44, 0x6e, 0x91, 0x63, 0x64, 0x51, 0x75, 0x99, 0xf4, 0x35];
+        assert_eq!(dashed(&uuid), "50cc0e59-ad46-446e-9163-64517599f435");
     }
 }
