@@ -6,9 +6,13 @@ pub mod arp;
 pub mod bonding;
 pub mod buddyinfo;
 pub mod cgroups;
+pub mod bcache;
+pub mod bcachefs;
+pub mod btrfs;
 pub mod conntrack;
 pub mod cpu;
 pub mod diskstats;
+pub mod drbd;
 pub mod entropy;
 pub mod filefd;
 pub mod filesystem;
@@ -17,6 +21,7 @@ pub mod kernel_hung;
 pub mod ksmd;
 pub mod lnstat;
 pub mod loadavg;
+pub mod mdadm;
 pub mod meminfo;
 pub mod meminfo_numa;
 pub mod netclass;
@@ -51,9 +56,18 @@ pub const ALL: &[&Entry] = &[
     &bonding::ENTRY,
     &buddyinfo::ENTRY,
     &cgroups::ENTRY,
+pub mod xfs;
+pub mod zfs;
+
+/// Every collector there is, by name.
+pub const ALL: &[&Entry] = &[
+    &bcache::ENTRY,
+    &bcachefs::ENTRY,
+    &btrfs::ENTRY,
     &conntrack::ENTRY,
     &cpu::ENTRY,
     &diskstats::ENTRY,
+    &drbd::ENTRY,
     &entropy::ENTRY,
     &filefd::ENTRY,
     &filesystem::ENTRY,
@@ -62,6 +76,7 @@ pub const ALL: &[&Entry] = &[
     &ksmd::ENTRY,
     &lnstat::ENTRY,
     &loadavg::ENTRY,
+    &mdadm::ENTRY,
     &meminfo::ENTRY,
     &meminfo_numa::ENTRY,
     &netclass::ENTRY,
@@ -89,4 +104,6 @@ pub const ALL: &[&Entry] = &[
     &vmstat::ENTRY,
     &wifi::ENTRY,
     &xfrm::ENTRY,
+    &xfs::ENTRY,
+    &zfs::ENTRY,
 ];

@@ -3,3 +3,4 @@
 #![allow(unsafe_code, reason = "each call says why it is sound")]
 
 pub mod timex;
+pub mod btrfs;
