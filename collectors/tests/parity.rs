@@ -206,3 +206,22 @@ fn escaped_mount_points_are_read() {
     let with = |text: &str| points.iter().filter(|point| point.contains(text)).count();
     assert_eq!((with("[vsanDatastore] "), with("[vsanDatastore]\t")), (1, 1));
 }
+
+#[test]
+fn ipvs_backends_are_added_up_by_their_labels() {
+    let Some(tree) = &*TREE else { return };
+    let cases = [
+        ("", "local_address,local_port,remote_address,remote_port,proto,local_mark"),
+        ("_lbs_local_address_local_port", "local_address,local_port"),
+        ("_lbs_local_port", "local_port"),
+        ("_lbs_none", ""),
+    ];
+    for (case, labels) in cases {
+        let flag = format!("ipvs.backend-labels={labels}");
+        let (found, failed) = page(&["ipvs"], &fixture_host(), &settings(&[&flag]));
+        assert!(failed.is_empty(), "{failed:?}");
+        let path = tree.shared.join(format!("fixtures/ip_vs_result{case}.txt"));
+        let expected = std::fs::read_to_string(path).expect("read");
+        assert!(expected == found, "{labels}\n{}", difference(&expected, &found));
+    }
+}

@@ -8,11 +8,14 @@ pub mod diskstats;
 pub mod entropy;
 pub mod filefd;
 pub mod filesystem;
+pub mod ipvs;
 pub mod loadavg;
 pub mod meminfo;
 pub mod netclass;
 pub mod netdev;
 pub mod netstat;
+pub mod nfs;
+pub mod nfsd;
 pub mod os;
 pub mod pressure;
 pub mod sockstat;
@@ -31,11 +34,14 @@ pub const ALL: &[&Entry] = &[
     &entropy::ENTRY,
     &filefd::ENTRY,
     &filesystem::ENTRY,
+    &ipvs::ENTRY,
     &loadavg::ENTRY,
     &meminfo::ENTRY,
     &netclass::ENTRY,
     &netdev::ENTRY,
     &netstat::ENTRY,
+    &nfs::ENTRY,
+    &nfsd::ENTRY,
     &os::ENTRY,
     &pressure::ENTRY,
     &sockstat::ENTRY,
