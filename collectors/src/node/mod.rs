@@ -11,6 +11,7 @@ pub mod filesystem;
 pub mod ipvs;
 pub mod loadavg;
 pub mod meminfo;
+pub mod mountstats;
 pub mod netclass;
 pub mod netdev;
 pub mod netstat;
@@ -18,6 +19,7 @@ pub mod nfs;
 pub mod nfsd;
 pub mod os;
 pub mod pressure;
+pub mod runit;
 pub mod sockstat;
 pub mod stat;
 pub mod textfile;
@@ -37,6 +39,7 @@ pub const ALL: &[&Entry] = &[
     &ipvs::ENTRY,
     &loadavg::ENTRY,
     &meminfo::ENTRY,
+    &mountstats::ENTRY,
     &netclass::ENTRY,
     &netdev::ENTRY,
     &netstat::ENTRY,
@@ -44,6 +47,7 @@ pub const ALL: &[&Entry] = &[
     &nfsd::ENTRY,
     &os::ENTRY,
     &pressure::ENTRY,
+    &runit::ENTRY,
     &sockstat::ENTRY,
     &stat::ENTRY,
     &textfile::ENTRY,
