@@ -20,6 +20,7 @@ pub mod interrupts;
 pub mod kernel_hung;
 pub mod ksmd;
 pub mod lnstat;
+pub mod ipvs;
 pub mod loadavg;
 pub mod mdadm;
 pub mod meminfo;
@@ -34,6 +35,15 @@ pub mod qdisc;
 pub mod schedstat;
 pub mod selinux;
 pub mod slabinfo;
+pub mod mountstats;
+pub mod netclass;
+pub mod netdev;
+pub mod netstat;
+pub mod nfs;
+pub mod nfsd;
+pub mod os;
+pub mod pressure;
+pub mod runit;
 pub mod sockstat;
 pub mod softirqs;
 pub mod softnet;
@@ -75,6 +85,7 @@ pub const ALL: &[&Entry] = &[
     &kernel_hung::ENTRY,
     &ksmd::ENTRY,
     &lnstat::ENTRY,
+    &ipvs::ENTRY,
     &loadavg::ENTRY,
     &mdadm::ENTRY,
     &meminfo::ENTRY,
@@ -89,6 +100,15 @@ pub const ALL: &[&Entry] = &[
     &schedstat::ENTRY,
     &selinux::ENTRY,
     &slabinfo::ENTRY,
+    &mountstats::ENTRY,
+    &netclass::ENTRY,
+    &netdev::ENTRY,
+    &netstat::ENTRY,
+    &nfs::ENTRY,
+    &nfsd::ENTRY,
+    &os::ENTRY,
+    &pressure::ENTRY,
+    &runit::ENTRY,
     &sockstat::ENTRY,
     &softirqs::ENTRY,
     &softnet::ENTRY,
