@@ -22,6 +22,7 @@ pub mod netdev;
 pub mod netstat;
 pub mod os;
 pub mod pressure;
+pub mod processes;
 pub mod schedstat;
 pub mod selinux;
 pub mod slabinfo;
@@ -61,6 +62,7 @@ pub const ALL: &[&Entry] = &[
     &netstat::ENTRY,
     &os::ENTRY,
     &pressure::ENTRY,
+    &processes::ENTRY,
     &schedstat::ENTRY,
     &selinux::ENTRY,
     &slabinfo::ENTRY,
