@@ -31,6 +31,7 @@ pub mod softirqs;
 pub mod softnet;
 pub mod stat;
 pub mod swap;
+pub mod sysctl;
 pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
@@ -71,6 +72,7 @@ pub const ALL: &[&Entry] = &[
     &softnet::ENTRY,
     &stat::ENTRY,
     &swap::ENTRY,
+    &sysctl::ENTRY,
     &textfile::ENTRY,
     &thermal_zone::ENTRY,
     &time::ENTRY,
