@@ -40,6 +40,7 @@ pub mod udp_queues;
 pub mod uname;
 pub mod vmstat;
 pub mod xfrm;
+pub mod zoneinfo;
 
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
@@ -81,4 +82,5 @@ pub const ALL: &[&Entry] = &[
     &uname::ENTRY,
     &vmstat::ENTRY,
     &xfrm::ENTRY,
+    &zoneinfo::ENTRY,
 ];
