@@ -32,6 +32,7 @@ pub mod network_route;
 pub mod os;
 pub mod pressure;
 pub mod qdisc;
+pub mod processes;
 pub mod schedstat;
 pub mod selinux;
 pub mod slabinfo;
@@ -50,6 +51,7 @@ pub mod softnet;
 pub mod stat;
 pub mod swap;
 pub mod tcpstat;
+pub mod sysctl;
 pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
@@ -59,6 +61,7 @@ pub mod uname;
 pub mod vmstat;
 pub mod wifi;
 pub mod xfrm;
+pub mod zoneinfo;
 
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
@@ -97,6 +100,7 @@ pub const ALL: &[&Entry] = &[
     &os::ENTRY,
     &pressure::ENTRY,
     &qdisc::ENTRY,
+    &processes::ENTRY,
     &schedstat::ENTRY,
     &selinux::ENTRY,
     &slabinfo::ENTRY,
@@ -115,6 +119,7 @@ pub const ALL: &[&Entry] = &[
     &stat::ENTRY,
     &swap::ENTRY,
     &tcpstat::ENTRY,
+    &sysctl::ENTRY,
     &textfile::ENTRY,
     &thermal_zone::ENTRY,
     &time::ENTRY,
@@ -126,4 +131,5 @@ pub const ALL: &[&Entry] = &[
     &xfrm::ENTRY,
     &xfs::ENTRY,
     &zfs::ENTRY,
+    &zoneinfo::ENTRY,
 ];
