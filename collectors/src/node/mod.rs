@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod cpu;
 pub mod diskstats;
 pub mod entropy;
+pub mod ethtool;
 pub mod filefd;
 pub mod filesystem;
 pub mod loadavg;
@@ -37,6 +38,7 @@ pub const ALL: &[&Entry] = &[
     &cpu::ENTRY,
     &diskstats::ENTRY,
     &entropy::ENTRY,
+    &ethtool::ENTRY,
     &filefd::ENTRY,
     &filesystem::ENTRY,
     &loadavg::ENTRY,
