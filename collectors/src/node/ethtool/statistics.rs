@@ -348,4 +348,17 @@ mod tests {
         layouts.say(layout, "eth0", &numbers(3), &mut out);
         assert!(out.is_empty());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_name_becomes_a_family_that_prometheus_takes(raw: Vec<u8>) {
+            let name = sanitise(&raw);
+            let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            proptest::prop_assert!(name.bytes().all(is_valid), "{name}");
+            proptest::prop_assert!(sanitise(name.as_bytes()) == name, "once is enough: {name}");
+            if let Some(family) = family_name(&name) {
+                proptest::prop_assert!(family.bytes().all(is_valid), "{family}");
+            }
+        }
+    }
 }
