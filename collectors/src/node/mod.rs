@@ -14,6 +14,7 @@ pub mod cpu;
 pub mod diskstats;
 pub mod drbd;
 pub mod entropy;
+pub mod ethtool;
 pub mod filefd;
 pub mod filesystem;
 pub mod interrupts;
@@ -82,6 +83,7 @@ pub const ALL: &[&Entry] = &[
     &diskstats::ENTRY,
     &drbd::ENTRY,
     &entropy::ENTRY,
+    &ethtool::ENTRY,
     &filefd::ENTRY,
     &filesystem::ENTRY,
     &interrupts::ENTRY,

@@ -4,3 +4,4 @@
 
 pub mod timex;
 pub mod btrfs;
+pub mod ethtool;
