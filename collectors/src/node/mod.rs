@@ -3,12 +3,12 @@
 use crate::collector::Entry;
 
 pub mod arp;
-pub mod bonding;
-pub mod buddyinfo;
-pub mod cgroups;
 pub mod bcache;
 pub mod bcachefs;
+pub mod bonding;
 pub mod btrfs;
+pub mod buddyinfo;
+pub mod cgroups;
 pub mod conntrack;
 pub mod cpu;
 pub mod diskstats;
@@ -18,41 +18,36 @@ pub mod ethtool;
 pub mod filefd;
 pub mod filesystem;
 pub mod interrupts;
+pub mod ipvs;
 pub mod kernel_hung;
 pub mod ksmd;
 pub mod lnstat;
-pub mod ipvs;
 pub mod loadavg;
 pub mod mdadm;
 pub mod meminfo;
 pub mod meminfo_numa;
-pub mod netclass;
-pub mod netdev;
-pub mod netstat;
-pub mod network_route;
-pub mod os;
-pub mod pressure;
-pub mod qdisc;
-pub mod processes;
-pub mod schedstat;
-pub mod selinux;
-pub mod slabinfo;
 pub mod mountstats;
 pub mod netclass;
 pub mod netdev;
 pub mod netstat;
+pub mod network_route;
 pub mod nfs;
 pub mod nfsd;
 pub mod os;
 pub mod pressure;
+pub mod processes;
+pub mod qdisc;
 pub mod runit;
+pub mod schedstat;
+pub mod selinux;
+pub mod slabinfo;
 pub mod sockstat;
 pub mod softirqs;
 pub mod softnet;
 pub mod stat;
 pub mod swap;
-pub mod tcpstat;
 pub mod sysctl;
+pub mod tcpstat;
 pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
@@ -62,22 +57,19 @@ pub mod uname;
 pub mod vmstat;
 pub mod wifi;
 pub mod xfrm;
+pub mod xfs;
+pub mod zfs;
 pub mod zoneinfo;
 
 /// Every collector there is, by name.
 pub const ALL: &[&Entry] = &[
     &arp::ENTRY,
-    &bonding::ENTRY,
-    &buddyinfo::ENTRY,
-    &cgroups::ENTRY,
-pub mod xfs;
-pub mod zfs;
-
-/// Every collector there is, by name.
-pub const ALL: &[&Entry] = &[
     &bcache::ENTRY,
     &bcachefs::ENTRY,
+    &bonding::ENTRY,
     &btrfs::ENTRY,
+    &buddyinfo::ENTRY,
+    &cgroups::ENTRY,
     &conntrack::ENTRY,
     &cpu::ENTRY,
     &diskstats::ENTRY,
@@ -87,41 +79,36 @@ pub const ALL: &[&Entry] = &[
     &filefd::ENTRY,
     &filesystem::ENTRY,
     &interrupts::ENTRY,
+    &ipvs::ENTRY,
     &kernel_hung::ENTRY,
     &ksmd::ENTRY,
     &lnstat::ENTRY,
-    &ipvs::ENTRY,
     &loadavg::ENTRY,
     &mdadm::ENTRY,
     &meminfo::ENTRY,
     &meminfo_numa::ENTRY,
-    &netclass::ENTRY,
-    &netdev::ENTRY,
-    &netstat::ENTRY,
-    &network_route::ENTRY,
-    &os::ENTRY,
-    &pressure::ENTRY,
-    &qdisc::ENTRY,
-    &processes::ENTRY,
-    &schedstat::ENTRY,
-    &selinux::ENTRY,
-    &slabinfo::ENTRY,
     &mountstats::ENTRY,
     &netclass::ENTRY,
     &netdev::ENTRY,
     &netstat::ENTRY,
+    &network_route::ENTRY,
     &nfs::ENTRY,
     &nfsd::ENTRY,
     &os::ENTRY,
     &pressure::ENTRY,
+    &processes::ENTRY,
+    &qdisc::ENTRY,
     &runit::ENTRY,
+    &schedstat::ENTRY,
+    &selinux::ENTRY,
+    &slabinfo::ENTRY,
     &sockstat::ENTRY,
     &softirqs::ENTRY,
     &softnet::ENTRY,
     &stat::ENTRY,
     &swap::ENTRY,
-    &tcpstat::ENTRY,
     &sysctl::ENTRY,
+    &tcpstat::ENTRY,
     &textfile::ENTRY,
     &thermal_zone::ENTRY,
     &time::ENTRY,
