@@ -1,16 +1,18 @@
 //! Small readers for sysfs attributes: one value per file, often absent.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::{fd::OwnedFd, unix::fs::FileExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::{
     collector::CollectError,
-    host::{self, KeptFile},
+    host::{self, KeptFile, Place},
 };
 
 /// The trimmed text of an attribute; `None` where the device or driver has no such attribute or refuses to say.
@@ -72,8 +74,106 @@ impl Directory {
 
     /// The trimmed text of an attribute in it, in `buffer`.
     pub fn read<'a>(&self, name: &str, buffer: &'a mut Buffer) -> io::Result<&'a str> {
-        let file = rustix::fs::openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        buffer.fill(|bytes| Ok(rustix::io::pread(&file, bytes, 0)?))
+        let file = self.open_file(name)?;
+        buffer.fill(|bytes| file.read_at(bytes, 0))
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.0, name, flags, Mode::empty())?.into())
+    }
+}
+
+/// How long what a device is (not what it does) may be older than the page says: whether it has some attribute, or the
+/// value of one that only an administrator or a driver being loaded changes.
+pub const STALENESS: Duration = Duration::from_secs(60);
+
+/// Attributes that are read of many devices of one kind.
+///
+/// A file stays open while there is room for it among all that are kept, others are opened relative to the device's
+/// directory. One that is absent is not asked for again for [`STALENESS`]: which attributes a device has is decided when its
+/// driver registers it.
+#[derive(Debug)]
+pub struct Device {
+    path: PathBuf,
+    names: &'static [&'static str],
+    directory: Option<(Directory, Option<Place>)>,
+    files: Box<[Slot]>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Closed,
+    Kept(File, Place),
+    AbsentAt(Instant),
+}
+
+impl Device {
+    /// The device whose directory is `path`; `names` are its attributes.
+    pub fn new(path: PathBuf, names: &'static [&'static str]) -> Self {
+        Self { path, names, directory: None, files: names.iter().map(|_| Slot::Closed).collect() }
+    }
+
+    /// Where its directory is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The trimmed text of the attribute at place `at` among the names, in `buffer`.
+    pub fn read<'a>(&mut self, at: usize, now: Instant, buffer: &'a mut Buffer) -> io::Result<&'a str> {
+        let length = self.read_into(at, now, &mut buffer.bytes[..])?;
+        buffer.text(length)
+    }
+
+    /// Gives the descriptor of the directory back unless it may be kept; called when the attributes at hand are read.
+    pub fn rest(&mut self) {
+        if self.directory.as_ref().is_some_and(|(_, place)| place.is_none()) {
+            self.directory = None;
+        }
+    }
+
+    fn read_into(&mut self, at: usize, now: Instant, bytes: &mut [u8]) -> io::Result<usize> {
+        let Some(slot) = self.files.get_mut(at) else { return Err(io::ErrorKind::NotFound.into()) };
+        match slot {
+            Slot::Kept(file, _) => match file.read_at(bytes, 0) {
+                // The device may be gone, another one in its place.
+                Err(error) if !host::is_refusal(&error) => *slot = Slot::Closed,
+                result => return result,
+            },
+            Slot::AbsentAt(then) if now.saturating_duration_since(*then) < STALENESS => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            _ => {}
+        }
+        match self.open(self.names[at]) {
+            Ok(file) => {
+                let result = file.read_at(bytes, 0);
+                self.files[at] = match Place::take() {
+                    Some(place) => Slot::Kept(file, place),
+                    None => Slot::Closed,
+                };
+                result
+            }
+            Err(error) => {
+                if error.kind() == io::ErrorKind::NotFound && self.directory.is_some() {
+                    self.files[at] = Slot::AbsentAt(now);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<File> {
+        if let Some((directory, _)) = &self.directory {
+            match directory.open_file(name) {
+                // The directory may be that of a device that is gone: it is opened anew below.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.directory = None,
+                result => return result,
+            }
+        }
+        let directory = Directory::open(&self.path)?;
+        let (directory, _) = self.directory.insert((directory, Place::take()));
+        directory.open_file(name)
     }
 }
 
@@ -89,7 +189,12 @@ impl Buffer {
     /// The trimmed text of what `read` reads.
     fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<&str> {
         let length = read(&mut self.bytes[..])?;
-        let read = &self.bytes[..length];
+        self.text(length)
+    }
+
+    /// The trimmed text of the first `length` bytes.
+    fn text(&mut self, length: usize) -> io::Result<&str> {
+        let read = self.bytes.get(..length).unwrap_or_default();
         if let Ok(text) = std::str::from_utf8(read) {
             return Ok(text.trim());
         }

@@ -4,6 +4,7 @@ use crate::collector::Entry;
 
 pub mod conntrack;
 pub mod cpu;
+pub mod cpufreq;
 pub mod diskstats;
 pub mod entropy;
 pub mod filefd;
@@ -27,6 +28,7 @@ pub mod vmstat;
 pub const ALL: &[&Entry] = &[
     &conntrack::ENTRY,
     &cpu::ENTRY,
+    &cpufreq::ENTRY,
     &diskstats::ENTRY,
     &entropy::ENTRY,
     &filefd::ENTRY,
