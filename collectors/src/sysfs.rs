@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::{
     collector::CollectError,
-    host::{self, KeptFile, Place},
+    host::{self, Keep, KeptFile, Place},
 };
 
 /// The trimmed text of an attribute; `None` where the device or driver has no such attribute or refuses to say.
@@ -41,7 +41,7 @@ pub struct Attribute(KeptFile);
 impl Attribute {
     /// An attribute that is opened at the first read.
     pub fn new(path: PathBuf) -> Self {
-        Self(KeptFile::new(path))
+        Self(KeptFile::new(path, Keep::DeviceFile))
     }
 
     /// Where the attribute is.
@@ -104,7 +104,7 @@ pub struct Device {
 #[derive(Debug)]
 enum Slot {
     Closed,
-    Kept(File, Place),
+    Kept((File, Place)),
     AbsentAt(Instant),
 }
 
@@ -135,7 +135,7 @@ impl Device {
     fn read_into(&mut self, at: usize, now: Instant, bytes: &mut [u8]) -> io::Result<usize> {
         let Some(slot) = self.files.get_mut(at) else { return Err(io::ErrorKind::NotFound.into()) };
         match slot {
-            Slot::Kept(file, _) => match file.read_at(bytes, 0) {
+            Slot::Kept((file, _)) => match file.read_at(bytes, 0) {
                 // The device may be gone, another one in its place.
                 Err(error) if !host::is_refusal(&error) => *slot = Slot::Closed,
                 result => return result,
@@ -148,8 +148,8 @@ impl Device {
         match self.open(self.names[at]) {
             Ok(file) => {
                 let result = file.read_at(bytes, 0);
-                self.files[at] = match Place::take() {
-                    Some(place) => Slot::Kept(file, place),
+                self.files[at] = match Place::take(Keep::DeviceFile) {
+                    Some(place) => Slot::Kept((file, place)),
                     None => Slot::Closed,
                 };
                 result
@@ -172,7 +172,7 @@ impl Device {
             }
         }
         let directory = Directory::open(&self.path)?;
-        let (directory, _) = self.directory.insert((directory, Place::take()));
+        let (directory, _) = self.directory.insert((directory, Place::take(Keep::Directory)));
         directory.open_file(name)
     }
 }
