@@ -5,6 +5,7 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::fs::FileExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -99,6 +100,8 @@ pub struct Device {
     names: &'static [&'static str],
     directory: Option<(Directory, Option<Place>)>,
     files: Box<[Slot]>,
+    /// How long its constants hold: devices differ, so that not all are read again in the same scrape.
+    holds: Duration,
 }
 
 #[derive(Debug)]
@@ -106,12 +109,23 @@ enum Slot {
     Closed,
     Kept((File, Place)),
     AbsentAt(Instant),
+    /// What a constant was.
+    Read(Instant, Box<str>),
 }
 
 impl Device {
     /// The device whose directory is `path`; `names` are its attributes.
     pub fn new(path: PathBuf, names: &'static [&'static str]) -> Self {
-        Self { path, names, directory: None, files: names.iter().map(|_| Slot::Closed).collect() }
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        const STEPS: u32 = 16;
+        let step = COUNT.fetch_add(1, Relaxed) % STEPS;
+        Self {
+            path,
+            names,
+            directory: None,
+            files: names.iter().map(|_| Slot::Closed).collect(),
+            holds: STALENESS / (2 * STEPS) * (STEPS + step),
+        }
     }
 
     /// Where its directory is.
@@ -125,6 +139,32 @@ impl Device {
         buffer.text(length)
     }
 
+    /// As [`Device::read`], of an attribute that only an administrator or a driver's load changes: the text may be as old
+    /// as [`STALENESS`].
+    pub fn constant<'a>(
+        &'a mut self,
+        at: usize,
+        now: Instant,
+        buffer: &'a mut Buffer,
+    ) -> io::Result<&'a str> {
+        let holds = self.holds;
+        let is_fresh = |then: Instant| now.saturating_duration_since(then) < holds;
+        if !matches!(self.files.get(at), Some(Slot::Read(then, _)) if is_fresh(*then)) {
+            let file = self.open(at, now);
+            if file.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                // Even if it is the directory that is not there.
+                self.forget(at, now);
+            }
+            let length = file?.read_at(&mut buffer.bytes[..], 0)?;
+            let text = buffer.text(length)?;
+            self.files[at] = Slot::Read(now, text.into());
+        }
+        match &self.files[at] {
+            Slot::Read(_, text) => Ok(text),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     /// Gives the descriptor of the directory back unless it may be kept; called when the attributes at hand are read.
     pub fn rest(&mut self) {
         if self.directory.as_ref().is_some_and(|(_, place)| place.is_none()) {
@@ -133,37 +173,32 @@ impl Device {
     }
 
     fn read_into(&mut self, at: usize, now: Instant, bytes: &mut [u8]) -> io::Result<usize> {
-        let Some(slot) = self.files.get_mut(at) else { return Err(io::ErrorKind::NotFound.into()) };
-        match slot {
-            Slot::Kept((file, _)) => match file.read_at(bytes, 0) {
+        if let Some(slot @ Slot::Kept(_)) = self.files.get_mut(at)
+            && let Slot::Kept((file, _)) = slot
+        {
+            match file.read_at(bytes, 0) {
                 // The device may be gone, another one in its place.
                 Err(error) if !host::is_refusal(&error) => *slot = Slot::Closed,
                 result => return result,
-            },
-            Slot::AbsentAt(then) if now.saturating_duration_since(*then) < STALENESS => {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            _ => {}
-        }
-        match self.open(self.names[at]) {
-            Ok(file) => {
-                let result = file.read_at(bytes, 0);
-                self.files[at] = match Place::take(Keep::DeviceFile) {
-                    Some(place) => Slot::Kept((file, place)),
-                    None => Slot::Closed,
-                };
-                result
-            }
-            Err(error) => {
-                if error.kind() == io::ErrorKind::NotFound && self.directory.is_some() {
-                    self.files[at] = Slot::AbsentAt(now);
-                }
-                Err(error)
             }
         }
+        let file = self.open(at, now)?;
+        let result = file.read_at(bytes, 0);
+        self.files[at] = match Place::take(Keep::DeviceFile) {
+            Some(place) => Slot::Kept((file, place)),
+            None => Slot::Closed,
+        };
+        result
     }
 
-    fn open(&mut self, name: &str) -> io::Result<File> {
+    /// Opens an attribute, unless it was absent a short while ago.
+    fn open(&mut self, at: usize, now: Instant) -> io::Result<File> {
+        let slot = self.files.get(at);
+        let was_absent =
+            matches!(slot, Some(Slot::AbsentAt(then)) if now.saturating_duration_since(*then) < self.holds);
+        let Some(name) = self.names.get(at).filter(|_| !was_absent) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
         if let Some((directory, _)) = &self.directory {
             match directory.open_file(name) {
                 // The directory may be that of a device that is gone: it is opened anew below.
@@ -173,7 +208,22 @@ impl Device {
         }
         let directory = Directory::open(&self.path)?;
         let (directory, _) = self.directory.insert((directory, Place::take(Keep::Directory)));
-        directory.open_file(name)
+        let file = directory.open_file(name);
+        if file.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            self.forget(at, now);
+        }
+        file
+    }
+
+    /// Does not ask for an attribute again for a while.
+    fn forget(&mut self, at: usize, now: Instant) {
+        if let Some(slot) = self.files.get_mut(at) {
+            let is_known =
+                matches!(slot, Slot::AbsentAt(then) if now.saturating_duration_since(*then) < self.holds);
+            if !is_known {
+                *slot = Slot::AbsentAt(now);
+            }
+        }
     }
 }
 

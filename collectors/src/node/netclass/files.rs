@@ -19,10 +19,21 @@ pub(super) const NAMES: &[&str] = &{
     names
 };
 
-/// What an interface is born with. It is read again only now and then, for there are ways to change some of it
-/// (an address set by hand changes how it was assigned).
-const CONSTANT: [&str; 7] =
-    ["broadcast", "addr_assign_type", "dev_id", "ifindex", "iflink", "name_assign_type", "type"];
+/// What an interface is born with, or what only an administrator changes, and nobody looks at the page for: it is read
+/// again only now and then.
+const CONSTANT: [&str; 11] = [
+    "addr_assign_type",
+    "broadcast",
+    "dev_id",
+    "ifalias",
+    "ifindex",
+    "iflink",
+    "link_mode",
+    "name_assign_type",
+    "netdev_group",
+    "tx_queue_len",
+    "type",
+];
 
 /// The kernel's longest answer that node_exporter reads of an attribute; only an alias can be longer.
 const LONGEST: usize = 128;
