@@ -133,6 +133,11 @@ impl Device {
         &self.path
     }
 
+    /// How long what is constant about it need not be read again; at most [`STALENESS`].
+    pub fn holds(&self) -> Duration {
+        self.holds
+    }
+
     /// The trimmed text of the attribute at place `at` among the names, in `buffer`.
     pub fn read<'a>(&mut self, at: usize, now: Instant, buffer: &'a mut Buffer) -> io::Result<&'a str> {
         let length = self.read_into(at, now, &mut buffer.bytes[..])?;

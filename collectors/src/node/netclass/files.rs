@@ -5,7 +5,7 @@ use std::{io, path::Path, path::PathBuf, time::Instant};
 use super::{NUMBERS, TEXTS, Values};
 use crate::{
     CollectError, host,
-    sysfs::{self, Buffer, Device, Directory},
+    sysfs::{Buffer, Device, Directory},
 };
 
 /// The texts, then the numbers.
@@ -19,21 +19,12 @@ pub(super) const NAMES: &[&str] = &{
     names
 };
 
-/// What an interface is born with, or what only an administrator changes, and nobody looks at the page for: it is read
-/// again only now and then.
-const CONSTANT: [&str; 11] = [
-    "addr_assign_type",
-    "broadcast",
-    "dev_id",
-    "ifalias",
-    "ifindex",
-    "iflink",
-    "link_mode",
-    "name_assign_type",
-    "netdev_group",
-    "tx_queue_len",
-    "type",
-];
+/// What is read at every scrape: no link goes up or down, and nobody switches an interface on or off, without a change in
+/// one of these.
+///
+/// All the others are read again when that happened, and once a minute: counts of a carrier's changes, what drivers
+/// negotiate with the other end, and what only an administrator sets.
+const TELLING: [&str; 3] = ["carrier_changes", "flags", "operstate"];
 
 /// The kernel's longest answer that node_exporter reads of an attribute; only an alias can be longer.
 const LONGEST: usize = 128;
@@ -49,7 +40,7 @@ struct Interface {
     ignored: bool,
     device: Device,
     values: Values,
-    /// When [`CONSTANT`] was read.
+    /// When all of it was read.
     looked: Option<Instant>,
 }
 
@@ -102,17 +93,20 @@ impl Interface {
     /// Whether it is still there.
     fn read(&mut self, now: Instant, buffer: &mut Buffer) -> bool {
         let Self { device, values, looked, .. } = self;
-        let is_stale = looked.is_none_or(|then| now.saturating_duration_since(then) >= sysfs::STALENESS);
+        let is_stale = looked.is_none_or(|then| now.saturating_duration_since(then) >= device.holds());
         let mut has_any = false;
-        for (at, file) in NAMES.iter().enumerate() {
-            if !is_stale && CONSTANT.contains(file) {
-                continue;
+        let mut is_changed = is_stale;
+        for is_telling in [true, false] {
+            if !is_telling && !is_changed {
+                break;
             }
-            let text = device.read(at, now, buffer);
-            has_any |= text.is_ok();
-            values.take(at, text);
+            for (at, _) in NAMES.iter().enumerate().filter(|(_, name)| TELLING.contains(name) == is_telling) {
+                let text = device.read(at, now, buffer);
+                has_any |= text.is_ok();
+                is_changed |= values.take(at, text);
+            }
         }
-        if is_stale {
+        if is_changed {
             *looked = Some(now);
         }
         // An interface of which nothing can be read is a directory without attributes, or it is gone.
@@ -123,16 +117,22 @@ impl Interface {
 }
 
 impl Values {
-    /// Interfaces refuse what they lack: a loopback its speed, one that is down its carrier.
-    pub(super) fn take(&mut self, at: usize, text: io::Result<&str>) {
+    /// Whether it is another value than before. Interfaces refuse what they lack: a loopback its speed, one that is down
+    /// its carrier.
+    pub(super) fn take(&mut self, at: usize, text: io::Result<&str>) -> bool {
         match at.checked_sub(TEXTS.len()) {
             None => {
                 let text = cut(text.unwrap_or_default());
-                if self.texts[at] != text {
+                let is_changed = self.texts[at] != text;
+                if is_changed {
                     text.clone_into(&mut self.texts[at]);
                 }
+                is_changed
             }
-            Some(at) => self.numbers[at] = text.ok().map(parse_number),
+            Some(at) => {
+                let number = text.ok().map(parse_number);
+                std::mem::replace(&mut self.numbers[at], number) != number
+            }
         }
     }
 }
