@@ -13,6 +13,7 @@
 
 mod support;
 
+mod beside;
 mod elastic;
 mod logs;
 mod page;

@@ -5,6 +5,8 @@ mod chance;
 mod elastic;
 pub mod http;
 mod log_files;
+#[path = "../../../collectors/tests/support/peer.rs"]
+pub mod peer;
 mod prometheus;
 
 use std::{
