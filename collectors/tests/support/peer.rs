@@ -163,7 +163,8 @@ const ROUNDS: usize = 60;
 pub fn differences(peer: impl Fn() -> String, ours: impl Fn() -> String) -> Vec<String> {
     let mut left: Option<BTreeMap<String, String>> = None;
     for _ in 0..ROUNDS {
-        let [before, own, after] = [&peer as &dyn Fn() -> String, &ours, &peer].map(|page| Page::parse(&page()));
+        let [before, own, after] =
+            [&peer as &dyn Fn() -> String, &ours, &peer].map(|page| Page::parse(&page()));
         let found = round(&before, &own, &after);
         let still = match left.take() {
             Some(earlier) => earlier.into_iter().filter(|(what, _)| found.contains_key(what)).collect(),
@@ -191,7 +192,9 @@ fn round(before: &Page, own: &Page, after: &Page) -> BTreeMap<String, String> {
         found.insert("order".to_owned(), "the same lines in another order, or some twice".to_owned());
     }
     for (series, value) in &own.values {
-        let (Some(least), Some(most)) = (before.values.get(series), after.values.get(series)) else { continue };
+        let (Some(least), Some(most)) = (before.values.get(series), after.values.get(series)) else {
+            continue;
+        };
         if !begins(series, VALUE_OF_ITS_OWN) && !agrees(value, least, most) {
             found.insert(format!("~ {series}"), format!("~ {series}: {value}, not {least} to {most}"));
         }
