@@ -15,8 +15,10 @@ mod support;
 
 mod beside;
 mod elastic;
+mod fixtures;
 mod logs;
 mod page;
 mod scrape;
 mod shutdown;
 mod soak;
+mod unprivileged;

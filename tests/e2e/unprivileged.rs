@@ -1,0 +1,1 @@
+//! The agent as its manifest runs it.
