@@ -160,7 +160,9 @@ impl Agent {
                 panic!("the agent ended with {status} after {:?}:\n{log}", start.elapsed());
             }
             let metrics = field(&log, "metrics listener ready", "address");
-            let page = field(&log, "admin listener ready", "url");
+            // Without its state directory it serves the metrics alone.
+            let alone = log.contains("the state directory can't be written").then(String::new);
+            let page = field(&log, "admin listener ready", "url").or(alone);
             metrics.zip(page).ok_or(log)
         });
     }
