@@ -149,6 +149,11 @@ impl Tree {
         Some(Self { shared, top })
     }
 
+    /// The fixtures themselves.
+    pub fn fixtures(&self) -> PathBuf {
+        self.top.path().join("collector/fixtures")
+    }
+
     /// The page that the end-to-end run has to give.
     pub fn expected(&self) -> String {
         fs::read_to_string(self.shared.join(EXPECTED)).expect("the expected page")

@@ -36,32 +36,35 @@ impl Peer {
     /// Starts it with these flags, without its metrics of itself.
     #[allow(clippy::disallowed_methods, reason = "the program to compare with is another program")]
     pub fn start(binary: &Path, flags: &[impl AsRef<str>]) -> Self {
-        Self::spawn(Command::new(binary), flags)
+        Self::spawn(Command::new(binary), flags).unwrap_or_else(|log| panic!("it did not start: {log}"))
     }
 
-    /// Starts it with a command that may be a wrapper around it.
-    pub fn spawn(mut command: Command, flags: &[impl AsRef<str>]) -> Self {
+    /// Starts it with a command that may be a wrapper around it; its log when it ends at once.
+    pub fn spawn(mut command: Command, flags: &[impl AsRef<str>]) -> Result<Self, String> {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
         let log = File::create(dir.path().join("log")).expect("a log file");
         command.args(["--web.listen-address=127.0.0.1:0", "--web.disable-exporter-metrics"]);
         command.args(flags.iter().map(AsRef::as_ref)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("node_exporter starts");
         let mut peer = Self { child, address: String::new(), dir };
-        peer.address = peer.wait_for_address();
-        peer
+        peer.address = peer.wait_for_address()?;
+        Ok(peer)
     }
 
-    fn wait_for_address(&mut self) -> String {
+    fn wait_for_address(&mut self) -> Result<String, String> {
         let start = Instant::now();
         loop {
             let log = self.log();
             let listening = log.lines().find_map(|line| line.split_once("msg=\"Listening on\" address="));
             // Not before the line is whole.
             if let Some((_, address)) = listening.filter(|_| log.ends_with('\n')) {
-                return address.trim().to_owned();
+                return Ok(address.trim().to_owned());
             }
-            let ended = self.child.try_wait().expect("its state");
-            assert!(ended.is_none() && start.elapsed() < Duration::from_secs(60), "{ended:?}: {log}");
+            if self.child.try_wait().expect("its state").is_some()
+                || start.elapsed() > Duration::from_secs(60)
+            {
+                return Err(log);
+            }
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -71,14 +74,18 @@ impl Peer {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// The body of its answer, or the error that it answered instead.
+    /// The body of its answer, or what came instead; nothing comes when it has died of the request.
     pub fn get(&self, path: &str) -> Result<String, String> {
-        let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("UTF-8");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
-        if head.starts_with("HTTP/1.0 200") { Ok(body.to_owned()) } else { Err(body.to_owned()) }
+        let mut answer = Vec::new();
+        let asked = TcpStream::connect(&self.address).and_then(|mut stream| {
+            write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+            stream.read_to_end(&mut answer)
+        });
+        let answer = asked.map(|_| String::from_utf8_lossy(&answer)).map_err(|error| error.to_string())?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.0 200") => Ok(body.to_owned()),
+            _ => Err(answer.into_owned()),
+        }
     }
 }
 
