@@ -10,7 +10,7 @@ mod support;
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs, iter,
     path::{Path, PathBuf},
     process::Command,
@@ -45,10 +45,10 @@ fn names() -> Vec<&'static str> {
 }
 
 /// The page of all collectors, made anew: one that was damaged keeps nothing of it.
-fn page(host: &Host, settings: &Settings) -> String {
+fn page(names: &[&str], host: &Host, settings: &Settings) -> String {
     let mut samples = Samples::new();
     let mut success = Vec::new();
-    for entry in node::ALL.iter().filter(|entry| !ASKING.contains(&entry.name)) {
+    for entry in node::ALL.iter().filter(|entry| names.contains(&entry.name)) {
         let built = (entry.build)(host, &Options::new(entry, settings));
         // As when the agent starts: what can't be made is a mistake of the configuration.
         let collected = built.map(|mut collector| collector.collect(host, &mut samples).is_ok());
@@ -82,6 +82,14 @@ fn lines(page: &str) -> BTreeSet<String> {
     page.lines().filter(stable).map(str::to_owned).collect()
 }
 
+/// Files of which we make more than node_exporter does: cut as no kernel cuts them, it says zeros or nothing, and we fail.
+const STRICTER: &[(&str, &str)] = &[
+    ("proc/diskstats", "diskstats"),
+    ("proc/meminfo", "meminfo"),
+    ("proc/stat", "cpu"),
+    ("proc/stat", "stat"),
+];
+
 struct Case {
     machine: Machine,
     host: Host,
@@ -89,6 +97,10 @@ struct Case {
     settings: Settings,
     /// Where node_exporter runs, the machine below it.
     peer: Option<RefCell<Peer>>,
+    /// What we say of the machine when nothing is damaged.
+    whole: BTreeSet<String>,
+    /// The collectors that say a family.
+    owners: HashMap<String, BTreeSet<&'static str>>,
 }
 
 impl Case {
@@ -98,7 +110,14 @@ impl Case {
         if !names().contains(&"cpufreq") {
             settings.insert("cpufreq".into(), vec!["false".into()]);
         } // XXX
-        let mut case = Self { machine, host, options: options.to_vec(), settings, peer: None };
+        let whole = lines(&page(&names(), &host, &settings));
+        let mut owners: HashMap<String, BTreeSet<&str>> = HashMap::new();
+        for name in names() {
+            for line in lines(&page(&[name], &host, &settings)) {
+                owners.entry(peer::family(&line).to_owned()).or_default().insert(name);
+            }
+        }
+        let mut case = Self { machine, host, options: options.to_vec(), settings, peer: None, whole, owners };
         case.peer = case.start_peer().map(|peer| RefCell::new(peer.expect("it starts")));
         case
     }
@@ -125,21 +144,62 @@ impl Case {
 
     /// What we say of the damaged machine unlike node_exporter; nothing without one, or when it dies of the damage.
     fn differences(&self, file: &Path, damage: &Damage) -> Vec<String> {
-        let theirs_died = |_| Vec::new();
         self.machine.with(file, damage, || {
-            let ours = lines(&page(&self.host, &self.settings));
+            let ours = lines(&page(&names(), &self.host, &self.settings));
             let Some(peer) = &self.peer else { return Vec::new() };
             if peer.borrow().get("/metrics").is_ok_and(|theirs| lines(&theirs) == ours) {
                 return Vec::new();
             }
             // Some of its collectors remember what was before the damage.
             let theirs = self.start_peer().expect("it was there").and_then(|peer| peer.get("/metrics"));
-            theirs.map_or_else(theirs_died, |theirs| {
-                let theirs = lines(&theirs);
-                let missing = theirs.difference(&ours).map(|line| format!("- {line}"));
-                missing.chain(ours.difference(&theirs).map(|line| format!("+ {line}"))).collect()
-            })
+            let Ok(theirs) = theirs else { return Vec::new() };
+            self.judge(file, damage, &ours, &lines(&theirs))
         })
+    }
+
+    /// What of the difference is wrong.
+    fn judge(
+        &self,
+        file: &Path,
+        damage: &Damage,
+        ours: &BTreeSet<String>,
+        theirs: &BTreeSet<String>,
+    ) -> Vec<String> {
+        let success = |name: &str| format!("node_scrape_collector_success{{collector=\"{name}\"}} 1");
+        let is_failed = |page: &BTreeSet<String>, name: &str| !page.contains(&success(name));
+        let may_fail = |name: &str| {
+            // What noise means is anybody's guess, as long as nothing wrong is said.
+            matches!(damage, Damage::Bytes(_))
+                || STRICTER.iter().any(|(path, collector)| *collector == name && file.ends_with(path))
+        };
+        let owned_by = |line: &str, is: &dyn Fn(&str) -> bool| {
+            self.owners.get(peer::family(line)).is_some_and(|owners| owners.iter().any(|name| is(name)))
+        };
+        let is_success = |line: &String| line.starts_with("node_scrape_collector_success{");
+        let mut wrong = Vec::new();
+        for name in names() {
+            if is_failed(ours, name) != is_failed(theirs, name) && !may_fail(name) {
+                wrong.push(format!(
+                    "{name} {}",
+                    if is_failed(ours, name) { "fails" } else { "does not fail" }
+                ));
+            }
+        }
+        // Beside what failed, we may say more of what is not damaged.
+        let said = ours.difference(theirs).filter(|line| !is_success(line));
+        wrong.extend(
+            said.filter(|line| {
+                !(self.whole.contains(*line) && owned_by(line, &|name| is_failed(theirs, name)))
+            })
+            .map(|line| format!("+ {line}")),
+        );
+        let left_out = theirs.difference(ours).filter(|line| !is_success(line));
+        wrong.extend(
+            left_out
+                .filter(|line| !owned_by(line, &|name| may_fail(name) && is_failed(ours, name)))
+                .map(|line| format!("- {line}")),
+        );
+        wrong
     }
 
     /// A new node_exporter if the one there was has died.
