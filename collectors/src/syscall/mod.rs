@@ -1,3 +1,5 @@
 //! System calls for which no library has a safe function, one file each: the only unsafe code of this crate.
 
 #![allow(unsafe_code, reason = "each call says why it is sound")]
+
+pub mod timex;
