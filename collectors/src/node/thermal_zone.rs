@@ -101,26 +101,37 @@ fn say_zone(zone: &mut Zone, buffer: &mut Buffer, out: &mut Samples) {
     out.push(&TEMPERATURE, &[kind, &zone.number], temperature as f64 / 1000.0);
 }
 
-/// A device whose driver does not answer is left out.
+/// A device whose driver refuses to say is left out.
 fn say_device(device: &mut Device, buffer: &mut Buffer, out: &mut Samples) -> Result<(), CollectError> {
     let (Some(maximum), Some(current)) =
         (read_state(&mut device.maximum, buffer)?, read_state(&mut device.current, buffer)?)
     else {
         return Ok(());
     };
-    let Ok(kind) = device.kind.read(buffer) else { return Ok(()) };
+    let Some(kind) = read(&mut device.kind, buffer)? else { return Ok(()) };
     out.push(&CURRENT, &[&device.number, kind], current as f64);
     out.push(&MAXIMUM, &[&device.number, kind], maximum as f64);
     Ok(())
 }
 
 fn read_state(attribute: &mut Attribute, buffer: &mut Buffer) -> Result<Option<i64>, CollectError> {
+    let Some(text) = read(attribute, buffer)? else { return Ok(None) };
+    match parse_number(text) {
+        Some(number) => Ok(Some(number)),
+        None => Err(CollectError::parse(attribute.path(), "expected a number")),
+    }
+}
+
+/// The text, nothing when there is none to have: the device has gone or does not know. Other errors are the collector's.
+fn read<'a>(attribute: &mut Attribute, buffer: &'a mut Buffer) -> Result<Option<&'a str>, CollectError> {
+    use std::io::ErrorKind::{InvalidInput, NotFound, PermissionDenied, Unsupported};
+
     match attribute.read(buffer) {
-        Ok(text) => match parse_number(text) {
-            Some(number) => Ok(Some(number)),
-            None => Err(CollectError::parse(attribute.path(), "expected a number")),
-        },
-        Err(_) => Ok(None),
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.kind(), NotFound | PermissionDenied | InvalidInput | Unsupported) => {
+            Ok(None)
+        }
+        Err(source) => Err(CollectError::Read { path: attribute.path().to_owned(), source }),
     }
 }
 
