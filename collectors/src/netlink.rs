@@ -390,4 +390,17 @@ mod tests {
         assert_eq!(attributes(&attribute[..6]).count(), 0);
         assert_eq!(attributes(&[0; 8]).count(), 0);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_walked_without_harm(bytes: Vec<u8>, sequence in 0_u32..2) {
+            let _ = walk(&bytes, sequence, &mut |message| {
+                let _ = attributes(message).count();
+            });
+            for (_, value) in attributes(&bytes) {
+                let _ = (u16_of(value), u32_of(value), u64_of(value), text(value));
+            }
+            let _ = parse_family(&bytes);
+        }
+    }
 }

@@ -23,6 +23,41 @@ static TREE: LazyLock<Option<Tree>> = LazyLock::new(|| {
     Some(tree)
 });
 
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let Some(shared) = above.map(|above| above.join("shared/node_exporter")).find(|path| path.is_dir())
+    else {
+        eprintln!("SKIPPED: no ../shared/node_exporter beside the repository");
+        return None;
+    };
+    let top = tempfile::tempdir().expect("a temporary directory");
+    let fixtures = top.path().join("collector/fixtures");
+    std::fs::create_dir_all(&fixtures).expect("made");
+    for name in ["qdisc", "textfile", "usr", "wifi"] {
+        symlink(shared.join("fixtures").join(name), fixtures.join(name)).expect("linked");
+    }
+    link_proc(&shared.join("fixtures/proc"), &fixtures.join("proc"));
+    unpack(&shared.join("fixtures/sys-udev.tar.gz"), &fixtures);
+    symlink(&fixtures, top.path().join("fixtures")).expect("linked");
+    std::env::set_current_dir(top.path()).expect("entered");
+    Some(Tree { shared, _top: top })
+});
+
+/// Links what is in `from`; `self`, a link that copies of the fixtures may have as a file, is made a link again.
+fn link_proc(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("listed") {
+        let name = entry.expect("listed").file_name();
+        let target = if name == "self" { "10".into() } else { from.join(&name) };
+        symlink(target, to.join(name)).expect("linked");
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test may use the programs of the machine it is built on")]
+fn unpack(archive: &Path, into: &Path) {
+    let status = std::process::Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(into).status();
+    assert!(status.expect("tar is installed").success());
+}
+
 fn fixture_host() -> Host {
     Host {
         procfs: "collector/fixtures/proc".into(),
@@ -129,4 +164,23 @@ fn escaped_mount_points_are_read() {
     assert_eq!(points.len(), 31);
     let with = |text: &str| points.iter().filter(|point| point.contains(text)).count();
     assert_eq!((with("[vsanDatastore] "), with("[vsanDatastore]\t")), (1, 1));
+}
+
+#[test]
+fn ipvs_backends_are_added_up_by_their_labels() {
+    let Some(tree) = &*TREE else { return };
+    let cases = [
+        ("", "local_address,local_port,remote_address,remote_port,proto,local_mark"),
+        ("_lbs_local_address_local_port", "local_address,local_port"),
+        ("_lbs_local_port", "local_port"),
+        ("_lbs_none", ""),
+    ];
+    for (case, labels) in cases {
+        let flag = format!("ipvs.backend-labels={labels}");
+        let (found, failed) = page(&["ipvs"], &fixture_host(), &settings(&[&flag]));
+        assert!(failed.is_empty(), "{failed:?}");
+        let path = tree.shared.join(format!("fixtures/ip_vs_result{case}.txt"));
+        let expected = std::fs::read_to_string(path).expect("read");
+        assert!(expected == found, "{labels}\n{}", difference(&expected, &found));
+    }
 }

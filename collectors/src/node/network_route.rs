@@ -104,9 +104,9 @@ impl Collector for NetworkRoute {
 fn say(device: &str, hops: &[Hop], texts: &mut Texts, out: &mut Samples) {
     for Hop { gateway, weight, target, .. } in hops {
         write_destination(&mut texts.destination, target.destination, target.length);
-        rewrite(&mut texts.gateway, *gateway);
+        rewrite(&mut texts.gateway, gateway.map(|ip| ip.to_canonical()));
         rewrite(&mut texts.priority, Some(target.priority));
-        rewrite(&mut texts.source, target.source);
+        rewrite(&mut texts.source, target.source.map(|ip| ip.to_canonical()));
         rewrite(&mut texts.weight, *weight);
         let values = [
             &texts.destination,

@@ -2,4 +2,6 @@
 
 #![allow(unsafe_code, reason = "each call says why it is sound")]
 
+pub mod btrfs;
+pub mod ethtool;
 pub mod timex;
