@@ -14,6 +14,7 @@ use std::{
     fs, iter,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use nodewarden_collectors::{Host, Options, Samples, Settings, node, text};
@@ -86,8 +87,10 @@ fn lines(page: &str) -> BTreeSet<String> {
 const STRICTER: &[(&str, &str)] = &[
     ("proc/diskstats", "diskstats"),
     ("proc/meminfo", "meminfo"),
+    ("proc/net/stat/nf_conntrack", "conntrack"),
     ("proc/stat", "cpu"),
     ("proc/stat", "stat"),
+    ("proc/vmstat", "vmstat"),
 ];
 
 /// Files of which node_exporter makes more than we do.
@@ -95,6 +98,9 @@ const LAXER: &[(&str, &str)] = &[
     // A device that is listed and gone is passed over.
     ("bonding/slaves", "bonding"),
     ("bonding_masters", "bonding"),
+    // A link in its place, which stands for "unreadable" here, is taken for an interface.
+    ("bonding_masters", "netclass"),
+    ("bonding_masters", "netdev"),
     ("meminfo", "meminfo_numa"),
     ("numastat", "meminfo_numa"),
     // Values that no pattern keeps are not looked at.
@@ -193,11 +199,10 @@ impl Case {
         let is_success = |line: &String| line.starts_with("node_scrape_collector_success{");
         let mut wrong = Vec::new();
         for name in names() {
-            if is_failed(ours, name) != is_failed(theirs, name) && !may_fail(name) {
-                wrong.push(format!(
-                    "{name} {}",
-                    if is_failed(ours, name) { "fails" } else { "does not fail" }
-                ));
+            match (is_failed(ours, name), is_failed(theirs, name)) {
+                (true, false) if !may_fail(name) => wrong.push(format!("{name} fails")),
+                (false, true) if !may_succeed(name) => wrong.push(format!("{name} does not fail")),
+                _ => {}
             }
         }
         // Beside what failed, we may say more of what is not damaged.
@@ -243,6 +248,9 @@ fn asked(name: &str, usual: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
+/// How long the usual number of cases may take.
+const TIME: Duration = Duration::from_secs(40);
+
 /// Tries as many cases as asked for, spread over all files by chance.
 fn try_cases(case: &Case, usual: u64) {
     let mut chance = Chance(asked("PROPTEST_RNG_SEED", 1));
@@ -252,9 +260,13 @@ fn try_cases(case: &Case, usual: u64) {
         let noise = |length: usize| (0..length.clamp(1, 200)).map(|_| chance.below(256) as u8).collect();
         all.extend(damages(&whole, noise).into_iter().map(|damage| (file.clone(), damage)));
     }
-    let wanted = asked("PROPTEST_CASES", usual) as usize;
+    let (wanted, start) = (asked("PROPTEST_CASES", usual) as usize, Instant::now());
     let mut report = Vec::new();
     for done in 0..wanted.min(all.len()) {
+        if start.elapsed() > TIME && wanted as u64 == usual {
+            eprintln!("{done} of {wanted} cases on this slow machine");
+            break;
+        }
         let chosen = done + chance.below(all.len() - done);
         all.swap(done, chosen);
         let (file, damage) = &all[done];

@@ -23,41 +23,6 @@ static TREE: LazyLock<Option<Tree>> = LazyLock::new(|| {
     Some(tree)
 });
 
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let Some(shared) = above.map(|above| above.join("shared/node_exporter")).find(|path| path.is_dir())
-    else {
-        eprintln!("SKIPPED: no ../shared/node_exporter beside the repository");
-        return None;
-    };
-    let top = tempfile::tempdir().expect("a temporary directory");
-    let fixtures = top.path().join("collector/fixtures");
-    std::fs::create_dir_all(&fixtures).expect("made");
-    for name in ["qdisc", "textfile", "usr", "wifi"] {
-        symlink(shared.join("fixtures").join(name), fixtures.join(name)).expect("linked");
-    }
-    link_proc(&shared.join("fixtures/proc"), &fixtures.join("proc"));
-    unpack(&shared.join("fixtures/sys-udev.tar.gz"), &fixtures);
-    symlink(&fixtures, top.path().join("fixtures")).expect("linked");
-    std::env::set_current_dir(top.path()).expect("entered");
-    Some(Tree { shared, _top: top })
-});
-
-/// Links what is in `from`; `self`, a link that copies of the fixtures may have as a file, is made a link again.
-fn link_proc(from: &Path, to: &Path) {
-    std::fs::create_dir(to).expect("made");
-    for entry in std::fs::read_dir(from).expect("listed") {
-        let name = entry.expect("listed").file_name();
-        let target = if name == "self" { "10".into() } else { from.join(&name) };
-        symlink(target, to.join(name)).expect("linked");
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test may use the programs of the machine it is built on")]
-fn unpack(archive: &Path, into: &Path) {
-    let status = std::process::Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(into).status();
-    assert!(status.expect("tar is installed").success());
-}
-
 fn fixture_host() -> Host {
     Host {
         procfs: "collector/fixtures/proc".into(),

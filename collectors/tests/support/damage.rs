@@ -34,7 +34,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A copy of what is below these directories, each below its own name; links stay links.
+    /// A copy of what is below these directories, each below its own name. Links stay links, but for
+    /// those out of it.
     pub fn copy(directories: &[PathBuf]) -> Self {
         let top = tempfile::tempdir().expect("a temporary directory");
         let mut files = Vec::new();
@@ -93,10 +94,10 @@ impl Machine {
 
 fn copy(from: &Path, top: &Path, below: &Path, files: &mut Vec<PathBuf>) {
     let to = top.join(below);
-    let kind = fs::symlink_metadata(from).expect("it is there").file_type();
-    if kind.is_symlink() {
-        symlink(fs::read_link(from).expect("a link"), to).expect("linked");
-    } else if kind.is_dir() {
+    let link = fs::read_link(from).ok().filter(|target| target.is_relative());
+    if let Some(target) = link {
+        symlink(target, to).expect("linked");
+    } else if from.is_dir() {
         fs::create_dir_all(&to).expect("made");
         for entry in fs::read_dir(from).expect("listed") {
             let name = entry.expect("listed").file_name();

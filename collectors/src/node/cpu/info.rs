@@ -126,7 +126,7 @@ fn parse_cpuinfo(text: &str) -> Result<Vec<Processor<'_>>, String> {
             cpu.set(name, value).ok_or_else(|| format!("expected a number in {line:?}"))?;
         }
     }
-    Ok(processors)
+    if processors.is_empty() { Err("it lists no processor".into()) } else { Ok(processors) }
 }
 
 impl<'a> Processor<'a> {
