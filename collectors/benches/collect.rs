@@ -1,4 +1,5 @@
-//! What a scrape of the default collectors costs on this host: `cargo bench --bench collect [-- SCRAPES]`.
+//! What a scrape of the default collectors costs: `cargo bench --bench collect [-- SCRAPES [ROOT]]`, on this host or on a
+//! machine made of files, with `proc`, `sys` and `udev/data` below ROOT.
 
 use std::{
     io::Write,
@@ -10,7 +11,15 @@ use rustix::time::{ClockId, clock_gettime};
 
 fn main() -> std::io::Result<()> {
     let scrapes: u32 = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1000);
-    let host = Host::default();
+    let host = match std::env::args().skip(1).find(|argument| argument.starts_with('/')) {
+        None => Host::default(),
+        Some(root) => Host {
+            procfs: format!("{root}/proc").into(),
+            sysfs: format!("{root}/sys").into(),
+            udev_data: format!("{root}/udev/data").into(),
+            ..Host::default()
+        },
+    };
     let settings = Settings::new();
     let mut collectors: Vec<(&str, Box<dyn Collector>, Duration)> = node::ALL
         .iter()

@@ -4,7 +4,13 @@ use std::{
     fs::{File, FileType},
     io,
     path::{Path, PathBuf},
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
+
+use rustix::process::{Resource, getrlimit};
 
 use crate::collector::CollectError;
 
@@ -101,6 +107,12 @@ pub fn is_dir(path: &Path) -> bool {
     path.is_dir()
 }
 
+/// Whether `path` lies in a real sysfs, not in a tree of plain files.
+pub fn is_sysfs(path: &Path) -> bool {
+    const MAGIC: i64 = 0x6265_6572;
+    rustix::fs::statfs(path).is_ok_and(|found| i128::from(found.f_type) == i128::from(MAGIC))
+}
+
 /// The names in a directory, sorted; an absent directory is an error of kind `NotFound`.
 pub fn list_dir(path: &Path) -> Result<Vec<String>, CollectError> {
     list(path, |_| true)
@@ -135,12 +147,13 @@ fn into_text(bytes: Vec<u8>) -> String {
 #[derive(Debug)]
 pub(crate) struct KeptFile {
     path: PathBuf,
-    file: Option<File>,
+    keep: Keep,
+    file: Option<(File, Place)>,
 }
 
 impl KeptFile {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, file: None }
+    pub(crate) fn new(path: PathBuf, keep: Keep) -> Self {
+        Self { path, keep, file: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -154,7 +167,7 @@ impl KeptFile {
 
     /// Reads with `read`, from the kept descriptor if there is one.
     pub(crate) fn read_with<T>(&mut self, mut read: impl FnMut(&File) -> io::Result<T>) -> io::Result<T> {
-        if let Some(file) = &self.file {
+        if let Some((file, _)) = &self.file {
             match read(file) {
                 // What the descriptor stood for may be gone (a device removed, a module unloaded): look at the path again.
                 Err(error) if !is_refusal(&error) => self.file = None,
@@ -163,13 +176,57 @@ impl KeptFile {
         }
         let file = File::open(&self.path)?;
         let result = read(&file);
-        self.file = Some(file);
+        self.file = Place::take(self.keep).map(|place| (file, place));
         result
     }
 }
 
+/// The right to keep a descriptor between scrapes; given back when dropped.
+///
+/// A `/sys` or `/proc` file that stays open costs 4.5 KiB of kernel memory, most of it the page its text is made in, charged
+/// to the agent's own control group. A machine of 256 CPUs and 200 interfaces has ten thousand such files, so there is a
+/// limit over all collectors; who comes too late opens and closes at each scrape.
+#[derive(Debug)]
+pub(crate) struct Place(&'static AtomicUsize);
+
+/// What is kept open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Keep {
+    /// A file that there is once on a host.
+    HostFile,
+    /// A file that each of many devices has: they leave room for the former.
+    DeviceFile,
+    /// A device's directory, which costs the kernel little.
+    Directory,
+}
+
+impl Place {
+    pub(crate) fn take(keep: Keep) -> Option<Self> {
+        static FILES: AtomicUsize = AtomicUsize::new(0);
+        static DIRECTORIES: AtomicUsize = AtomicUsize::new(0);
+        /// Log files, connections and the store need theirs: an eighth of what the process may open for each of the two.
+        static MOST: LazyLock<usize> = LazyLock::new(|| {
+            let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 8;
+            usize::try_from(most).unwrap_or(usize::MAX).min(1024)
+        });
+        let (counter, most) = match keep {
+            Keep::HostFile => (&FILES, *MOST),
+            Keep::DeviceFile => (&FILES, *MOST / 4 * 3),
+            Keep::Directory => (&DIRECTORIES, *MOST),
+        };
+        let taken = counter.fetch_update(Relaxed, Relaxed, |taken| (taken < most).then_some(taken + 1));
+        taken.ok().map(|_| Self(counter))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Whether a driver says that this device has no such value: the file is there and would say the same again.
-fn is_refusal(error: &io::Error) -> bool {
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
     use rustix::io::Errno;
 
     matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::OPNOTSUPP))
@@ -185,7 +242,7 @@ pub struct HostFile {
 impl HostFile {
     /// A file that is opened at the first read.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { file: KeptFile::new(path.into()), buffer: Vec::new() }
+        Self { file: KeptFile::new(path.into(), Keep::HostFile), buffer: Vec::new() }
     }
 
     /// Where the file is.

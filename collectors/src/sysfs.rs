@@ -1,16 +1,19 @@
 //! Small readers for sysfs attributes: one value per file, often absent.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::{fd::OwnedFd, unix::fs::FileExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::{
     collector::CollectError,
-    host::{self, KeptFile},
+    host::{self, Keep, KeptFile, Place},
 };
 
 /// The trimmed text of an attribute; `None` where the device or driver has no such attribute or refuses to say.
@@ -39,7 +42,7 @@ pub struct Attribute(KeptFile);
 impl Attribute {
     /// An attribute that is opened at the first read.
     pub fn new(path: PathBuf) -> Self {
-        Self(KeptFile::new(path))
+        Self(KeptFile::new(path, Keep::DeviceFile))
     }
 
     /// Where the attribute is.
@@ -72,8 +75,160 @@ impl Directory {
 
     /// The trimmed text of an attribute in it, in `buffer`.
     pub fn read<'a>(&self, name: &str, buffer: &'a mut Buffer) -> io::Result<&'a str> {
-        let file = rustix::fs::openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        buffer.fill(|bytes| Ok(rustix::io::pread(&file, bytes, 0)?))
+        let file = self.open_file(name)?;
+        buffer.fill(|bytes| file.read_at(bytes, 0))
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.0, name, flags, Mode::empty())?.into())
+    }
+}
+
+/// How long what a device is (not what it does) may be older than the page says: whether it has some attribute, or the
+/// value of one that only an administrator or a driver being loaded changes.
+pub const STALENESS: Duration = Duration::from_secs(60);
+
+/// Attributes that are read of many devices of one kind.
+///
+/// A file stays open while there is room for it among all that are kept, others are opened relative to the device's
+/// directory. One that is absent is not asked for again for [`STALENESS`]: which attributes a device has is decided when its
+/// driver registers it.
+#[derive(Debug)]
+pub struct Device {
+    path: PathBuf,
+    names: &'static [&'static str],
+    directory: Option<(Directory, Option<Place>)>,
+    files: Box<[Slot]>,
+    /// How long its constants hold: devices differ, so that not all are read again in the same scrape.
+    holds: Duration,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Closed,
+    Kept((File, Place)),
+    AbsentAt(Instant),
+    /// What a constant was.
+    Read(Instant, Box<str>),
+}
+
+impl Device {
+    /// The device whose directory is `path`; `names` are its attributes.
+    pub fn new(path: PathBuf, names: &'static [&'static str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        const STEPS: u32 = 16;
+        let step = COUNT.fetch_add(1, Relaxed) % STEPS;
+        Self {
+            path,
+            names,
+            directory: None,
+            files: names.iter().map(|_| Slot::Closed).collect(),
+            holds: STALENESS / (2 * STEPS) * (STEPS + step),
+        }
+    }
+
+    /// Where its directory is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How long what is constant about it need not be read again; at most [`STALENESS`].
+    pub fn holds(&self) -> Duration {
+        self.holds
+    }
+
+    /// The trimmed text of the attribute at place `at` among the names, in `buffer`.
+    pub fn read<'a>(&mut self, at: usize, now: Instant, buffer: &'a mut Buffer) -> io::Result<&'a str> {
+        let length = self.read_into(at, now, &mut buffer.bytes[..])?;
+        buffer.text(length)
+    }
+
+    /// As [`Device::read`], of an attribute that only an administrator or a driver's load changes: the text may be as old
+    /// as [`STALENESS`].
+    pub fn constant<'a>(
+        &'a mut self,
+        at: usize,
+        now: Instant,
+        buffer: &'a mut Buffer,
+    ) -> io::Result<&'a str> {
+        let holds = self.holds;
+        let is_fresh = |then: Instant| now.saturating_duration_since(then) < holds;
+        if !matches!(self.files.get(at), Some(Slot::Read(then, _)) if is_fresh(*then)) {
+            let file = self.open(at, now);
+            if file.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                // Even if it is the directory that is not there.
+                self.forget(at, now);
+            }
+            let length = file?.read_at(&mut buffer.bytes[..], 0)?;
+            let text = buffer.text(length)?;
+            self.files[at] = Slot::Read(now, text.into());
+        }
+        match &self.files[at] {
+            Slot::Read(_, text) => Ok(text),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Gives the descriptor of the directory back unless it may be kept; called when the attributes at hand are read.
+    pub fn rest(&mut self) {
+        if self.directory.as_ref().is_some_and(|(_, place)| place.is_none()) {
+            self.directory = None;
+        }
+    }
+
+    fn read_into(&mut self, at: usize, now: Instant, bytes: &mut [u8]) -> io::Result<usize> {
+        if let Some(slot @ Slot::Kept(_)) = self.files.get_mut(at)
+            && let Slot::Kept((file, _)) = slot
+        {
+            match file.read_at(bytes, 0) {
+                // The device may be gone, another one in its place.
+                Err(error) if !host::is_refusal(&error) => *slot = Slot::Closed,
+                result => return result,
+            }
+        }
+        let file = self.open(at, now)?;
+        let result = file.read_at(bytes, 0);
+        self.files[at] = match Place::take(Keep::DeviceFile) {
+            Some(place) => Slot::Kept((file, place)),
+            None => Slot::Closed,
+        };
+        result
+    }
+
+    /// Opens an attribute, unless it was absent a short while ago.
+    fn open(&mut self, at: usize, now: Instant) -> io::Result<File> {
+        let slot = self.files.get(at);
+        let was_absent =
+            matches!(slot, Some(Slot::AbsentAt(then)) if now.saturating_duration_since(*then) < self.holds);
+        let Some(name) = self.names.get(at).filter(|_| !was_absent) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if let Some((directory, _)) = &self.directory {
+            match directory.open_file(name) {
+                // The directory may be that of a device that is gone: it is opened anew below.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.directory = None,
+                result => return result,
+            }
+        }
+        let directory = Directory::open(&self.path)?;
+        let (directory, _) = self.directory.insert((directory, Place::take(Keep::Directory)));
+        let file = directory.open_file(name);
+        if file.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            self.forget(at, now);
+        }
+        file
+    }
+
+    /// Does not ask for an attribute again for a while.
+    fn forget(&mut self, at: usize, now: Instant) {
+        if let Some(slot) = self.files.get_mut(at) {
+            let is_known =
+                matches!(slot, Slot::AbsentAt(then) if now.saturating_duration_since(*then) < self.holds);
+            if !is_known {
+                *slot = Slot::AbsentAt(now);
+            }
+        }
     }
 }
 
@@ -89,7 +244,12 @@ impl Buffer {
     /// The trimmed text of what `read` reads.
     fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<&str> {
         let length = read(&mut self.bytes[..])?;
-        let read = &self.bytes[..length];
+        self.text(length)
+    }
+
+    /// The trimmed text of the first `length` bytes.
+    fn text(&mut self, length: usize) -> io::Result<&str> {
+        let read = self.bytes.get(..length).unwrap_or_default();
         if let Ok(text) = std::str::from_utf8(read) {
             return Ok(text.trim());
         }

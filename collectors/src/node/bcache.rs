@@ -187,6 +187,9 @@ static DEBUG: [Number; 5] = [
     ),
 ];
 
+/// Where `integral:` is in [`DEBUG`].
+const INTEGRAL: usize = 3;
+
 /// Of a cache.
 static CACHE_NUMBERS: [Number; 3] = [
     number!(
@@ -294,8 +297,11 @@ impl Bcache {
         let mut files = self.open(path)?;
         let Number(file, desc) = &DIRTY;
         out.push(desc, labels, files.number(file)?);
-        let values =
+        let mut values =
             files.lines(DEBUG_FILE, &DEBUG, |word| dehumanize_signed(word.trim_end_matches("/sec")))?;
+        // Older kernels steer without it.
+        values[INTEGRAL].get_or_insert(0.0);
+        let values = whole(values).ok_or_else(|| files.incomplete(DEBUG_FILE))?;
         for (Number(_, desc), value) in DEBUG.iter().zip(values) {
             out.push(desc, labels, value);
         }
@@ -318,6 +324,7 @@ impl Bcache {
         }
         if with_priority {
             let values = files.lines(PRIORITY_FILE, &PRIORITY, parse_percent)?;
+            let values = whole(values).ok_or_else(|| files.incomplete(PRIORITY_FILE))?;
             for (Number(_, desc), value) in PRIORITY.iter().zip(values) {
                 out.push(desc, labels, value);
             }
@@ -353,13 +360,13 @@ impl Files<'_> {
         }
     }
 
-    /// What `parse` makes of the last word of each line that begins with the first word of one of `wanted`.
+    /// What `parse` makes of the last words of the lines that begin with the words in `wanted`.
     fn lines<const N: usize>(
         &mut self,
         file: &str,
         wanted: &[Number; N],
         parse: impl Fn(&str) -> Option<f64>,
-    ) -> Result<[f64; N], CollectError> {
+    ) -> Result<[Option<f64>; N], CollectError> {
         let text = match self.directory.read(file, self.buffer) {
             Ok(text) => text,
             Err(source) => return Err(CollectError::Read { path: self.path.join(file), source }),
@@ -372,11 +379,17 @@ impl Files<'_> {
             let value = words.next_back().and_then(&parse).ok_or_else(|| odd(self.path, file, line))?;
             values[at] = Some(value);
         }
-        if values.contains(&None) {
-            return Err(CollectError::parse(self.path.join(file), "lines are missing"));
-        }
-        Ok(values.map(Option::unwrap_or_default))
+        Ok(values)
     }
+
+    fn incomplete(&self, file: &str) -> CollectError {
+        CollectError::parse(self.path.join(file), "lines are missing")
+    }
+}
+
+/// The values, if all of them are there.
+fn whole<const N: usize>(values: [Option<f64>; N]) -> Option<[f64; N]> {
+    (!values.contains(&None)).then(|| values.map(Option::unwrap_or_default))
 }
 
 fn odd(path: &Path, file: &str, text: &str) -> CollectError {
@@ -391,7 +404,8 @@ fn parse_percent(word: &str) -> Option<f64> {
 /// As [`dehumanize`], with a sign.
 fn dehumanize_signed(text: &str) -> Option<f64> {
     match text.strip_prefix('-') {
-        Some(rest) => dehumanize(rest).map(|number| -(number as f64)),
+        // Not its negation: there is no negative nought.
+        Some(rest) => dehumanize(rest).map(|number| 0.0 - number as f64),
         None => dehumanize(text).map(|number| number as f64),
     }
 }
@@ -452,6 +466,7 @@ mod tests {
             assert_eq!(dehumanize(text), number, "{text:?}");
         }
         assert_eq!(dehumanize_signed("-1.5k"), Some(-1524.0));
+        assert!(dehumanize_signed("-0").is_some_and(f64::is_sign_positive));
     }
 
     const UUID: &str = "5bc072a8-ab17-446d-9744-e247949913c1";
@@ -520,6 +535,9 @@ mod tests {
         tree.write("bdev0/dirty_data", "");
         assert!(!tree.said(false).2);
         tree.write("bdev0/dirty_data", "1\n");
+        let old = "rate:\t1/sec\ntarget:\t1\nproportional:\t1\nderivative:\t1\nchange:\t1/sec\n";
+        tree.write("bdev0/writeback_rate_debug", old);
+        assert!(tree.said(false).2, "an old kernel");
         tree.write("bdev0/writeback_rate_debug", "rate:\t1/sec\n");
         assert!(!tree.said(false).2);
         fs::remove_file(tree.0.path().join("fs/bcache").join(UUID).join("cache0/priority_stats"))

@@ -77,7 +77,8 @@ static DEVICE_ERRORS: Desc = Desc::counter(
 const ERRORS: [&str; 5] = ["write", "read", "flush", "corruption", "generation"];
 
 /// The types of block groups.
-const TYPES: [&str; 3] = ["data", "metadata", "system"];
+const TYPES: [&str; 3] = ["data", "metadata", SYSTEM];
+const SYSTEM: &str = "system";
 
 /// sysfs counts sizes of devices in these, whatever the device's own are.
 const SECTOR: u64 = 512;
@@ -303,7 +304,12 @@ impl Files<'_> {
         let below = format!("allocation/{kind}");
         let reserved = self.number(&format!("{below}/bytes_reserved"))?;
         out.push(&RESERVED, &[kind, uuid], reserved.unwrap_or(0) as f64);
-        for mode in host::list_dir_but_files(&self.path.join(&below)).unwrap_or_default() {
+        let modes = match host::list_dir_but_files(&self.path.join(&below)) {
+            // Without this one it is not yet mounted, or no more.
+            Err(error) if kind == SYSTEM => return Err(error),
+            modes => modes.unwrap_or_default(),
+        };
+        for mode in modes {
             let used = self.number(&format!("{below}/{mode}/used_bytes"))?;
             let total = self.number(&format!("{below}/{mode}/total_bytes"))?;
             // The last block group of a layout may be gone by now.
@@ -385,7 +391,7 @@ fn unescape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::PathBuf};
 
     use super::*;
 
@@ -417,8 +423,12 @@ mod tests {
             tree
         }
 
+        fn path(&self, file: &str) -> PathBuf {
+            self.0.path().join("fs/btrfs").join(UUID).join(file)
+        }
+
         fn write(&self, file: &str, text: &str) {
-            let path = self.0.path().join("fs/btrfs").join(UUID).join(file);
+            let path = self.path(file);
             fs::create_dir_all(path.parent().expect("has one")).expect("made");
             fs::write(path, text).expect("written");
         }
@@ -463,6 +473,8 @@ mod tests {
         assert_eq!(tree.said(), (expected.map(str::to_owned).into(), true));
         tree.write("metadata_uuid", "another\n");
         assert_eq!(tree.said().0[1], "global_rsv_size_bytes{another} 7");
+        fs::remove_dir_all(tree.path("allocation/system")).expect("removed");
+        assert_eq!(tree.said(), (Vec::new(), false));
     }
 
     #[test]
@@ -478,7 +490,7 @@ mod tests {
         ] {
             let tree = Tree::new();
             tree.write(file, text);
-            tree.write("../other-one/label", "other\n");
+            tree.write("../other-one/allocation/system/bytes_reserved", "0\n");
             let (lines, is_good) = tree.said();
             assert_eq!((lines.len(), is_good), (9, false), "{file} {text:?}");
         }

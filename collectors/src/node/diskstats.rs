@@ -1,12 +1,12 @@
 //! Counters and identity of block devices.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Flag, Host, HostFile, Options, Samples,
     filter::Filter,
     host::{self, Stamp},
-    sysfs::{Attribute, Buffer},
+    sysfs::{Buffer, Device},
 };
 
 /// This collector in the list.
@@ -150,6 +150,7 @@ fn build(host: &Host, options: &Options) -> Result<Box<dyn Collector>, BuildErro
 impl Collector for Diskstats {
     fn collect(&mut self, _: &Host, out: &mut Samples) -> Result<(), CollectError> {
         let Self { file, filter, disks, buffer, udev, sys_block } = self;
+        let now = Instant::now();
         let mut at = 0;
         let mut bad = None;
         for line in file.read()?.lines() {
@@ -166,7 +167,7 @@ impl Collector for Diskstats {
                 disks.push(Disk::new(&stats, filter, udev.as_ref(), sys_block));
             }
             if let Some(known) = &mut disks[at].known {
-                known.say(&stats, buffer, out);
+                known.say(&stats, now, buffer, out);
             }
             at += 1;
         }
@@ -210,7 +211,7 @@ struct Disk {
 struct Known {
     major: String,
     minor: String,
-    rotational: Attribute,
+    queue: Device,
     udev: Option<PathBuf>,
     /// The properties, and the state of their file when it was read.
     properties: Option<(Stamp, Properties)>,
@@ -221,7 +222,7 @@ impl Disk {
         let known = (!filter.ignores(stats.name)).then(|| Known {
             major: stats.major.to_string(),
             minor: stats.minor.to_string(),
-            rotational: Attribute::new(sys_block.join(stats.name).join("queue/rotational")),
+            queue: Device::new(sys_block.join(stats.name).join("queue"), &["rotational"]),
             udev: udev.map(|udev| udev.join(format!("b{}:{}", stats.major, stats.minor))),
             properties: None,
         });
@@ -234,13 +235,14 @@ impl Disk {
 }
 
 impl Known {
-    fn say(&mut self, stats: &Stats, buffer: &mut Buffer, out: &mut Samples) {
+    fn say(&mut self, stats: &Stats, now: Instant, buffer: &mut Buffer, out: &mut Samples) {
         let device = stats.name;
         self.refresh();
         let nothing = Properties::default();
         let udev = self.properties.as_ref().map_or(&nothing, |(_, properties)| properties);
         // A partition has no queue; a device that can't tell is said not to turn, as node_exporter does.
-        let rotational = if self.rotational.read(buffer).is_ok_and(|text| text == "1") { "1" } else { "0" };
+        let rotational = self.queue.constant(0, now, buffer);
+        let rotational = if rotational.is_ok_and(|text| text == "1") { "1" } else { "0" };
         let info = [
             device,
             &self.major,
@@ -257,6 +259,7 @@ impl Known {
             out.push(desc, &[device], *value as f64 * factor);
         }
         udev.say(device, out);
+        self.queue.rest();
     }
 
     /// Reads the device's file in udev's database when it was changed.

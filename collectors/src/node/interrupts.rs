@@ -39,7 +39,9 @@ struct Table {
     cpus: Numbers,
     /// What was made of the lines of the last scrape: they change when a device comes or goes.
     lines: Vec<Line>,
-    /// The numbers of the line at hand.
+    /// The places of the lines that are said, in the order of the page.
+    order: Vec<usize>,
+    /// The numbers of all lines, one line after the other.
     counts: Vec<u64>,
 }
 
@@ -69,7 +71,8 @@ impl Collector for Interrupts {
 
 impl Table {
     fn new(filter: Filter, include_zeros: bool) -> Self {
-        Self { filter, include_zeros, cpus: Numbers::default(), lines: Vec::new(), counts: Vec::new() }
+        let (cpus, lines, order, counts) = Default::default();
+        Self { filter, include_zeros, cpus, lines, order, counts }
     }
 
     /// `/proc/interrupts`: a line with the names of the CPUs that are online, then for each interrupt
@@ -77,38 +80,76 @@ impl Table {
     /// "NMI:         47       5031   Non-maskable interrupts". Lines without details, ERR and MIS, are left out. The label
     /// is the column, not the CPU's name: they differ where a CPU is offline.
     fn say(&mut self, text: &str, out: &mut Samples) -> Result<(), String> {
-        let interrupts = out.family(&INTERRUPTS);
         let mut lines = text.lines();
         let columns = lines.next().ok_or("it is empty")?.split_ascii_whitespace().count();
-        let mut at = 0;
-        for line in lines {
-            let Some((name, rest)) = line.split_once(':') else { continue };
-            let Some(details) = take_counts(rest, columns, &mut self.counts) else { continue };
-            self.know(at, name.trim_start_matches(' '), details);
-            let Some(known) = self.lines.get(at) else { continue };
-            at += 1;
-            if known.ignored {
-                continue;
-            }
-            if self.counts.len() != columns {
-                return Err(format!("expected a number for each CPU, got {line:?}"));
-            }
-            for (cpu, count) in self.cpus.first(columns).iter().zip(&self.counts) {
-                if self.include_zeros || *count != 0 {
-                    out.push_to(interrupts, &[cpu, &known.devices, &known.info, &known.name], *count as f64);
+        self.read(lines, columns)?;
+        let Self { include_zeros, cpus, lines, order, counts, .. } = self;
+        let interrupts = out.family(&INTERRUPTS);
+        // A CPU after the other, though the kernel writes an interrupt after the other: it is the order of the page.
+        for (column, cpu) in cpus.first_by_text(columns) {
+            for &at in &*order {
+                let (Some(line), Some(&count)) = (lines.get(at), counts.get(at * columns + column)) else {
+                    continue;
+                };
+                if *include_zeros || count != 0 {
+                    out.push_to(interrupts, &[cpu, &line.devices, &line.info, &line.name], count as f64);
                 }
             }
         }
-        self.lines.truncate(at);
         Ok(())
     }
 
-    /// Has the labels of the line at place `at` ready.
-    fn know(&mut self, at: usize, name: &str, details: &str) {
-        if self.lines.get(at).is_none_or(|known| known.name != name || known.details != details) {
+    /// Takes over the lines as they are now.
+    fn read<'a>(&mut self, lines: impl Iterator<Item = &'a str>, columns: usize) -> Result<(), String> {
+        self.counts.clear();
+        let mut at = 0;
+        let mut is_new = false;
+        for line in lines {
+            let Some((name, rest)) = line.split_once(':') else { continue };
+            let start = self.counts.len();
+            let Some(details) = take_counts(rest, columns, &mut self.counts) else {
+                self.counts.truncate(start);
+                continue;
+            };
+            is_new |= self.know(at, name.trim_start_matches(' '), details);
+            if self.counts.len() != start + columns {
+                if self.lines.get(at).is_none_or(|line| !line.ignored) {
+                    self.forget();
+                    return Err(format!("expected a number for each CPU, got {line:?}"));
+                }
+                self.counts.resize(start + columns, 0);
+            }
+            at += 1;
+        }
+        if is_new || self.lines.len() != at {
+            self.lines.truncate(at);
+            self.sort();
+        }
+        Ok(())
+    }
+
+    /// Has the labels of the line at place `at` ready; whether they had to be made.
+    fn know(&mut self, at: usize, name: &str, details: &str) -> bool {
+        let is_known = |known: &Line| known.name == name && known.details == details;
+        let is_new = !self.lines.get(at).is_some_and(is_known);
+        if is_new {
             self.lines.truncate(at);
             self.lines.push(describe(name, details, &self.filter));
         }
+        is_new
+    }
+
+    fn sort(&mut self) {
+        let said = self.lines.iter().enumerate().filter(|(_, line)| !line.ignored);
+        let mut said: Vec<(usize, &Line)> = said.collect();
+        said.sort_by_key(|(_, line)| (&line.devices, &line.info, &line.name));
+        self.order = said.into_iter().map(|(at, _)| at).collect();
+    }
+
+    /// The next scrape begins anew: this one's lines were not read to the end.
+    fn forget(&mut self) {
+        self.lines.clear();
+        self.order.clear();
     }
 }
 
@@ -123,10 +164,9 @@ fn describe(name: &str, details: &str, filter: &Filter) -> Line {
     Line { name: name.to_owned(), details: details.to_owned(), info, devices, ignored }
 }
 
-/// Puts the first `columns` words into `counts` and gives what is behind them; `None` where nothing is. A word that is no
-/// number is not put there, so that there are too few of them.
+/// Adds the first `columns` words to `counts` and gives what is behind them; `None` where nothing is. A word that is no
+/// number is not added, so that there are too few of them.
 fn take_counts<'a>(text: &'a str, columns: usize, counts: &mut Vec<u64>) -> Option<&'a str> {
-    counts.clear();
     let mut rest = text.trim_ascii_start();
     for _ in 0..columns {
         let end = rest.bytes().position(|byte| byte.is_ascii_whitespace())?;
@@ -161,16 +201,16 @@ mod tests {
         let text = "  16:     328511          0  IR-IO-APIC   16-fasteoi   ehci_hcd:usb1, mmc0\n\
                     NMI:          0          7   Non-maskable interrupts\nERR:          3\nMIS:          0\n";
         let expected = [
-            "0|16-fasteoi ehci_hcd:usb1, mmc0|IR-IO-APIC|16 328511",
-            "1|16-fasteoi ehci_hcd:usb1, mmc0|IR-IO-APIC|16 0",
             "0||Non-maskable interrupts|NMI 0",
+            "0|16-fasteoi ehci_hcd:usb1, mmc0|IR-IO-APIC|16 328511",
             "1||Non-maskable interrupts|NMI 7",
+            "1|16-fasteoi ehci_hcd:usb1, mmc0|IR-IO-APIC|16 0",
         ];
         let mut table = table();
         assert_eq!(said(text, &mut table).expect("understood"), expected);
         assert_eq!(said(text, &mut table).expect("understood"), expected);
         table.include_zeros = false;
-        assert_eq!(said(text, &mut table).expect("understood"), [expected[0], expected[3]]);
+        assert_eq!(said(text, &mut table).expect("understood"), [expected[1], expected[2]]);
     }
 
     #[test]
@@ -185,10 +225,10 @@ mod tests {
         for (text, expected) in [
             ("1: 1 1 chip a\n2: 1 1 chip b\n", ["0|a|chip|1 1", "0|b|chip|2 1"]),
             ("1: 1 1 chip a, c\n2: 1 1 chip b\n", ["0|a, c|chip|1 1", "0|b|chip|2 1"]),
-            ("2: 1 1 chip b\n3: 1 1 chip\n", ["0|b|chip|2 1", "0||chip|3 1"]),
+            ("2: 1 1 chip b\n3: 1 1 chip\n", ["0||chip|3 1", "0|b|chip|2 1"]),
         ] {
             let said = said(text, &mut table).expect("understood");
-            assert_eq!([&said[0], &said[2]], expected);
+            assert_eq!(said[..2], expected);
         }
         assert_eq!(said("", &mut table).expect("understood"), Vec::<String>::new());
         assert!(table.lines.is_empty());
@@ -213,5 +253,10 @@ mod tests {
         assert!(table().say("", &mut Samples::new()).is_err());
         assert!(said("1: 1 x chip a\n", &mut table()).is_err());
         assert!(said("1: 1 -1 chip a\n", &mut table()).is_err());
+        let mut table = table();
+        let whole = "1: 1 1 chip a\n2: 1 2 chip b\n";
+        let before = said(whole, &mut table).expect("understood");
+        assert!(said("1: 1 1 chip a\n2: 1 x chip b\n", &mut table).is_err());
+        assert_eq!(said(whole, &mut table).expect("understood"), before);
     }
 }

@@ -11,6 +11,7 @@ pub mod buddyinfo;
 pub mod cgroups;
 pub mod conntrack;
 pub mod cpu;
+pub mod cpufreq;
 pub mod diskstats;
 pub mod drbd;
 pub mod entropy;
@@ -72,6 +73,7 @@ pub const ALL: &[&Entry] = &[
     &cgroups::ENTRY,
     &conntrack::ENTRY,
     &cpu::ENTRY,
+    &cpufreq::ENTRY,
     &diskstats::ENTRY,
     &drbd::ENTRY,
     &entropy::ENTRY,

@@ -1,13 +1,16 @@
 //! Properties of network interfaces, out of `/sys/class/net`.
 
-use std::{io, path::Path};
+mod files;
+mod links;
+mod shortcut;
+
+use std::{io, time::Instant};
 
 use regex::Regex;
 
-use crate::{
-    BuildError, CollectError, Collector, Desc, Entry, Flag, Host, Options, Samples, host,
-    sysfs::{Attribute, Buffer, Directory},
-};
+use crate::{BuildError, CollectError, Collector, Desc, Entry, Flag, Host, Options, Samples};
+use files::Files;
+use shortcut::Shortcut;
 
 /// This collector in the list.
 pub const ENTRY: Entry = Entry {
@@ -42,7 +45,12 @@ static INFO: Desc = Desc::gauge(
     &["address", "adminstate", "broadcast", "device", "duplex", "ifalias", "operstate"],
 );
 
-/// The attributes behind the labels of [`INFO`], in the same order; the device itself and its flags are not texts.
+/// The texts behind the labels of [`INFO`], in the same order; the device itself and its flags are none of them.
+const ADDRESS: usize = 0;
+const BROADCAST: usize = 1;
+const DUPLEX: usize = 2;
+const ALIAS: usize = 3;
+const STATE: usize = 4;
 const TEXTS: [&str; 5] = ["address", "broadcast", "duplex", "ifalias", "operstate"];
 
 /// An attribute that is a number, and its family.
@@ -83,36 +91,41 @@ static NUMBERS: [Number; 17] = [
     number!("tx_queue_len", "transmit_queue_length"),
     number!("type", "protocol_type"),
 ];
+const ADDR_ASSIGN_TYPE: usize = 0;
+const CARRIER: usize = 1;
+const CARRIER_CHANGES: usize = 2;
+const CARRIER_UP_COUNT: usize = 3;
+const CARRIER_DOWN_COUNT: usize = 4;
+const DEV_ID: usize = 5;
+const DORMANT: usize = 6;
 const FLAGS: usize = 7;
+const IFINDEX: usize = 8;
+const IFLINK: usize = 9;
+const LINK_MODE: usize = 10;
+const MTU: usize = 11;
+const NAME_ASSIGN_TYPE: usize = 12;
+const NETDEV_GROUP: usize = 13;
 const SPEED: usize = 14;
+const TX_QUEUE_LEN: usize = 15;
+const TYPE: usize = 16;
 
-/// How many interfaces keep their files open. A node full of pods has hundreds of interfaces with twenty files each:
-/// beyond these, files are opened at each scrape rather than eat up the descriptors.
-const KEPT: usize = 24;
+/// What an interface's attributes say.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Values {
+    /// As [`TEXTS`]; empty where the interface has no such attribute.
+    texts: [String; TEXTS.len()],
+    /// As [`NUMBERS`]; nothing where the interface has no such attribute.
+    numbers: [Option<i64>; NUMBERS.len()],
+}
 
 struct Netclass {
     ignored: Option<Regex>,
     ignore_invalid_speed: bool,
-    interfaces: Vec<Interface>,
-    buffer: Buffer,
-    /// The texts of the interface at hand.
-    texts: Texts,
+    shortcut: Shortcut,
+    files: Files,
 }
 
-struct Interface {
-    name: String,
-    ignored: bool,
-    /// Nothing until the interface is said while there is room for it.
-    kept: Option<Box<Kept>>,
-}
-
-/// The files of an interface, which stay open.
-struct Kept {
-    texts: [Attribute; TEXTS.len()],
-    numbers: [Attribute; NUMBERS.len()],
-}
-
-fn build(_: &Host, options: &Options) -> Result<Box<dyn Collector>, BuildError> {
+fn build(host: &Host, options: &Options) -> Result<Box<dyn Collector>, BuildError> {
     for flag in ["netclass.netlink", "netclass_rtnl.with-stats"] {
         if options.is_on(flag) {
             return Err(BuildError::Value {
@@ -121,112 +134,46 @@ fn build(_: &Host, options: &Options) -> Result<Box<dyn Collector>, BuildError> 
             });
         }
     }
+    let class = host.sys("class/net");
     Ok(Box::new(Netclass {
         ignored: options.regex("netclass.ignored-devices")?,
         ignore_invalid_speed: options.is_on("netclass.ignore-invalid-speed"),
-        interfaces: Vec::new(),
-        buffer: Buffer::default(),
-        texts: Default::default(),
+        shortcut: Shortcut::new(class.clone()),
+        files: Files::new(class),
     }))
 }
 
 impl Collector for Netclass {
-    fn collect(&mut self, host: &Host, out: &mut Samples) -> Result<(), CollectError> {
-        let class = host.sys("class/net");
-        self.follow(&class)?;
-        let mut kept = 0;
-        for at in 0..self.interfaces.len() {
-            let interface = &mut self.interfaces[at];
-            if interface.ignored {
-                continue;
-            }
-            kept += 1;
-            if kept > KEPT {
-                interface.kept = None;
-            } else if interface.kept.is_none() {
-                interface.kept = Some(Box::new(Kept::new(&class.join(&interface.name))));
-            }
-            self.say(at, &class, out);
-        }
-        Ok(())
-    }
-}
-
-impl Netclass {
-    /// Takes up interfaces that are new, forgets those that are gone.
-    fn follow(&mut self, class: &Path) -> Result<(), CollectError> {
-        // Files, such as bonding_masters, are no interfaces.
-        let names = host::list_dir_but_files(class).map_err(none_or_denied_is_no_data)?;
-        if names.iter().eq(self.interfaces.iter().map(|interface| &interface.name)) {
+    fn collect(&mut self, _: &Host, out: &mut Samples) -> Result<(), CollectError> {
+        let Self { ignored, ignore_invalid_speed, shortcut, files } = self;
+        let now = Instant::now();
+        let is_ignored = |name: &str| ignored.as_ref().is_some_and(|pattern| pattern.is_match(name));
+        let say = |name: &str, values: &Values| say(name, values, *ignore_invalid_speed, out);
+        if shortcut.look(now, is_ignored) {
+            files.close();
+            shortcut.say(now, say);
             return Ok(());
         }
-        let mut known = std::mem::take(&mut self.interfaces);
-        for name in names {
-            let at = known.iter().position(|interface| interface.name == name);
-            let interface = at.map(|at| known.swap_remove(at)).unwrap_or_else(|| {
-                let ignored = self.ignored.as_ref().is_some_and(|pattern| pattern.is_match(&name));
-                Interface { name, ignored, kept: None }
-            });
-            self.interfaces.push(interface);
-        }
+        files.follow(is_ignored).map_err(none_or_denied_is_no_data)?;
+        files.say(now, say);
         Ok(())
     }
-
-    fn say(&mut self, at: usize, class: &Path, out: &mut Samples) {
-        let Self { interfaces, buffer, texts, ignore_invalid_speed, .. } = self;
-        let interface = &mut interfaces[at];
-        let numbers = match &mut interface.kept {
-            Some(kept) => kept.read(buffer, texts),
-            // An interface that is gone by now is left out.
-            None => match Directory::open(&class.join(&interface.name)) {
-                Ok(directory) => read_once(&directory, buffer, texts),
-                Err(_) => return,
-            },
-        };
-        let name = &interface.name;
-        let [address, broadcast, duplex, alias, state] = &*texts;
-        out.push(&UP, &[name], f64::from(u8::from(state == "up")));
-        let admin = admin_state(numbers[FLAGS]);
-        out.push(&INFO, &[address, admin, broadcast, name, duplex, alias, state], 1.0);
-        for (at, (Number(_, desc), value)) in NUMBERS.iter().zip(numbers).enumerate() {
-            match value {
-                None => {}
-                // Some drivers say -1 for a speed they do not know.
-                Some(speed) if at == SPEED && speed < 0 && *ignore_invalid_speed => {}
-                Some(speed) if at == SPEED => out.push(desc, &[name], bytes_per_second(speed) as f64),
-                Some(value) => out.push(desc, &[name], value as f64),
-            }
-        }
-    }
 }
 
-type Texts = [String; TEXTS.len()];
-type Numbers = [Option<i64>; NUMBERS.len()];
-
-impl Kept {
-    fn new(directory: &Path) -> Self {
-        let attribute = |file: &str| Attribute::new(directory.join(file));
-        Self {
-            texts: TEXTS.map(attribute),
-            numbers: NUMBERS.each_ref().map(|Number(file, _)| attribute(file)),
+fn say(name: &str, values: &Values, ignore_invalid_speed: bool, out: &mut Samples) {
+    let [address, broadcast, duplex, alias, state] = &values.texts;
+    out.push(&UP, &[name], f64::from(u8::from(state == "up")));
+    let admin = admin_state(values.numbers[FLAGS]);
+    out.push(&INFO, &[address, admin, broadcast, name, duplex, alias, state], 1.0);
+    for (at, (Number(_, desc), value)) in NUMBERS.iter().zip(values.numbers).enumerate() {
+        match value {
+            None => {}
+            // Some drivers say -1 for a speed they do not know.
+            Some(speed) if at == SPEED && speed < 0 && ignore_invalid_speed => {}
+            Some(speed) if at == SPEED => out.push(desc, &[name], bytes_per_second(speed) as f64),
+            Some(value) => out.push(desc, &[name], value as f64),
         }
     }
-
-    fn read(&mut self, buffer: &mut Buffer, texts: &mut Texts) -> Numbers {
-        for (text, attribute) in texts.iter_mut().zip(&mut self.texts) {
-            attribute.read(buffer).unwrap_or_default().clone_into(text);
-        }
-        // Interfaces refuse what they lack: a loopback its speed, one that is down its carrier.
-        self.numbers.each_mut().map(|attribute| attribute.read(buffer).ok().map(parse_number))
-    }
-}
-
-/// As [`Kept::read`], from files that are closed again.
-fn read_once(directory: &Directory, buffer: &mut Buffer, texts: &mut Texts) -> Numbers {
-    for (text, file) in texts.iter_mut().zip(TEXTS) {
-        directory.read(file, buffer).unwrap_or_default().clone_into(text);
-    }
-    NUMBERS.each_ref().map(|Number(file, _)| directory.read(file, buffer).ok().map(parse_number))
 }
 
 fn none_or_denied_is_no_data(error: CollectError) -> CollectError {
@@ -235,14 +182,6 @@ fn none_or_denied_is_no_data(error: CollectError) -> CollectError {
             CollectError::NoData
         }
         other => other.missing_is_no_data(),
-    }
-}
-
-/// `mtu`: "1500", `flags`: "0x1003"; what is no number counts as 0.
-fn parse_number(text: &str) -> i64 {
-    match text.strip_prefix("0x") {
-        Some(hex) => i64::from_str_radix(hex, 16).unwrap_or(0),
-        None => text.parse().unwrap_or(0),
     }
 }
 
@@ -262,7 +201,7 @@ fn admin_state(flags: Option<i64>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
     use super::*;
     use crate::collector::Settings;
@@ -318,15 +257,16 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_beyond_those_whose_files_are_kept_are_said_as_well() {
+    fn many_interfaces_are_all_said() {
+        const INTERFACES: usize = 300;
         let root = tempfile::tempdir().expect("a temporary directory");
-        for number in 0..=KEPT {
+        for number in 0..INTERFACES {
             interface(root.path(), &format!("veth{number}"), &[("mtu", "1500\n"), ("operstate", "up\n")]);
         }
         let (mut collector, host) = make(root.path(), &[]);
         let said = said(&mut *collector, &host);
         let count = |prefix: &str| said.iter().filter(|line| line.starts_with(prefix)).count();
-        assert_eq!((count("mtu_bytes{"), count("up{"), said.len()), (KEPT + 1, KEPT + 1, 3 * (KEPT + 1)));
+        assert_eq!((count("mtu_bytes{"), count("up{"), said.len()), (INTERFACES, INTERFACES, 3 * INTERFACES));
         assert!(said.iter().all(|line| !line.ends_with(" 0")), "{said:?}");
     }
 
@@ -341,13 +281,6 @@ mod tests {
         fs::remove_dir_all(root.path().join("class/net/eth1")).expect("removed");
         assert_eq!(said(&mut *collector, &host)[2], "mtu_bytes{eth0} 9000");
         assert_eq!(said(&mut *collector, &host).len(), 3);
-    }
-
-    #[test]
-    fn numbers_are_decimal_or_hex_and_nonsense_is_zero() {
-        for (text, number) in [("1500", 1500), ("0x1003", 4099), ("-1", -1), ("", 0), ("fast", 0)] {
-            assert_eq!(parse_number(text), number, "{text:?}");
-        }
     }
 
     #[test]

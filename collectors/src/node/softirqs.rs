@@ -10,46 +10,65 @@ pub const ENTRY: Entry = Entry { name: "softirqs", default_on: false, flags: &[]
 static FUNCTIONS: Desc =
     Desc::counter("node_softirqs_functions_total", "Softirq counts per CPU.", &["cpu", "type"]);
 
-/// The kinds that are said.
+/// The kinds that are said, in the order of the page.
 const KINDS: [&str; 10] =
-    ["HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU"];
+    ["BLOCK", "HI", "HRTIMER", "IRQ_POLL", "NET_RX", "NET_TX", "RCU", "SCHED", "TASKLET", "TIMER"];
 
 struct Softirqs {
     file: HostFile,
+    table: Table,
+}
+
+#[derive(Default)]
+struct Table {
     cpus: Numbers,
+    /// Of each kind the count of each CPU, as far as the kernel gives them.
+    counts: [Vec<u64>; KINDS.len()],
 }
 
 fn build(host: &Host, _: &Options) -> Result<Box<dyn Collector>, BuildError> {
-    Ok(Box::new(Softirqs { file: HostFile::new(host.proc("softirqs")), cpus: Numbers::default() }))
+    Ok(Box::new(Softirqs { file: HostFile::new(host.proc("softirqs")), table: Table::default() }))
 }
 
 impl Collector for Softirqs {
     fn collect(&mut self, _: &Host, out: &mut Samples) -> Result<(), CollectError> {
-        let Self { file, cpus } = self;
-        let before = out.mark();
-        file.parse(|text| say(text, cpus, out)).inspect_err(|_| out.rewind(before))
+        let Self { file, table } = self;
+        file.parse(|text| table.read(text))?;
+        table.say(out);
+        Ok(())
     }
 }
 
-/// `/proc/softirqs`: a line with the names of the CPUs, then "       TIMER:     424191     108342" for each kind. The
-/// label is the column, not the CPU's name: they differ where the numbers of the CPUs have gaps.
-fn say(text: &str, cpus: &mut Numbers, out: &mut Samples) -> Result<(), String> {
-    let functions = out.family(&FUNCTIONS);
-    let mut lines = text.lines();
-    let columns = lines.next().ok_or("it is empty")?.split_ascii_whitespace().count();
-    for line in lines {
-        let Some((kind, counts)) = line.split_once(':') else { continue };
-        let Some(kind) = KINDS.iter().find(|known| **known == kind.trim_ascii_start()) else { continue };
-        let mut counts = counts.split_ascii_whitespace();
-        for (cpu, count) in cpus.first(columns).iter().zip(&mut counts) {
-            let count: u64 = count.parse().map_err(|_| format!("expected numbers, got {line:?}"))?;
-            out.push_to(functions, &[cpu, kind], count as f64);
+impl Table {
+    /// `/proc/softirqs`: a line with the names of the CPUs, then "       TIMER:     424191     108342" for each kind.
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        self.counts.iter_mut().for_each(Vec::clear);
+        let mut lines = text.lines();
+        lines.next().ok_or("it is empty")?;
+        for line in lines {
+            let Some((kind, numbers)) = line.split_once(':') else { continue };
+            let at = KINDS.iter().position(|known| *known == kind.trim_ascii_start());
+            let Some(counts) = at.and_then(|at| self.counts.get_mut(at)) else { continue };
+            counts.clear();
+            for number in numbers.split_ascii_whitespace() {
+                counts.push(number.parse().map_err(|_| format!("expected numbers, got {line:?}"))?);
+            }
         }
-        if counts.next().is_some() {
-            return Err(format!("expected a number for each CPU, got {line:?}"));
+        Ok(())
+    }
+
+    /// The label is the column, not the CPU's name: they differ where the numbers of the CPUs have gaps.
+    fn say(&mut self, out: &mut Samples) {
+        let functions = out.family(&FUNCTIONS);
+        let columns = self.counts.iter().map(Vec::len).max().unwrap_or_default();
+        for (column, cpu) in self.cpus.first_by_text(columns) {
+            for (kind, counts) in KINDS.iter().zip(&self.counts) {
+                if let Some(count) = counts.get(column) {
+                    out.push_to(functions, &[cpu, kind], *count as f64);
+                }
+            }
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -58,7 +77,9 @@ mod tests {
 
     fn said(text: &str) -> Result<Vec<(String, f64)>, String> {
         let mut out = Samples::new();
-        say(text, &mut Numbers::default(), &mut out)?;
+        let mut table = Table::default();
+        table.read(text)?;
+        table.say(&mut out);
         Ok(out.iter().map(|(_, labels, value)| (labels.collect::<Vec<_>>().join(" "), value)).collect())
     }
 
@@ -66,7 +87,7 @@ mod tests {
     fn each_column_is_a_cpu() {
         let text = "                    CPU0       CPU2       \n          HI:          7          1\n        ODD: 1 1\n\
                     \n     HRTIMER:         40        346\n";
-        let expected = [("0 HI", 7.0), ("1 HI", 1.0), ("0 HRTIMER", 40.0), ("1 HRTIMER", 346.0)];
+        let expected = [("0 HI", 7.0), ("0 HRTIMER", 40.0), ("1 HI", 1.0), ("1 HRTIMER", 346.0)];
         assert_eq!(
             said(text).expect("understood"),
             expected.map(|(labels, value)| (labels.to_owned(), value))
@@ -75,7 +96,7 @@ mod tests {
 
     #[test]
     fn odd_lines_are_refused() {
-        for text in ["", "CPU0\nHI: x\n", "CPU0\nHI: 1 2\n", "CPU0\nRCU: -1\n"] {
+        for text in ["", "CPU0\nHI: x\n", "CPU0\nRCU: -1\n"] {
             assert!(said(text).is_err(), "{text:?}");
         }
     }

@@ -1,10 +1,10 @@
 //! Temperatures of thermal zones, states of cooling devices.
 
-use std::path::Path;
+use std::{io, path::Path, time::Instant};
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Host, Options, Samples,
-    sysfs::{self, Attribute, Buffer},
+    sysfs::{self, Buffer, Device},
 };
 
 /// This collector in the list.
@@ -23,26 +23,18 @@ static MAXIMUM: Desc = Desc::gauge(
     &["name", "type"],
 );
 
+/// What a zone and a device are does not change while they are there: a driver says it when it registers them.
+const ZONE: &[&str] = &["temp", "type"];
+const DEVICE: &[&str] = &["cur_state", "max_state", "type"];
+
 #[derive(Default)]
 struct ThermalZone {
     /// The names in the class directory when the two lists below were made.
     names: Vec<String>,
-    zones: Vec<Zone>,
-    devices: Vec<Device>,
+    /// Zones and cooling devices, with their numbers.
+    zones: Vec<(String, Device)>,
+    devices: Vec<(String, Device)>,
     buffer: Buffer,
-}
-
-struct Zone {
-    number: String,
-    kind: Attribute,
-    temperature: Attribute,
-}
-
-struct Device {
-    number: String,
-    kind: Attribute,
-    maximum: Attribute,
-    current: Attribute,
 }
 
 fn build(_: &Host, _: &Options) -> Result<Box<dyn Collector>, BuildError> {
@@ -56,11 +48,14 @@ impl Collector for ThermalZone {
         if names != self.names {
             self.look(&class, names);
         }
-        for zone in &mut self.zones {
-            say_zone(zone, &mut self.buffer, out);
+        let now = Instant::now();
+        for (number, zone) in &mut self.zones {
+            say_zone(number, zone, now, &mut self.buffer, out);
+            zone.rest();
         }
-        for device in &mut self.devices {
-            say_device(device, &mut self.buffer, out)?;
+        for (number, device) in &mut self.devices {
+            say_device(number, device, now, &mut self.buffer, out)?;
+            device.rest();
         }
         Ok(())
     }
@@ -68,70 +63,62 @@ impl Collector for ThermalZone {
 
 impl ThermalZone {
     fn look(&mut self, class: &Path, names: Vec<String>) {
-        let attribute = |name: &str, file: &str| Attribute::new(class.join(name).join(file));
-        let numbered = |prefix: &'static str| {
-            names
-                .iter()
-                .filter(move |name| sysfs::is_numbered(name, prefix))
-                .map(move |name| (name.as_str(), name[prefix.len()..].to_owned()))
+        let numbered = |prefix: &'static str, attributes| {
+            let devices = names.iter().filter(move |name| sysfs::is_numbered(name, prefix));
+            devices
+                .map(move |name| (name[prefix.len()..].to_owned(), Device::new(class.join(name), attributes)))
         };
-        self.zones = numbered("thermal_zone")
-            .map(|(name, number)| Zone {
-                number,
-                kind: attribute(name, "type"),
-                temperature: attribute(name, "temp"),
-            })
-            .collect();
-        self.devices = numbered("cooling_device")
-            .map(|(name, number)| Device {
-                number,
-                kind: attribute(name, "type"),
-                maximum: attribute(name, "max_state"),
-                current: attribute(name, "cur_state"),
-            })
-            .collect();
+        self.zones = numbered("thermal_zone", ZONE).collect();
+        self.devices = numbered("cooling_device", DEVICE).collect();
         self.names = names;
     }
 }
 
 /// A zone whose sensor does not answer is said with 0, as node_exporter does.
-fn say_zone(zone: &mut Zone, buffer: &mut Buffer, out: &mut Samples) {
-    let temperature = zone.temperature.read(buffer).ok().and_then(parse_number).unwrap_or(0);
-    let kind = zone.kind.read(buffer).unwrap_or_default();
-    out.push(&TEMPERATURE, &[kind, &zone.number], temperature as f64 / 1000.0);
+fn say_zone(number: &str, zone: &mut Device, now: Instant, buffer: &mut Buffer, out: &mut Samples) {
+    let temperature = zone.read(0, now, buffer).ok().and_then(parse_number).unwrap_or(0);
+    let kind = zone.constant(1, now, buffer).unwrap_or_default();
+    out.push(&TEMPERATURE, &[kind, number], temperature as f64 / 1000.0);
 }
 
 /// A device whose driver refuses to say is left out.
-fn say_device(device: &mut Device, buffer: &mut Buffer, out: &mut Samples) -> Result<(), CollectError> {
-    let (Some(maximum), Some(current)) =
-        (read_state(&mut device.maximum, buffer)?, read_state(&mut device.current, buffer)?)
-    else {
-        return Ok(());
-    };
-    let Some(kind) = read(&mut device.kind, buffer)? else { return Ok(()) };
-    out.push(&CURRENT, &[&device.number, kind], current as f64);
-    out.push(&MAXIMUM, &[&device.number, kind], maximum as f64);
-    Ok(())
-}
-
-fn read_state(attribute: &mut Attribute, buffer: &mut Buffer) -> Result<Option<i64>, CollectError> {
-    let Some(text) = read(attribute, buffer)? else { return Ok(None) };
-    match parse_number(text) {
-        Some(number) => Ok(Some(number)),
-        None => Err(CollectError::parse(attribute.path(), "expected a number")),
+fn say_device(
+    number: &str,
+    device: &mut Device,
+    now: Instant,
+    buffer: &mut Buffer,
+    out: &mut Samples,
+) -> Result<(), CollectError> {
+    let maximum = device.constant(1, now, buffer).map(parse_number);
+    let Some(maximum) = state(maximum, device.path(), DEVICE[1])? else { return Ok(()) };
+    let current = device.read(0, now, buffer).map(parse_number);
+    let Some(current) = state(current, device.path(), DEVICE[0])? else { return Ok(()) };
+    match device.constant(2, now, buffer) {
+        Ok(kind) => {
+            out.push(&CURRENT, &[number, kind], current as f64);
+            out.push(&MAXIMUM, &[number, kind], maximum as f64);
+            Ok(())
+        }
+        Err(error) => refusal(error, device.path(), DEVICE[2]),
     }
 }
 
-/// The text, nothing when there is none to have: the device has gone or does not know. Other errors are the collector's.
-fn read<'a>(attribute: &mut Attribute, buffer: &'a mut Buffer) -> Result<Option<&'a str>, CollectError> {
-    use std::io::ErrorKind::{InvalidInput, NotFound, PermissionDenied, Unsupported};
+/// The number in an attribute; nothing when the driver refuses to say.
+fn state(read: io::Result<Option<i64>>, device: &Path, name: &str) -> Result<Option<i64>, CollectError> {
+    match read {
+        Ok(Some(number)) => Ok(Some(number)),
+        Ok(None) => Err(CollectError::parse(device.join(name), "expected a number")),
+        Err(error) => refusal(error, device, name).map(|()| None),
+    }
+}
 
-    match attribute.read(buffer) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if matches!(error.kind(), NotFound | PermissionDenied | InvalidInput | Unsupported) => {
-            Ok(None)
-        }
-        Err(source) => Err(CollectError::Read { path: attribute.path().to_owned(), source }),
+/// Nothing to say: the device has gone, or its driver refuses. Other errors are the collector's, as in node_exporter.
+fn refusal(source: io::Error, device: &Path, name: &str) -> Result<(), CollectError> {
+    use io::ErrorKind::{InvalidInput, NotFound, PermissionDenied, Unsupported};
+
+    match source.kind() {
+        NotFound | PermissionDenied | InvalidInput | Unsupported => Ok(()),
+        _ => Err(CollectError::Read { path: device.join(name), source }),
     }
 }
 
