@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod damage;
+pub mod fixtures;
+pub mod peer;
+
 use nodewarden_collectors::{CollectError, Entry, Host, Options, Samples, Settings, node, text};
 
 /// Settings out of flags as one would write them, without `--collector.`: `stat.softirq=true`.

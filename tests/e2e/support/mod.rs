@@ -3,8 +3,12 @@
 pub mod agent;
 mod chance;
 mod elastic;
+#[path = "../../../collectors/tests/support/fixtures.rs"]
+pub mod fixtures;
 pub mod http;
 mod log_files;
+#[path = "../../../collectors/tests/support/peer.rs"]
+pub mod peer;
 mod prometheus;
 
 use std::{
@@ -15,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use agent::{Agent, NO_LOGS, nodewarden, taken_port};
+pub use agent::{Agent, Launch, NO_LOGS, nodewarden, taken_port};
 pub use chance::Chance;
 pub use elastic::Elastic;
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
