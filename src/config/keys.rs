@@ -140,8 +140,20 @@ pub const KEYS: &[Key] = &[
     )
     .flag("web.telemetry-path"),
     one(
+        "web.systemd_socket",
+        |d, v| set(&mut d.config.web.systemd_socket, boolean(v)),
+        |d| Some(d.config.web.systemd_socket.to_string()),
+    )
+    .flag("web.systemd-socket"),
+    Key {
+        name: "web.config_file",
+        flag: Some("web.config.file"),
+        set: Set::OneOrEmpty(|d, v| set(&mut d.config.web.config_file, Ok(some_path(v)))),
+        show: |d| Some(d.config.web.config_file.as_deref().map_or("\"\"".into(), show::path)),
+    },
+    one(
         "web.max_requests",
-        |d, v| set(&mut d.config.metrics.max_requests, number(v, 0, 100_000)),
+        |d, v| set(&mut d.config.metrics.max_requests, max_requests(v)),
         |d| Some(d.config.metrics.max_requests.to_string()),
     )
     .flag("web.max-requests"),
@@ -290,6 +302,15 @@ fn number<T: TryFrom<u64>>(written: &str, least: u64, most: u64) -> Result<T, St
     number
         .and_then(|number| T::try_from(number).ok())
         .ok_or_else(|| format!("expected a number from {least} to {most}, not '{written}'"))
+}
+
+/// As node_exporter takes it: what is not positive is no limit.
+fn max_requests(written: &str) -> Result<usize, String> {
+    let number = written.parse::<i64>();
+    let number = number.map_err(|_| {
+        format!("expected a number of requests such as 40, or 0 for no limit, not '{written}'")
+    })?;
+    Ok(usize::try_from(number).unwrap_or(0))
 }
 
 fn bytes(written: &str, least: u64, most: u64) -> Result<u64, String> {
