@@ -58,6 +58,13 @@ pub fn body(status: StatusCode, content_type: &'static str, body: impl Into<Byte
     respond(status, content_type, Body::Whole(Some(body.into())))
 }
 
+/// An answer without a body.
+pub fn nothing(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(None));
+    *response.status_mut() = status;
+    response
+}
+
 /// A plain text.
 pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     body(status, "text/plain; charset=utf-8", text)

@@ -63,7 +63,7 @@ pub fn clean(path: &str) -> Option<String> {
     Some(clean).filter(|clean| clean != path)
 }
 
-/// Sends the client to another path, with the query that it came with.
+/// Sends the client to another path, with the query that it came with. As in Go the path is escaped once more.
 pub fn elsewhere(path: &str, query: Option<&str>, method: &Method) -> Response<Body> {
     let mut location = String::new();
     for byte in path.bytes() {
@@ -98,7 +98,7 @@ pub fn elsewhere(path: &str, query: Option<&str>, method: &Method) -> Response<B
             let page = format!("<a href=\"{escaped}\">Temporary Redirect</a>.\n\n");
             answer::body(StatusCode::TEMPORARY_REDIRECT, "text/html; charset=utf-8", page)
         }
-        _ => answer::text(StatusCode::TEMPORARY_REDIRECT, ""),
+        _ => answer::nothing(StatusCode::TEMPORARY_REDIRECT),
     };
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);

@@ -83,12 +83,12 @@ impl Site for MetricsSite {
         {
             return answer::text(StatusCode::BAD_REQUEST, "400 Bad Request: missing required Host header");
         }
+        if let Some(clean) = path::clean(uri.path()) {
+            return path::elsewhere(&clean, uri.query(), request.method());
+        }
         let Some(path) = path::decode(uri.path()) else {
             return answer::text(StatusCode::BAD_REQUEST, "400 Bad Request");
         };
-        if let Some(clean) = path::clean(&path) {
-            return path::elsewhere(&clean, uri.query(), request.method());
-        }
         if path == self.telemetry_path {
             return self.metrics(request.headers(), uri.query()).await;
         }

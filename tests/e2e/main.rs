@@ -19,3 +19,4 @@ mod page;
 mod scrape;
 mod shutdown;
 mod soak;
+mod web;

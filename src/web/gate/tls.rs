@@ -3,7 +3,7 @@
 //! HTTP/1.1 is spoken on them, whatever `http2` says: a scraper offers both and takes what there is, and the crate for HTTP/2
 //! would be carried by everybody.
 
-use std::{fs, io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{fs, io, sync::Arc, time::Duration};
 
 use rustix::net::{RecvFlags, recv};
 use rustls::{
@@ -19,7 +19,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest},
     net::{TcpStream, UnixStream},
     time::timeout,
 };
@@ -305,20 +305,21 @@ impl ClientCertVerifier for ClientVerifier {
 }
 
 /// A connection whose first bytes can be looked at without taking them.
-pub trait Peek: AsFd {
-    /// Waits until there is something to read.
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+pub trait Peek {
+    /// Waits for bytes and says how many of them there are, up to the length of `first`.
+    fn peek(&self, first: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
 }
 
 impl Peek for TcpStream {
-    async fn readable(&self) -> io::Result<()> {
-        Self::readable(self).await
+    async fn peek(&self, first: &mut [u8]) -> io::Result<usize> {
+        Self::peek(self, first).await
     }
 }
 
 impl Peek for UnixStream {
-    async fn readable(&self) -> io::Result<()> {
-        Self::readable(self).await
+    async fn peek(&self, first: &mut [u8]) -> io::Result<usize> {
+        let look = || Ok(recv(self, &mut *first, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0);
+        self.async_io(Interest::READABLE, look).await
     }
 }
 
@@ -339,8 +340,12 @@ async fn handshake<S>(mut stream: S, live: &Live) -> io::Result<TlsStream<S>>
 where
     S: AsyncRead + AsyncWrite + Peek + Send + Unpin,
 {
-    stream.readable().await?;
-    if speaks_plain_http(&stream) {
+    let mut first = [0; 5];
+    stream.peek(&mut first).await?;
+    // Go looks at the same five bytes.
+    if [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"].contains(&&first) {
+        // A connection that is closed with something unread is reset, and the answer with it.
+        stream.read(&mut [0; 16 * 1024]).await?;
         stream.write_all(NOT_PLAIN).await?;
         return Err(io::Error::other("the client speaks plain HTTP"));
     }
@@ -354,11 +359,4 @@ where
             Err(io::Error::other("the web configuration is wrong, or speaks of no TLS any more"))
         }
     }
-}
-
-/// Go looks at the same five bytes.
-fn speaks_plain_http(stream: &impl AsFd) -> bool {
-    let mut first = [0; 5];
-    let peeked = recv(stream, &mut first[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-    peeked.is_ok() && [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"].contains(&&first)
 }
