@@ -306,11 +306,10 @@ fn number<T: TryFrom<u64>>(written: &str, least: u64, most: u64) -> Result<T, St
 
 /// As node_exporter takes it: what is not positive is no limit.
 fn max_requests(written: &str) -> Result<usize, String> {
-    let number = written.parse::<i64>();
-    let number = number.map_err(|_| {
-        format!("expected a number of requests such as 40, or 0 for no limit, not '{written}'")
-    })?;
-    Ok(usize::try_from(number).unwrap_or(0))
+    match written.parse::<i64>() {
+        Ok(any) => Ok(usize::try_from(any).unwrap_or(0)),
+        Err(_) => number(written, 0, 100_000),
+    }
 }
 
 fn bytes(written: &str, least: u64, most: u64) -> Result<u64, String> {

@@ -241,7 +241,7 @@ impl Reader {
             Value::Null => return Some((String::new(), node.origin)),
             Value::Bad => {}
             other => {
-                self.wrong(&node.origin, format!("{name}: expected a single value, not {}", other.kind()))
+                self.wrong(&node.origin, format!("{name}: expected a single value, not {}", other.kind()));
             }
         }
         None
@@ -481,7 +481,7 @@ impl Reader {
                     .tls
                     .add(&origin, format!("{key}: {absent} is not spoken here; add another")),
                 false => {
-                    self.file.notes.push(format!("{absent} in {key} is not spoken here, the others are"))
+                    self.file.notes.push(format!("{absent} in {key} is not spoken here, the others are"));
                 }
             }
         }

@@ -32,7 +32,7 @@ pub fn content_type(headers: &HeaderMap) -> &'static str {
     for item in items {
         match item.parameter("escaping") {
             Some("allow-utf-8") => {
-                content_type = "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8"
+                content_type = "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8";
             }
             Some("values") => content_type = "text/plain; version=0.0.4; charset=utf-8; escaping=values",
             Some("underscores" | "dots") => content_type = text::CONTENT_TYPE,

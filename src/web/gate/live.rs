@@ -1,7 +1,7 @@
 //! The rules as their files say now: looked at before each request and each handshake, read again when one was changed.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -60,7 +60,7 @@ impl Live {
 impl Last {
     fn new(read: &dyn Fn() -> Reading, before: &[PathBuf]) -> Self {
         // Stamps come first: what is changed while it is read is then read again.
-        let early: Vec<_> = before.iter().map(stamped).collect();
+        let early: Vec<_> = before.iter().map(|path| stamped(path)).collect();
         let read_at = unix_time();
         let reading = read();
         let known = |path: &PathBuf| early.iter().find(|(known, _)| known == path).cloned();
@@ -79,8 +79,8 @@ impl Last {
     }
 }
 
-fn stamped(path: &PathBuf) -> (PathBuf, Option<Stamp>) {
-    (path.clone(), Stamp::of(path).ok())
+fn stamped(path: &Path) -> (PathBuf, Option<Stamp>) {
+    (path.to_owned(), Stamp::of(path).ok())
 }
 
 fn unix_time() -> i64 {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     /// Rules with a header for each line of the file; a file that is not there is a mistake.
-    fn live(path: &std::path::Path) -> Live {
+    fn live(path: &Path) -> Live {
         let path = path.to_owned();
         Live::new(move || {
             let text = fs::read_to_string(&path).map_err(|error| error.to_string());

@@ -345,7 +345,7 @@ where
     // Go looks at the same five bytes.
     if [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"].contains(&&first) {
         // A connection that is closed with something unread is reset, and the answer with it.
-        stream.read(&mut [0; 16 * 1024]).await?;
+        let _request = stream.read(&mut [0; 16 * 1024]).await?;
         stream.write_all(NOT_PLAIN).await?;
         return Err(io::Error::other("the client speaks plain HTTP"));
     }
