@@ -345,7 +345,8 @@ fn level(written: &str) -> Result<tracing::Level, String> {
 
     let levels =
         [("debug", Level::DEBUG), ("info", Level::INFO), ("warn", Level::WARN), ("error", Level::ERROR)];
-    choose(written, &levels)
+    // As node_exporter takes it: in any case.
+    choose(&written.to_ascii_lowercase(), &levels)
 }
 
 fn optional_address(written: &str) -> Result<Option<ListenAddress>, String> {

@@ -85,7 +85,7 @@ pub fn percent(text: &str) -> Result<u8, String> {
 pub fn listen_address(text: &str) -> Result<ListenAddress, String> {
     let fail = || format!("expected an address such as :9100, 127.0.0.1:9100 or [::1]:9100, not '{text}'");
     if text.starts_with("vsock://") {
-        return Err("sockets of virtual machines are not listened on; write host:port, or let systemd make the socket and add --web.systemd-socket".into());
+        return Err("vsock, the sockets of virtual machines, is not listened on; write host:port".into());
     }
     let (host, port) = text.trim().rsplit_once(':').ok_or_else(fail)?;
     let host = bare_host(host).or_else(|| zoned(host)).ok_or_else(fail)?;
