@@ -15,7 +15,7 @@ use rcgen::SanType;
 use tempfile::TempDir;
 
 use crate::support::{
-    Agent, NO_LOGS, NodeExporter, free_port, http, same, seconds, temp_dir,
+    Agent, NO_LOGS, NodeExporter, Prometheus, free_port, http, same, seconds, temp_dir,
     tls::{Authority, Client, Identity, SERVER, dns, self_signed},
     wait_until,
 };
@@ -531,6 +531,30 @@ fn every_request_is_answered_as_node_exporter_does_it() {
         })
         .collect();
     assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
+#[test]
+fn a_real_prometheus_comes_in_with_certificate_and_password() {
+    let (web, secret) = (Web::new(), secret());
+    let agent = web.agent(&format!(
+        "{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\nbasic_auth_users: {{ada: {secret}}}\n"
+    ));
+    let client = web.authority.vouch(&[dns("prometheus")]);
+    web.write("client.pem", &client.certificate.pem());
+    web.write("client.key", &client.key.serialize_pem());
+    let at = |name: &str| web.dir.path().join(name).display().to_string();
+    let prometheus = Prometheus::start_with(
+        &agent.metrics,
+        &format!(
+            "scheme: https, tls_config: {{ca_file: '{}', server_name: {SERVER}, cert_file: '{}', key_file: '{}'}}, \
+             basic_auth: {{username: ada, password: secret}}",
+            at("ca.pem"),
+            at("client.pem"),
+            at("client.key")
+        ),
+    );
+    wait_until("the target is up", seconds(60), || same(&prometheus.value("up{job=\"node\"}")?, &1.0));
+    assert_eq!(prometheus.value("count(node_exporter_build_info{version=\"1.12.1\"})"), Ok(1.0));
 }
 
 #[test]
