@@ -10,6 +10,7 @@ pub mod filefd;
 pub mod filesystem;
 pub mod ipvs;
 pub mod loadavg;
+pub mod logind;
 pub mod meminfo;
 pub mod mountstats;
 pub mod netclass;
@@ -22,6 +23,7 @@ pub mod pressure;
 pub mod runit;
 pub mod sockstat;
 pub mod stat;
+pub mod systemd;
 pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
@@ -38,6 +40,7 @@ pub const ALL: &[&Entry] = &[
     &filesystem::ENTRY,
     &ipvs::ENTRY,
     &loadavg::ENTRY,
+    &logind::ENTRY,
     &meminfo::ENTRY,
     &mountstats::ENTRY,
     &netclass::ENTRY,
@@ -50,6 +53,7 @@ pub const ALL: &[&Entry] = &[
     &runit::ENTRY,
     &sockstat::ENTRY,
     &stat::ENTRY,
+    &systemd::ENTRY,
     &textfile::ENTRY,
     &thermal_zone::ENTRY,
     &time::ENTRY,
