@@ -18,6 +18,7 @@ pub mod netdev;
 pub mod netstat;
 pub mod nfs;
 pub mod nfsd;
+pub mod ntp;
 pub mod os;
 pub mod pressure;
 pub mod runit;
@@ -48,6 +49,7 @@ pub const ALL: &[&Entry] = &[
     &netstat::ENTRY,
     &nfs::ENTRY,
     &nfsd::ENTRY,
+    &ntp::ENTRY,
     &os::ENTRY,
     &pressure::ENTRY,
     &runit::ENTRY,
