@@ -24,6 +24,7 @@ pub mod pressure;
 pub mod runit;
 pub mod sockstat;
 pub mod stat;
+pub mod supervisord;
 pub mod systemd;
 pub mod textfile;
 pub mod thermal_zone;
@@ -55,6 +56,7 @@ pub const ALL: &[&Entry] = &[
     &runit::ENTRY,
     &sockstat::ENTRY,
     &stat::ENTRY,
+    &supervisord::ENTRY,
     &systemd::ENTRY,
     &textfile::ENTRY,
     &thermal_zone::ENTRY,

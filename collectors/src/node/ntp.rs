@@ -357,7 +357,7 @@ mod tests {
             bytes[at] ^= 1;
             assert!(parse(&bytes).is_err(), "{at}");
         }
-        let mut bytes = good.clone();
+        let mut bytes = good;
         bytes[32] = 0xff;
         assert!(parse(&bytes).is_err());
         bytes[40..].fill(0);
