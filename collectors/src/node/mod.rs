@@ -20,6 +20,7 @@ pub mod nfs;
 pub mod nfsd;
 pub mod ntp;
 pub mod os;
+pub mod perf;
 pub mod pressure;
 pub mod runit;
 pub mod sockstat;
@@ -52,6 +53,7 @@ pub const ALL: &[&Entry] = &[
     &nfsd::ENTRY,
     &ntp::ENTRY,
     &os::ENTRY,
+    &perf::ENTRY,
     &pressure::ENTRY,
     &runit::ENTRY,
     &sockstat::ENTRY,
