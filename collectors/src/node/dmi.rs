@@ -92,7 +92,8 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary directory");
         let id = root.path().join("class/dmi/id");
         fs::create_dir_all(id.join("product_serial")).expect("made");
-        for (file, text) in [("sys_vendor", "Maker \n"), ("bios_date", "01/02/2026\n"), ("board_name", "\n")] {
+        for (file, text) in [("sys_vendor", "Maker \n"), ("bios_date", "01/02/2026\n"), ("board_name", "\n")]
+        {
             fs::write(id.join(file), text).expect("written");
         }
         assert_eq!(said(root.path()).expect("collected"), ["01/02/2026", "", "Maker"]);

@@ -187,7 +187,8 @@ fn identify(devices: &mut [Device<Option<Chip>>]) {
 /// What a chip is called: the path of its device is stable, its number is not. `platform_coretemp_0` is
 /// `/sys/devices/platform/coretemp.0`.
 fn base_name(path: &Path, name: &str) -> Option<String> {
-    let part = |path: Option<&Path>| path.and_then(Path::file_name).and_then(|name| clean(&name.to_string_lossy()));
+    let part =
+        |path: Option<&Path>| path.and_then(Path::file_name).and_then(|name| clean(&name.to_string_lossy()));
     if let Some(device) = host::real_path(&path.join("device"))
         && let Some(name) = part(Some(&device))
     {
@@ -230,7 +231,8 @@ fn list_sensors(
     if device.exists() {
         take_up(host::list_files(&device)?, true);
     }
-    let directory = Directory::open(path).map_err(|source| CollectError::Read { path: path.into(), source })?;
+    let directory =
+        Directory::open(path).map_err(|source| CollectError::Read { path: path.into(), source })?;
     let mut sensors: Vec<Sensor> = Vec::new();
     for ((name, element), (file, of_device)) in &files {
         if filter.ignores(&format!("{chip};{name}")) {

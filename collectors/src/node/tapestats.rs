@@ -11,11 +11,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     name: "tapestats",
     default_on: true,
-    flags: &[Flag::regex(
-        "tapestats.ignored-devices",
-        "^$",
-        "Regexp of devices to ignore for tapestats.",
-    )],
+    flags: &[Flag::regex("tapestats.ignored-devices", "^$", "Regexp of devices to ignore for tapestats.")],
     build,
 };
 

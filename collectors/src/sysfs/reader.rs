@@ -84,6 +84,11 @@ impl Attributes<'_> {
         }
     }
 
+    /// The trimmed text of an attribute that may be missing for whatever reason.
+    pub fn maybe(&mut self, file: &str) -> Option<&str> {
+        self.directory.read(file, &mut self.reader.buffer).ok()
+    }
+
     /// Whether the text could be read into `copy`, which keeps its buffer.
     pub fn copy(&mut self, file: &str, silent: &[Errno], copy: &mut String) -> bool {
         copy.clear();
@@ -101,9 +106,14 @@ impl Attributes<'_> {
     ) -> Option<T> {
         let parsed = parse(self.text(file, silent)?);
         if parsed.is_none() {
-            self.fail(CollectError::parse(self.path.join(file), "expected a number"));
+            self.fail_parsing(file);
         }
         parsed
+    }
+
+    /// Remembers that the text of an attribute is not what was expected.
+    pub fn fail_parsing(&mut self, file: &str) {
+        self.fail(CollectError::parse(self.path.join(file), "expected a number"));
     }
 
     /// Remembers what went wrong, if nothing did before.

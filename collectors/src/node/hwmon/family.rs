@@ -65,9 +65,7 @@ impl Family {
         let (meaning, suffix, help) = match (kind, element) {
             (_, "fault" | "alarm") => (Plain, "", format!("Hardware sensor {element} status ({kind})")),
             (_, "beep") => (Plain, "_enabled", "Hardware monitor sensor has beeping enabled".into()),
-            ("in" | "cpu", _) => {
-                (Thousandths, "_volts", format!("Hardware monitor for voltage ({element})"))
-            }
+            ("in" | "cpu", _) => (Thousandths, "_volts", format!("Hardware monitor for voltage ({element})")),
             ("temp", "") => (Thousandths, "_celsius", "Hardware monitor for temperature (input)".into()),
             ("temp", _) if element != "type" => {
                 (Thousandths, "_celsius", format!("Hardware monitor for temperature ({element})"))
@@ -93,9 +91,7 @@ impl Family {
             ("fan", "input" | "min" | "max" | "target") => {
                 (Plain, "_rpm", format!("Hardware monitor for fan revolutions per minute ({element})"))
             }
-            ("freq", "input") => {
-                (Frequency, "_freq_mhz", "Hardware monitor for GPU frequency in MHz".into())
-            }
+            ("freq", "input") => (Frequency, "_freq_mhz", "Hardware monitor for GPU frequency in MHz".into()),
             _ => (Plain, "", format!("Hardware monitor {kind} element {element}")),
         };
         let middle = match element {
@@ -127,7 +123,13 @@ mod tests {
             ("curr", "input", false, "curr_amps", Meaning::Thousandths),
             ("energy", "input", false, "energy_joule_total", Meaning::Millionths),
             ("power", "accuracy", false, "power_accuracy", Meaning::Millionths),
-            ("power", "average_interval_max", false, "power_average_interval_max_seconds", Meaning::Thousandths),
+            (
+                "power",
+                "average_interval_max",
+                false,
+                "power_average_interval_max_seconds",
+                Meaning::Thousandths,
+            ),
             ("power", "average", false, "power_average_watt", Meaning::Millionths),
             ("humidity", "input", false, "humidity", Meaning::Millionths),
             ("fan", "input", false, "fan_rpm", Meaning::Plain),
