@@ -106,6 +106,11 @@ pub fn real_path(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok()
 }
 
+/// What is written in the link `path`.
+pub fn link_target(path: &Path) -> Result<PathBuf, CollectError> {
+    path.read_link().map_err(|source| CollectError::Read { path: path.to_owned(), source })
+}
+
 /// The names in a directory, sorted; an absent directory is an error of kind `NotFound`.
 pub fn list_dir(path: &Path) -> Result<Vec<String>, CollectError> {
     list(path, |_| true)

@@ -24,6 +24,7 @@ pub mod netstat;
 pub mod nvme;
 pub mod nvmesubsystem;
 pub mod os;
+pub mod pcidevice;
 pub mod powersupplyclass;
 pub mod pressure;
 pub mod rapl;
@@ -61,6 +62,7 @@ pub const ALL: &[&Entry] = &[
     &nvme::ENTRY,
     &nvmesubsystem::ENTRY,
     &os::ENTRY,
+    &pcidevice::ENTRY,
     &powersupplyclass::ENTRY,
     &pressure::ENTRY,
     &rapl::ENTRY,

@@ -72,13 +72,7 @@ impl Attributes<'_> {
         match self.directory.read_untrimmed(file, buffer) {
             Ok(text) => Some(text),
             Err(source) => {
-                let errno = Errno::from_io_error(&source);
-                let is_silent = errno.is_some_and(|errno| silent.contains(&errno));
-                // What a device answers that is being taken out says nothing of the others.
-                let is_gone = || matches!(errno, Some(Errno::NOENT | Errno::NODEV)) && !self.path.exists();
-                if failed.is_none() && !is_silent && !is_gone() {
-                    *failed = Some(CollectError::Read { path: self.path.join(file), source });
-                }
+                note(failed, self.path, file, source, silent);
                 None
             }
         }
@@ -111,6 +105,25 @@ impl Attributes<'_> {
         parsed
     }
 
+    /// As [`Attributes::parse`], with `absent` for a device that lacks the attribute.
+    pub fn parse_or<T>(&mut self, file: &str, absent: T, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let Reader { buffer, failed } = &mut *self.reader;
+        match self.directory.read(file, buffer) {
+            Ok(text) => {
+                let parsed = parse(text);
+                if parsed.is_none() {
+                    self.fail_parsing(file);
+                }
+                parsed
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(absent),
+            Err(error) => {
+                note(failed, self.path, file, error, NEVER);
+                None
+            }
+        }
+    }
+
     /// Remembers that the text of an attribute is not what was expected.
     pub fn fail_parsing(&mut self, file: &str) {
         self.fail(CollectError::parse(self.path.join(file), "expected a number"));
@@ -119,6 +132,17 @@ impl Attributes<'_> {
     /// Remembers what went wrong, if nothing did before.
     pub fn fail(&mut self, error: CollectError) {
         self.reader.fail(error);
+    }
+}
+
+/// Remembers in `failed` why `file` of the device `path` could not be read, if nothing went wrong before.
+fn note(failed: &mut Option<CollectError>, path: &Path, file: &str, source: io::Error, silent: &[Errno]) {
+    let errno = Errno::from_io_error(&source);
+    let is_silent = errno.is_some_and(|errno| silent.contains(&errno));
+    // What a device answers that is being taken out says nothing of the others.
+    let is_gone = || matches!(errno, Some(Errno::NOENT | Errno::NODEV)) && !path.exists();
+    if failed.is_none() && !is_silent && !is_gone() {
+        *failed = Some(CollectError::Read { path: path.join(file), source });
     }
 }
 
