@@ -180,16 +180,16 @@ mod tests {
         "write_ns",
     ];
 
-    fn said(root: &Path, ignored: &str) -> (Vec<(String, String, f64)>, Result<(), CollectError>) {
+    fn said(root: &Path, ignored: &str) -> (Vec<String>, Result<(), CollectError>) {
         let settings = Settings::from([("tapestats.ignored-devices".to_owned(), vec![ignored.to_owned()])]);
         let host = Host { sysfs: root.into(), ..Host::default() };
         let mut out = Samples::new();
         let mut collector = build(&host, &Options::new(&ENTRY, &settings)).expect("valid settings");
         let result = collector.collect(&host, &mut out);
-        let lines = out
-            .iter()
-            .map(|(name, labels, value)| (name.to_owned(), labels.collect::<String>(), value))
-            .collect();
+        let line = |(name, labels, value): (&str, crate::samples::LabelValues, f64)| {
+            format!("{name}{{{}}} {value}", labels.collect::<String>())
+        };
+        let lines = out.iter().map(line).collect();
         (lines, result)
     }
 
@@ -202,8 +202,8 @@ mod tests {
         let (lines, result) = said(root.path(), "^st7$");
         result.expect("all is there");
         assert_eq!(lines.len(), FILES.len());
-        assert_eq!(lines[0], ("node_tape_io_now".into(), "st0".into(), 3e9));
-        assert_eq!(lines[1], ("node_tape_io_time_seconds_total".into(), "st0".into(), 3.0));
+        assert_eq!(lines[0], "node_tape_io_now{st0} 3000000000");
+        assert_eq!(lines[1], "node_tape_io_time_seconds_total{st0} 3");
     }
 
     #[test]

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn an_absent_class_is_no_data() {
-        let error = Class::<()>::new("/nonexistent".into()).follow(|_| true).err().expect("refused");
+        let error = Class::<()>::new("/nonexistent".into()).follow(|_| true).expect_err("refused");
         assert!(matches!(error.missing_is_no_data(), CollectError::NoData));
     }
 }
