@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::{
-    BuildError, CollectError, Collector, Entry, Host, Kind, Options, OwnedDesc, Samples,
+    BuildError, CollectError, Collector, Entry, Host, Kind, Options, OwnedDesc, Samples, host,
     samples::FamilyId,
     sysfs::{self, Attribute, Buffer},
 };
@@ -89,13 +89,17 @@ impl MeminfoNuma {
     }
 }
 
-/// The text of a file; `None` when its node was taken away since the directory was read.
+/// The text of a file; `None` when its node was taken away since the nodes were listed.
 fn read<'a>(file: &mut Attribute, buffer: &'a mut Buffer) -> Result<Option<&'a str>, CollectError> {
     match file.read(buffer) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !has_directory(file) => Ok(None),
         Err(source) => Err(CollectError::Read { path: file.path().to_owned(), source }),
     }
+}
+
+fn has_directory(file: &Attribute) -> bool {
+    file.path().parent().is_some_and(host::is_dir)
 }
 
 /// The digits that `text` begins with.
@@ -248,6 +252,15 @@ mod tests {
             let result = said(&mut collector, root.path());
             assert!(matches!(result, Err(CollectError::Parse { .. })), "{meminfo:?} {numastat:?}");
         }
+    }
+
+    #[test]
+    fn a_node_without_one_of_its_files_is_refused() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        node(root.path(), "node0", "Node 0 MemTotal: 1 kB\n", "numa_hit 7\n");
+        fs::remove_file(root.path().join("devices/system/node/node0/numastat")).expect("removed");
+        let result = said(&mut MeminfoNuma::default(), root.path());
+        assert!(matches!(result, Err(CollectError::Read { .. })), "{result:?}");
     }
 
     #[test]

@@ -98,6 +98,9 @@ fn say(text: &str, protections: &mut Protections, out: &mut Samples) -> Result<(
     const ZONE: &str = "Node ";
     const PAGE_SETS: &str = "\n  pagesets";
 
+    if text.is_empty() {
+        return Ok(());
+    }
     let mut rest = text.strip_prefix(ZONE).ok_or("expected Node N, zone NAME")?;
     loop {
         let (zone, behind) = match memmem::find(rest.as_bytes(), b"\nNode ") {
@@ -200,8 +203,8 @@ mod tests {
 
     #[test]
     fn cut_and_odd_text_is_refused() {
+        assert_eq!(said(""), Ok(Vec::new()));
         for text in [
-            "",
             "nr_mapped 1\n",
             "Node 0\n",
             "Node 0, zone DMA\n  min x\n",

@@ -36,7 +36,7 @@ pub fn page(names: &[&str], host: &Host, settings: &Settings) -> (String, Vec<(S
     }
     let mut page = Vec::new();
     let left_out = text::write(&samples, &mut page);
-    assert_eq!(left_out, 0, "no series is said twice");
+    assert_eq!(left_out, 0, "no series is said twice by {names:?}");
     (String::from_utf8(page).expect("UTF-8"), failed)
 }
 
