@@ -22,3 +22,4 @@ mod scrape;
 mod shutdown;
 mod soak;
 mod unprivileged;
+mod web;

@@ -4,6 +4,8 @@
 //! directory above it, and without them the tests say so and pass.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+#![allow(clippy::disallowed_methods, reason = "the program to compare with is another program")]
 
 use std::{
     fs,

@@ -1,6 +1,8 @@
 //! The real node_exporter as a process, and how its pages are compared with ours.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+#![allow(clippy::disallowed_methods, reason = "the program to compare with is another program")]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -28,12 +30,18 @@ pub fn binary() -> Option<PathBuf> {
 /// A running node_exporter on a port of its own; it ends with the value.
 pub struct Peer {
     child: Child,
-    address: String,
+    /// `127.0.0.1:PORT`.
+    pub address: String,
     dir: tempfile::TempDir,
 }
 
 impl Peer {
-    /// Starts it with these flags, without its metrics of itself.
+    /// Starts it with these flags where there is one.
+    pub fn if_there(flags: &[&str]) -> Option<Self> {
+        Some(Self::start(&binary()?, flags))
+    }
+
+    /// Starts it with these flags.
     #[allow(clippy::disallowed_methods, reason = "the program to compare with is another program")]
     pub fn start(binary: &Path, flags: &[impl AsRef<str>]) -> Self {
         Self::spawn(Command::new(binary), flags).unwrap_or_else(|log| panic!("it did not start: {log}"))
@@ -43,7 +51,7 @@ impl Peer {
     pub fn spawn(mut command: Command, flags: &[impl AsRef<str>]) -> Result<Self, String> {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
         let log = File::create(dir.path().join("log")).expect("a log file");
-        command.args(["--web.listen-address=127.0.0.1:0", "--web.disable-exporter-metrics"]);
+        command.arg("--web.listen-address=127.0.0.1:0");
         command.args(flags.iter().map(AsRef::as_ref)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("node_exporter starts");
         let mut peer = Self { child, address: String::new(), dir };

@@ -10,6 +10,7 @@ mod log_files;
 #[path = "../../../collectors/tests/support/peer.rs"]
 pub mod peer;
 mod prometheus;
+pub mod tls;
 
 use std::{
     env,
@@ -23,6 +24,7 @@ pub use agent::{Agent, Launch, NO_LOGS, nodewarden, taken_port};
 pub use chance::Chance;
 pub use elastic::Elastic;
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
+pub use peer::Peer;
 pub use prometheus::{Prometheus, promtool_check};
 
 /// Looks again and again until there is what was waited for: the one place where tests wait.
@@ -63,7 +65,7 @@ pub fn temp_dir() -> tempfile::TempDir {
 }
 
 /// A port that was free a moment ago, for servers that can't pick one and say which.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
 }
