@@ -196,10 +196,14 @@ fn collectors_and_their_flags_have_its_names_defaults_and_texts() {
             ours.push(Shown { name: flag.name.to_owned(), is_switch, default, help: flag.help.to_owned() });
         }
     }
+    let mut different = Vec::new();
     for flag in &theirs {
         let known = ours.iter().find(|known| known.name == flag.name);
-        assert_eq!(known, Some(flag), "as node_exporter has it");
+        if known != Some(flag) {
+            different.push(format!("{flag:?}\n  not {known:?}"));
+        }
     }
+    assert!(different.is_empty(), "\n{}", different.join("\n"));
     // It has flags that its help does not show.
     for hidden in ours.iter().filter(|flag| theirs.iter().all(|shown| shown.name != flag.name)) {
         let flag = if hidden.is_switch {
