@@ -72,7 +72,6 @@ fn lines(page: &str) -> BTreeSet<String> {
     const LEFT_OUT: &[&str] = &[
         // Of cpu and cpufreq: node_exporter says it of the one that is first.
         "node_cpu_frequency_hertz",
-        "node_exporter_build_info",
         "node_filesystem_avail_bytes",
         "node_filesystem_files_free",
         "node_filesystem_free_bytes",
@@ -81,7 +80,9 @@ fn lines(page: &str) -> BTreeSet<String> {
     ];
     let success_header =
         |line: &str| line.starts_with("# ") && line.contains(" node_scrape_collector_success ");
-    let stable = |line: &&str| !peer::begins(peer::family(line), LEFT_OUT) && !success_header(line);
+    let stable = |line: &&str| {
+        !peer::begins(peer::family(line), LEFT_OUT) && !peer::is_own(line) && !success_header(line)
+    };
     page.lines().filter(stable).map(str::to_owned).collect()
 }
 
@@ -116,6 +117,7 @@ const DEVIATIONS: &[(&str, &str, Deviation)] = &[
     ("/stat", "processes", Deviation::Succeeds),
     // node_exporter takes the last character for the end of the line, whatever it is.
     ("sys/fs/bcache/", "bcache", Deviation::Succeeds),
+    ("sys/fs/bcache/", "bcache", Deviation::Differs),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +126,8 @@ enum Deviation {
     Fails,
     /// We do not where it does.
     Succeeds,
+    /// Of a number cut short, both say something.
+    Differs,
     /// Neither fails, and we leave out what belongs to the file.
     LeavesOut,
 }
@@ -229,11 +233,14 @@ impl Case {
             let series = line.rsplit_once(' ').map_or(line, |(series, _)| series).to_owned() + " ";
             page.range(series.clone()..).next().filter(|next| next.starts_with(&series)).cloned()
         };
+        let is_cut = |line: &str| {
+            matches!(damage, Damage::Cut(_)) && owned_by(line, &|name| is_known(name, Deviation::Differs))
+        };
         for line in ours.difference(theirs).filter(|line| !is_success(line)) {
             // Beside what node_exporter leaves out or gets wrong, what was not damaged is said.
             let theirs_is_wrong =
                 || counterpart(theirs, line).is_some() || owned_by(line, &|name| is_failed(theirs, name));
-            if !(self.whole.contains(line) && theirs_is_wrong()) {
+            if !(self.whole.contains(line) && theirs_is_wrong() || is_cut(line)) {
                 wrong.push(format!("+ {line}"));
             }
         }
@@ -241,7 +248,7 @@ impl Case {
             let is_right = || counterpart(ours, line).is_some_and(|ours| self.whole.contains(&ours));
             let failed =
                 |name: &str| may_fail(name) && is_failed(ours, name) || is_known(name, Deviation::LeavesOut);
-            if !(owned_by(line, &failed) || is_right()) {
+            if !(owned_by(line, &failed) || is_right() || is_cut(line)) {
                 wrong.push(format!("- {line}"));
             }
         }
