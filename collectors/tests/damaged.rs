@@ -22,27 +22,12 @@ use support::{
     damage::{Damage, Machine, damages},
     fixtures::{self, Tree},
     peer::{self, Peer},
-    settings,
+    rack7, settings,
 };
 
-/// Collectors that ask the running kernel, a bus, a server or the clock, not files.
-const ASKING: &[&str] = &[
-    "ethtool",
-    "logind",
-    "network_route",
-    "ntp",
-    "perf",
-    "selinux",
-    "supervisord",
-    "systemd",
-    "tcpstat",
-    "time",
-    "timex",
-    "uname",
-];
-
+/// The collectors that read files, but for what is of the moment.
 fn names() -> Vec<&'static str> {
-    node::ALL.iter().map(|entry| entry.name).filter(|name| !ASKING.contains(name)).collect()
+    rack7::collectors().into_iter().filter(|name| !["time", "uname"].contains(name)).collect()
 }
 
 /// The page of all collectors, made anew: one that was damaged keeps nothing of it.
@@ -148,7 +133,7 @@ struct Case {
 impl Case {
     fn new(machine: Machine, trees: [&str; 4], options: &[String]) -> Self {
         let host = machine.host(trees);
-        let settings = settings(&options.iter().map(String::as_str).collect::<Vec<_>>());
+        let settings = settings(options);
         let whole = lines(&page(&names(), &host, &settings));
         let mut owners: HashMap<String, BTreeSet<&str>> = HashMap::new();
         for name in names() {
@@ -321,39 +306,9 @@ fn try_cases(case: &Case, usual: u64) {
 
 #[test]
 fn the_made_up_machine() {
-    let directories: Vec<PathBuf> =
-        fs::read_dir("fixtures/rack7").expect("listed").map(|entry| entry.expect("listed").path()).collect();
-    let machine = Machine::copy(&directories);
-    let top = machine.top().display().to_string();
-    let options: Vec<String> = [
-        "arp.netlink=false",
-        "bcache.priorityStats=true",
-        "cpu.info.flags-include=^(aes|avx.*)$",
-        "cpu.info.bugs-include=^spectre",
-        "netdev.netlink=false",
-        "netdev.label-ifalias=true",
-        "pcidevice.idsfile={top}/pci.ids",
-        "pcidevice.names=true",
-        "qdisc.fixtures={top}/qdisc",
-        "rapl.enable-zone-label=true",
-        "runit.servicedir={top}/service",
-        "stat.softirq=true",
-        "sysctl.include-info=kernel.seccomp.actions_avail",
-        "sysctl.include=fs.file-nr:total,current,max",
-        "sysctl.include=kernel.threads-max",
-        "textfile.directory={top}/text*",
-        "wifi.fixtures={top}/wifi",
-    ]
-    .iter()
-    .map(|option| option.replace("{top}", &top))
-    .filter(|option| is_known(option))
-    .collect();
-    try_cases(&Case::new(machine, ["proc", "sys", "root", "udev"], &options), 600);
-}
-
-fn is_known(option: &str) -> bool {
-    let name = option.split('=').next().unwrap_or_default();
-    node::ALL.iter().any(|entry| entry.flags.iter().any(|flag| flag.name == name))
+    let machine = Machine::copy_of("fixtures/rack7");
+    let options = rack7::options(&machine.top().display().to_string());
+    try_cases(&Case::new(machine, rack7::TREES, &options), 600);
 }
 
 #[test]
@@ -366,7 +321,6 @@ fn node_exporters_machine() {
         .copied()
         .chain(["netdev.netlink=false"])
         .map(|option| option.replace("collector/fixtures", &fixtures))
-        .filter(|option| is_known(option))
         .collect();
     try_cases(
         &Case::new(machine, ["fixtures/proc", "fixtures/sys", "fixtures", "fixtures/udev/data"], &options),
