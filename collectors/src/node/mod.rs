@@ -24,6 +24,7 @@ pub mod kernel_hung;
 pub mod ksmd;
 pub mod lnstat;
 pub mod loadavg;
+pub mod logind;
 pub mod mdadm;
 pub mod meminfo;
 pub mod meminfo_numa;
@@ -34,7 +35,9 @@ pub mod netstat;
 pub mod network_route;
 pub mod nfs;
 pub mod nfsd;
+pub mod ntp;
 pub mod os;
+pub mod perf;
 pub mod pressure;
 pub mod processes;
 pub mod qdisc;
@@ -46,8 +49,10 @@ pub mod sockstat;
 pub mod softirqs;
 pub mod softnet;
 pub mod stat;
+pub mod supervisord;
 pub mod swap;
 pub mod sysctl;
+pub mod systemd;
 pub mod tcpstat;
 pub mod textfile;
 pub mod thermal_zone;
@@ -86,6 +91,7 @@ pub const ALL: &[&Entry] = &[
     &ksmd::ENTRY,
     &lnstat::ENTRY,
     &loadavg::ENTRY,
+    &logind::ENTRY,
     &mdadm::ENTRY,
     &meminfo::ENTRY,
     &meminfo_numa::ENTRY,
@@ -96,7 +102,9 @@ pub const ALL: &[&Entry] = &[
     &network_route::ENTRY,
     &nfs::ENTRY,
     &nfsd::ENTRY,
+    &ntp::ENTRY,
     &os::ENTRY,
+    &perf::ENTRY,
     &pressure::ENTRY,
     &processes::ENTRY,
     &qdisc::ENTRY,
@@ -108,8 +116,10 @@ pub const ALL: &[&Entry] = &[
     &softirqs::ENTRY,
     &softnet::ENTRY,
     &stat::ENTRY,
+    &supervisord::ENTRY,
     &swap::ENTRY,
     &sysctl::ENTRY,
+    &systemd::ENTRY,
     &tcpstat::ENTRY,
     &textfile::ENTRY,
     &thermal_zone::ENTRY,
