@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, ListenAddress, Loaded},
+    config::{Config, ListenAddress, Loaded, web_file},
     delivery::{self, Delivery},
     metrics::{History, Own, Scraper},
     shutdown::{self, Shutdown},
@@ -28,8 +28,10 @@ use crate::{
         AdminSite, Api, MetricsSite, Ready, Token,
         api::{AdminState, LocalStore},
         facts::Facts,
+        gate::{Gated, live::Live, rules::NotKnown},
         serve,
-        server::bind_unix,
+        server::{Site, bind_unix, serve_tls},
+        sockets::{self, Socket},
     },
 };
 
@@ -71,12 +73,8 @@ fn raise_file_limit() {
 async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
     let config = &loaded.config;
     let stop = shutdown::signals().context("could not listen for signals")?;
-    let metrics_listeners = config
-        .web
-        .listen
-        .iter()
-        .map(|at| bind(at, "--web.listen-address"))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let rules = rules(config)?;
+    let metrics_sockets = metrics_sockets(config)?;
     let admin_listener =
         config.admin.listen.as_ref().map(|at| bind(at, "--admin.listen-address")).transpose()?;
 
@@ -89,8 +87,18 @@ async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
     let delivery = delivery::start(config, &own, &ready, state_lock.is_some());
 
     let mut parts = JoinSet::new();
-    for listener in metrics_listeners {
-        serve_metrics(config, listener, &scraper, &ready, shutdown.clone(), &mut parts)?;
+    let site = MetricsSite::new(
+        scraper.clone(),
+        ready.clone(),
+        &config.web.telemetry_path,
+        config.metrics.max_requests,
+    );
+    match rules {
+        Some(rules) => {
+            let site = Gated::new(site, Arc::clone(&rules))?;
+            serve_metrics(metrics_sockets, site, Some(rules), &shutdown, &mut parts)?;
+        }
+        None => serve_metrics(metrics_sockets, site, None, &shutdown, &mut parts)?,
     }
     let history = History::default();
     parts.spawn(history.clone().run(scraper, shutdown.clone()));
@@ -154,23 +162,57 @@ fn lock_state(directory: &Path) -> anyhow::Result<Option<File>> {
     }
 }
 
+/// The rules of `--web.config.file`; without one nothing of TLS is touched.
+fn rules(config: &Config) -> anyhow::Result<Option<Arc<Live>>> {
+    let Some(path) = config.web.config_file.clone() else { return Ok(None) };
+    let live = Live::new(move || web_file::reading(&path));
+    // It was right a moment ago.
+    live.rules()?;
+    Ok(Some(Arc::new(live)))
+}
+
+/// Where metrics are asked for: sockets of systemd's, or addresses of our own.
+fn metrics_sockets(config: &Config) -> anyhow::Result<Vec<Socket>> {
+    if config.web.systemd_socket {
+        tracing::info!("listening on the sockets of systemd instead of addresses");
+        return Ok(sockets::handed_over()?);
+    }
+    let bound = config.web.listen.iter().map(|at| bind(at, "--web.listen-address").map(Socket::Tcp));
+    bound.collect()
+}
+
+/// Serves the metrics on every socket, over TLS when the rules speak of it; a later change of the rules does not change that.
 fn serve_metrics(
-    config: &Config,
-    listener: TcpListener,
-    scraper: &Scraper,
-    ready: &Ready,
-    shutdown: Shutdown,
+    sockets: Vec<Socket>,
+    site: impl Site,
+    rules: Option<Arc<Live>>,
+    shutdown: &Shutdown,
     parts: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
-    let site = MetricsSite::new(
-        scraper.clone(),
-        ready.clone(),
-        &config.web.telemetry_path,
-        config.metrics.max_requests,
-    );
-    tracing::info!(address = %listener.local_addr()?, "metrics listener ready");
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    parts.spawn(serve(listener, Arc::new(site), METRICS_CONNECTIONS, shutdown));
+    let site = Arc::new(site);
+    let secured = rules.map(|rules| Ok::<_, NotKnown>(rules.tls()?.map(|_| rules))).transpose()?.flatten();
+    for socket in sockets {
+        tracing::info!(address = socket.address(), tls = secured.is_some(), "metrics listener ready");
+        let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
+        match (socket, secured.clone()) {
+            (Socket::Tcp(socket), None) => {
+                let socket = tokio::net::TcpListener::from_std(socket)?;
+                parts.spawn(serve(socket, site, METRICS_CONNECTIONS, shutdown));
+            }
+            (Socket::Tcp(socket), Some(rules)) => {
+                let socket = tokio::net::TcpListener::from_std(socket)?;
+                parts.spawn(serve_tls(socket, rules, site, METRICS_CONNECTIONS, shutdown));
+            }
+            (Socket::Unix(socket), None) => {
+                let socket = tokio::net::UnixListener::from_std(socket)?;
+                parts.spawn(serve(socket, site, METRICS_CONNECTIONS, shutdown));
+            }
+            (Socket::Unix(socket), Some(rules)) => {
+                let socket = tokio::net::UnixListener::from_std(socket)?;
+                parts.spawn(serve_tls(socket, rules, site, METRICS_CONNECTIONS, shutdown));
+            }
+        }
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::{
     agent::CONTROL_SOCKET,
     cli::LogsArgs,
-    config::{ListenAddress, units},
+    config::{WebConfig, units},
     web::client::{Answer, address, get},
 };
 
@@ -224,8 +224,15 @@ pub fn dead_letters(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()>
 const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Succeeds when the running agent says on its metrics listener that it is healthy: for exec probes, as the image has no
-/// shell. It asks there and not on the control socket, so that it works without a state directory too.
-pub fn healthcheck(listen: &ListenAddress, out: &mut dyn Write) -> anyhow::Result<()> {
+/// shell. It asks there and not on the control socket, so that it works without a state directory too; only where systemd
+/// chose the listener, the control socket has to do.
+pub fn healthcheck(web: &WebConfig, state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
+    if web.systemd_socket {
+        get(&state_dir.join(CONTROL_SOCKET), "/api/v1/status")?;
+        writeln!(out, "healthy")?;
+        return Ok(());
+    }
+    let listen = web.listen.first().context("no metrics listener is configured")?;
     let mut address = *listen.resolve()?.first().context("the metrics listener has no address")?;
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
@@ -236,7 +243,10 @@ pub fn healthcheck(listen: &ListenAddress, out: &mut dyn Write) -> anyhow::Resul
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
     let mut status = String::new();
     BufReader::new(stream).read_line(&mut status)?;
-    if !status.starts_with("HTTP/1.1 200 ") {
+    // Behind a password (401), TLS (400) or a limit (429) it is as healthy: that it answers at once is the proof.
+    let guarded = web.config_file.is_some();
+    let code = status.split(' ').nth(1).unwrap_or_default();
+    if code != "200" && !(guarded && matches!(code, "400" | "401" | "429")) {
         bail!("the agent at {address} is not healthy: {}", status.trim());
     }
     writeln!(out, "healthy")?;

@@ -9,7 +9,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-pub use flags::{LATER, absent_collectors};
+pub use flags::{absent_collectors, elsewhere};
 
 /// What was written on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,8 +180,15 @@ fn stop(error: &clap::Error, command: &Clap) -> Stop {
 }
 
 fn unknown_flag(flag: &str, command: &Clap) -> String {
+    let name = flag.trim_start_matches('-');
+    let collector = name.strip_prefix("no-").unwrap_or(name).strip_prefix("collector.");
+    if let Some((name, systems)) = collector.and_then(|name| Some((name, elsewhere(name)?))) {
+        return format!(
+            "flag '{flag}' does nothing on Linux: node_exporter has the collector {name} on {systems} only; remove it"
+        );
+    }
     let all = command.get_arguments().chain(command.get_subcommands().flat_map(Clap::get_arguments));
-    match nearest(flag.trim_start_matches('-'), all.filter_map(Arg::get_long)) {
+    match nearest(name, all.filter_map(Arg::get_long)) {
         Some(near) => format!("unknown flag '{flag}', did you mean '--{near}'?"),
         None => format!("unknown flag '{flag}'"),
     }
@@ -273,6 +280,18 @@ mod tests {
             mistake(&["logs", "--pod=a", "--pod=b"]),
             "nodewarden: error: flag '--pod' is given twice, keep one; see --help"
         );
+    }
+
+    #[test]
+    fn collectors_of_other_systems_are_refused_with_the_reason() {
+        for (flag, systems) in [
+            ("--collector.devstat", "FreeBSD"),
+            ("--no-collector.boottime", "BSD"),
+            ("--collector.thermal", "macOS"),
+        ] {
+            let said = mistake(&[flag]);
+            assert!(said.contains("does nothing on Linux") && said.contains(systems), "{said}");
+        }
     }
 
     #[test]

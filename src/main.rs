@@ -7,7 +7,6 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context;
 use nodewarden::{
     agent, ask,
     cli::{self, Cli, Command, Stop},
@@ -58,8 +57,7 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
             ask::dead_letters(&loaded.config.state_dir, &mut io::stdout().lock())
         }),
         Command::Healthcheck => with_config(cli, &env, &machine, |loaded| {
-            let listen = loaded.config.web.listen.first().context("no metrics listener is configured")?;
-            ask::healthcheck(listen, &mut io::stdout().lock())
+            ask::healthcheck(&loaded.config.web, &loaded.config.state_dir, &mut io::stdout().lock())
         }),
     }
 }

@@ -215,7 +215,7 @@ fn mistakes_of_file_environment_and_flags_come_together() {
         "config.yaml:1:19: store.min_free: expected 0% to 99%, not '1'\n\
          environment COMPRESSION_LEVEL: expected a number from 0 to 9, not 'high'\n\
          --log.level: expected debug or info or warn or error, not 'loud'\n\
-         --web.config.file: not available in this version yet; remove it\n\
+         --web.config.file: could not read /tls: No such file or directory (os error 2)\n\
          --web.max-requests: given 2 times; keep one\n\
          5 mistakes"
     );

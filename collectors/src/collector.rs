@@ -160,7 +160,8 @@ pub struct Entry {
     pub build: Build,
 }
 
-/// What users set of the collectors' flags: flag name (without `--collector.`) to written values.
+/// What users set of the collectors' flags: flag name (without `--collector.`) to written values; the name of a collector
+/// that does not run stands for "false".
 pub type Settings = BTreeMap<String, Vec<String>>;
 
 /// One collector's flags as it sees them: what was set, else the default.
@@ -187,6 +188,11 @@ impl<'a> Options<'a> {
     /// The state of a switch.
     pub fn is_on(&self, name: &str) -> bool {
         self.text(name) == "true"
+    }
+
+    /// Whether a collector that is on by default has been switched off.
+    pub fn is_off(&self, collector: &str) -> bool {
+        self.settings.get(collector).and_then(|values| values.last()).is_some_and(|value| value == "false")
     }
 
     /// Whether somebody set this flag.

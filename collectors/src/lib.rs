@@ -9,6 +9,8 @@ pub mod collector;
 pub mod filter;
 pub mod glob;
 pub mod host;
+pub mod json;
+pub mod labels;
 pub mod netlink;
 pub mod node;
 pub mod samples;

@@ -258,8 +258,9 @@ pub fn write_number(value: f64, page: &mut Vec<u8>) {
         page.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
         return;
     }
+    // Below zero too: the peer prints no negative one.
     if value == 0.0 {
-        page.extend_from_slice(if value.is_sign_negative() { b"-0" } else { b"0" });
+        page.push(b'0');
         return;
     }
     if value.abs() < 1e6 && value.fract() == 0.0 {
@@ -391,7 +392,7 @@ mod tests {
     fn numbers_are_printed_as_go_prints_them() {
         for (value, text) in [
             (0.0, "0"),
-            (-0.0, "-0"),
+            (-0.0, "0"),
             (1.0, "1"),
             (-17.0, "-17"),
             (999_999.0, "999999"),

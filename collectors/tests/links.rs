@@ -7,15 +7,17 @@
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 #![allow(clippy::disallowed_methods, reason = "a test may use the programs of the machine it is built on")]
 
-#[path = "support/exporter.rs"]
-mod exporter;
 mod support;
 
 use std::process::{Command, Stdio};
 
-use exporter::Exporter;
 use nodewarden_collectors::{Collector, Host, Options, Samples, text};
-use support::{difference, entry, settings};
+
+use support::{
+    difference, entry,
+    peer::{self, Peer},
+    settings,
+};
 
 /// Tells the test that it runs in the namespace.
 const INSIDE: &str = "NODEWARDEN_TEST_IN_NAMESPACE";
@@ -68,7 +70,7 @@ fn run(script: &str) -> Option<i32> {
 
 #[test]
 fn interfaces_of_all_kinds_are_as_node_exporter_says() {
-    let Some(binary) = Exporter::binary() else { return };
+    let Some(binary) = peer::binary() else { return };
     if std::env::var_os(INSIDE).is_none() {
         let again = std::env::current_exe().expect("this test");
         let inside = Command::new("unshare").args(["--net", "--mount"]).arg(again).env(INSIDE, "1").status();
@@ -94,12 +96,12 @@ fn compare(binary: &std::path::Path, flags: &[&str]) {
         .chain(["--collector.disable-defaults", "--collector.netclass"].map(str::to_owned))
         .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let exporter = Exporter::start(binary, &arguments);
+    let peer = Peer::start(binary, &arguments);
     let settings = settings(flags);
     let netclass = entry("netclass");
     let host = Host::default();
     let mut collector = (netclass.build)(&host, &Options::new(netclass, &settings)).expect("valid settings");
-    same(&exporter, &mut *collector, &host);
+    same(&peer, &mut *collector, &host);
     for change in CHANGES {
         run(change);
         // What the kernel does of itself after a change, such as a bridge's port that begins to forward, is over by then.
@@ -109,13 +111,14 @@ fn compare(binary: &std::path::Path, flags: &[&str]) {
             std::thread::sleep(std::time::Duration::from_millis(50));
             before != said(&mut *collector, &host) && std::time::Instant::now() < deadline
         } {}
-        same(&exporter, &mut *collector, &host);
+        same(&peer, &mut *collector, &host);
     }
 }
 
-fn same(exporter: &Exporter, collector: &mut dyn Collector, host: &Host) {
-    let theirs: String = exporter
-        .page()
+fn same(peer: &Peer, collector: &mut dyn Collector, host: &Host) {
+    let theirs: String = peer
+        .get("/metrics")
+        .expect("its page")
         .lines()
         .filter(|line| line.contains("node_network_"))
         .map(|line| format!("{line}\n"))

@@ -1,89 +1,27 @@
 //! Byte for byte what node_exporter 1.12.1 says of the same fixtures.
 //!
-//! Its fixtures are no part of this repository: they are looked for in `shared/node_exporter` beside the repository, or
-//! beside a directory above it, and without them these tests say so and pass.
+//! Its fixtures are no part of this repository: without them these tests say so and pass.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "what tests call fails as they do")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod support;
 
-use std::{
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    sync::LazyLock,
-};
+use std::{path::Path, sync::LazyLock};
 
 use nodewarden_collectors::{Host, node};
-use support::{difference, page, settings};
+use support::{
+    difference,
+    fixtures::{self, Tree, comparable},
+    page, settings,
+};
 
-/// The flags of the end-to-end run that set options; which collectors it turns on is in its expected page.
-const FLAGS: &[&str] = &[
-    "arp.device-exclude=nope",
-    "arp.netlink=false",
-    "bcache.priorityStats=true",
-    "cpu.info.bugs-include=^(cpu_meltdown|spectre_.*|mds)$",
-    "cpu.info.flags-include=^(aes|avx.?|constant_tsc)$",
-    "cpu.info=true",
-    "hwmon.chip-include=(applesmc|asus_nb_wmi|coretemp|hwmon4|ieee80211|nct6779)",
-    "netclass.ignore-invalid-speed=true",
-    "netclass.ignored-devices=(dmz|int)",
-    "netdev.device-include=lo",
-    "qdisc.device-include=(wlan0|eth0)",
-    "qdisc.fixtures=collector/fixtures/qdisc/",
-    "stat.softirq=true",
-    "sysctl.include-info=kernel.seccomp.actions_avail",
-    "sysctl.include=fs.file-nr",
-    "sysctl.include=fs.file-nr:total,current,max",
-    "sysctl.include=kernel.threads-max",
-    "textfile.directory=collector/fixtures/textfile/two_metric_files/",
-    "wifi.fixtures=collector/fixtures/wifi",
-];
-
-/// Families that a scrape says of the exporter, not of the host.
-const OWN: &[&str] = &["go_", "node_exporter_build_info", "node_scrape_collector_", "process_", "promhttp_"];
-
-/// Samples that differ from host to host and from run to run; their HELP and TYPE lines do not.
-const VOLATILE: &[&str] = &[
-    "node_textfile_mtime_seconds",
-    "node_time_zone",
-    "node_time_seconds",
-    "node_network_receive_bytes_total",
-    "node_network_receive_packets_total",
-    "node_network_transmit_bytes_total",
-    "node_network_transmit_packets_total",
-];
-
-/// The fixtures laid out as node_exporter's tests want them, this process' working directory set to the top of it.
-struct Tree {
-    shared: PathBuf,
-    _top: tempfile::TempDir,
-}
-
+/// The fixtures, this process' working directory set to the top of them.
 static TREE: LazyLock<Option<Tree>> = LazyLock::new(|| {
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let Some(shared) = above.map(|above| above.join("shared/node_exporter")).find(|path| path.is_dir())
-    else {
-        eprintln!("SKIPPED: no ../shared/node_exporter beside the repository");
-        return None;
-    };
-    let top = tempfile::tempdir().expect("a temporary directory");
-    let fixtures = top.path().join("collector/fixtures");
-    std::fs::create_dir_all(&fixtures).expect("made");
-    for name in ["proc", "qdisc", "textfile", "usr", "wifi"] {
-        symlink(shared.join("fixtures").join(name), fixtures.join(name)).expect("linked");
-    }
-    unpack(&shared.join("fixtures/sys-udev.tar.gz"), &fixtures);
-    symlink(&fixtures, top.path().join("fixtures")).expect("linked");
-    std::env::set_current_dir(top.path()).expect("entered");
-    Some(Tree { shared, _top: top })
+    let tree = Tree::new()?;
+    std::env::set_current_dir(tree.top.path()).expect("entered");
+    Some(tree)
 });
-
-#[allow(clippy::disallowed_methods, reason = "a test may use the programs of the machine it is built on")]
-fn unpack(archive: &Path, into: &Path) {
-    let status = std::process::Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(into).status();
-    assert!(status.expect("tar is installed").success());
-}
 
 fn fixture_host() -> Host {
     Host {
@@ -92,23 +30,6 @@ fn fixture_host() -> Host {
         rootfs: "collector/fixtures".into(),
         udev_data: "collector/fixtures/udev/data".into(),
     }
-}
-
-/// The family that a line of a page is about.
-fn family(line: &str) -> &str {
-    let name = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE ")).unwrap_or(line);
-    name.split([' ', '{']).next().unwrap_or_default()
-}
-
-fn begins(name: &str, with: &[&str]) -> bool {
-    with.iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// The lines that have to be the same.
-fn comparable(page: &str) -> String {
-    let of_the_host = |line: &&str| !begins(family(line), OWN);
-    let stable = |line: &&str| line.starts_with('#') || !begins(line, VOLATILE);
-    page.lines().filter(of_the_host).filter(stable).map(|line| format!("{line}\n")).collect()
 }
 
 /// The collectors that succeeded in the run that made the expected page: all that it turned on.
@@ -123,13 +44,16 @@ fn collectors(page: &str) -> Vec<&str> {
 #[test]
 fn the_end_to_end_run_gives_the_same_page() {
     let Some(tree) = &*TREE else { return };
-    let expected = std::fs::read_to_string(tree.shared.join("expected/e2e-output.txt")).expect("read");
+    let expected = tree.expected();
     let names = collectors(&expected);
     assert_eq!(names.len(), 63, "{names:?}");
     let (names, absent): (Vec<&str>, Vec<&str>) =
         names.iter().partition(|name| node::ALL.iter().any(|entry| entry.name == **name));
-    let (found, failed) = page(&names, &fixture_host(), &settings(FLAGS));
-    let difference = difference(&comparable(&expected), &comparable(&found));
+    let (found, failed) = page(&names, &fixture_host(), &settings(&fixtures::options()));
+    // How a scrape went is said by the agent, whose own test this run is as well.
+    let expected: String =
+        comparable(&expected).split_inclusive('\n').filter(|line| !line.contains("node_scrape_")).collect();
+    let difference = difference(&expected, &comparable(&found));
     assert!(difference.is_empty(), "{difference}");
     assert!(failed.is_empty(), "{failed:?}");
     assert!(absent.is_empty(), "{absent:?}");
@@ -205,4 +129,23 @@ fn escaped_mount_points_are_read() {
     assert_eq!(points.len(), 31);
     let with = |text: &str| points.iter().filter(|point| point.contains(text)).count();
     assert_eq!((with("[vsanDatastore] "), with("[vsanDatastore]\t")), (1, 1));
+}
+
+#[test]
+fn ipvs_backends_are_added_up_by_their_labels() {
+    let Some(tree) = &*TREE else { return };
+    let cases = [
+        ("", "local_address,local_port,remote_address,remote_port,proto,local_mark"),
+        ("_lbs_local_address_local_port", "local_address,local_port"),
+        ("_lbs_local_port", "local_port"),
+        ("_lbs_none", ""),
+    ];
+    for (case, labels) in cases {
+        let flag = format!("ipvs.backend-labels={labels}");
+        let (found, failed) = page(&["ipvs"], &fixture_host(), &settings(&[&flag]));
+        assert!(failed.is_empty(), "{failed:?}");
+        let path = tree.shared.join(format!("fixtures/ip_vs_result{case}.txt"));
+        let expected = std::fs::read_to_string(path).expect("read");
+        assert!(expected == found, "{labels}\n{}", difference(&expected, &found));
+    }
 }

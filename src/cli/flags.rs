@@ -39,6 +39,13 @@ const GLOBAL: &[Global] = &[
     flag("runtime.gomaxprocs", "N", AGENT, "Accepted for node_exporter's sake; does nothing"),
     flag("web.listen-address", "ADDRESS", WEB, "Metrics; repeatable [default: :9100]"),
     flag("web.telemetry-path", "PATH", WEB, "Path of the metrics page [default: /metrics]"),
+    flag(
+        "web.config.file",
+        "PATH",
+        WEB,
+        "TLS, users, headers, limits of the metrics listener: an exporter-toolkit file",
+    ),
+    flag("web.systemd-socket", "", WEB, "Listen on the sockets that systemd hands over, not on addresses"),
     flag("web.max-requests", "N", WEB, "Scrapes answered at once, 0 for no limit [default: 40]"),
     flag("web.disable-exporter-metrics", "", WEB, "Leave out what the agent says of its own process"),
     flag(
@@ -54,81 +61,53 @@ const GLOBAL: &[Global] = &[
     flag("collector.disable-defaults", "", COLLECTORS, "Only run the collectors that are turned on by name"),
 ];
 
-/// Flags of node_exporter that have a meaning, but not yet here: `config` says so when one is given.
-pub const LATER: &[&str] = &["web.config.file", "web.systemd-socket"];
+/// Collectors that node_exporter has on other systems only, and on which: none of them has flags of its own but its switch.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("boottime", "BSD, macOS and Solaris"),
+    ("devstat", "FreeBSD and DragonFly"),
+    ("exec", "FreeBSD and DragonFly"),
+    ("netinterface", "AIX"),
+    ("netisr", "FreeBSD"),
+    ("partition", "AIX"),
+    ("thermal", "macOS"),
+];
+
+/// On which systems node_exporter has a collector of this name that it does not have on Linux either.
+pub fn elsewhere(collector: &str) -> Option<&'static str> {
+    ELSEWHERE.iter().find(|(name, _)| *name == collector).map(|(_, systems)| *systems)
+}
 
 /// Collectors of node_exporter that are not here yet: turning one off is what it is already.
 pub const LATER_COLLECTORS: &[&str] = &[
-    "arp",
-    "bcache",
-    "bcachefs",
-    "bonding",
-    "btrfs",
-    "buddyinfo",
-    "cgroups",
     "cpu_vulnerabilities",
-    "cpufreq",
     "dmi",
     "dmmultipath",
-    "drbd",
     "drm",
     "edac",
-    "ethtool",
     "fibrechannel",
     "hwmon",
     "infiniband",
-    "interrupts",
-    "ipvs",
-    "kernel_hung",
-    "ksmd",
-    "lnstat",
     "logind",
-    "mdadm",
-    "meminfo_numa",
-    "mountstats",
-    "network_route",
-    "nfs",
-    "nfsd",
     "ntp",
     "nvme",
     "nvmesubsystem",
     "pcidevice",
     "perf",
     "powersupplyclass",
-    "processes",
-    "qdisc",
     "rapl",
-    "runit",
-    "schedstat",
-    "selinux",
-    "slabinfo",
-    "softirqs",
-    "softnet",
     "supervisord",
-    "swap",
-    "sysctl",
     "systemd",
     "tapestats",
-    "tcpstat",
-    "timex",
-    "udp_queues",
     "watchdog",
-    "wifi",
-    "xfrm",
-    "xfs",
-    "zfs",
-    "zoneinfo",
 ];
 
 /// Gives `command` every flag; hidden ones work, but are not in its help.
 pub fn add(command: Clap, hidden: bool) -> Clap {
     let absent = absent_collectors().map(|name| (format!("collector.{name}"), String::new(), COLLECTORS));
-    let later_switch = ("web.systemd-socket".to_owned(), String::new(), WEB);
-    let unnamed = absent.chain([later_switch]).flat_map(|(name, help, heading)| switch(name, help, heading));
-    let later = text("web.config.file".into(), "PATH", String::new(), WEB);
+    let unnamed = absent.flat_map(|(name, help, heading)| switch(name, help, heading));
     let command = command
         .args(GLOBAL.iter().flat_map(global))
-        .args(unnamed.chain([later]).map(|arg| arg.hide(true)))
+        .args(unnamed.map(|arg| arg.hide(true)))
         .args(node::ALL.iter().flat_map(|entry| collector(entry)))
         .args(node::ALL.iter().flat_map(|entry| entry.flags).flat_map(option));
     if hidden { command.mut_args(|arg| if is_ours(&arg) { arg.hide(true) } else { arg }) } else { command }

@@ -68,8 +68,11 @@ impl Choices {
     /// The collectors that run. Each is made once, so that an impossible option is found now and not at a scrape.
     pub fn resolve(&self, host: &Host, base: &MetricsConfig, mistakes: &mut Mistakes) -> MetricsConfig {
         let entries: Vec<&Entry> = node::ALL.iter().copied().filter(|entry| self.is_on(entry)).collect();
-        let settings: Settings =
+        let mut settings: Settings =
             self.settings.iter().map(|(name, (values, _))| ((*name).to_owned(), values.clone())).collect();
+        // A collector may say less when another one is off.
+        let off = node::ALL.iter().filter(|entry| !self.is_on(entry));
+        settings.extend(off.map(|entry| (entry.name.to_owned(), vec!["false".to_owned()])));
         for entry in &entries {
             if let Err(error) = (entry.build)(host, &Options::new(entry, &settings)) {
                 let origin = self.settings.get(error.flag()).map_or(&Origin::Default, |(_, origin)| origin);

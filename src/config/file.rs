@@ -8,7 +8,7 @@ use super::{
     sources,
     yaml::{Entry, Node, Value},
 };
-use crate::cli::nearest;
+use crate::cli::{elsewhere, nearest};
 
 /// Keys of the contract whose work is not done yet: better refused than silently ignored.
 const LATER: &[&str] = &[
@@ -264,6 +264,11 @@ fn unknown_option(group: &str, word: &str) -> String {
 }
 
 fn unknown_collector(name: &str) -> String {
+    if let Some(systems) = elsewhere(name) {
+        return format!(
+            "metrics.{name} does nothing on Linux: node_exporter has it on {systems} only; remove it"
+        );
+    }
     let known = collectors::groups().chain([DISABLE_DEFAULTS]);
     format!("metrics.{name} is not a collector{}", did_you_mean(name, known))
 }

@@ -8,7 +8,7 @@ use super::{
     layer::{Layer, Written},
     mistakes::{Mistakes, Origin},
 };
-use crate::cli::{self, Flags};
+use crate::cli::Flags;
 
 /// What the flags say.
 pub fn read(flags: &Flags, mistakes: &mut Mistakes) -> Layer {
@@ -16,13 +16,6 @@ pub fn read(flags: &Flags, mistakes: &mut Mistakes) -> Layer {
     for (name, values) in flags {
         let is_off = is_switch(name) && values.iter().all(|value| value == "false");
         let origin = Origin::Flag(if is_off { format!("no-{name}") } else { name.clone() });
-        if cli::LATER.contains(&name.as_str()) {
-            // Nothing is asked by an empty value, nor by `--no-`.
-            if values.iter().any(|value| !value.is_empty() && value != "false") {
-                mistakes.add(&origin, "not available in this version yet; remove it");
-            }
-            continue;
-        }
         let key = KEYS.iter().find(|key| key.flag == Some(name.as_str()));
         if values.len() > 1 && !is_repeatable(name, key) {
             mistakes.add(&origin, format!("given {} times; keep one", values.len()));
@@ -34,6 +27,9 @@ pub fn read(flags: &Flags, mistakes: &mut Mistakes) -> Layer {
             }
             (None, Some(name)) => collector(name, values, &origin, &mut layer, mistakes),
             (None, None) if name == "runtime.gomaxprocs" => {
+                if let Some(odd) = values.iter().find(|value| value.parse::<i64>().is_err()) {
+                    mistakes.add(&origin, format!("expected a number, not '{odd}'"));
+                }
                 layer.notes.push("--runtime.gomaxprocs has no effect: threads are few and fixed".into());
             }
             // `config.file` was needed to find the file, before any layer.
@@ -59,7 +55,7 @@ fn collector(name: &str, values: &[String], origin: &Origin, layer: &mut Layer, 
 fn is_switch(name: &str) -> bool {
     match name.strip_prefix("collector.") {
         Some(name) => collectors::flag(name).is_none_or(|flag| flag.kind == FlagKind::Bool),
-        None => name == "web.disable-exporter-metrics",
+        None => matches!(name, "web.disable-exporter-metrics" | "web.systemd-socket"),
     }
 }
 

@@ -140,8 +140,20 @@ pub const KEYS: &[Key] = &[
     )
     .flag("web.telemetry-path"),
     one(
+        "web.systemd_socket",
+        |d, v| set(&mut d.config.web.systemd_socket, boolean(v)),
+        |d| Some(d.config.web.systemd_socket.to_string()),
+    )
+    .flag("web.systemd-socket"),
+    Key {
+        name: "web.config_file",
+        flag: Some("web.config.file"),
+        set: Set::OneOrEmpty(|d, v| set(&mut d.config.web.config_file, Ok(some_path(v)))),
+        show: |d| Some(d.config.web.config_file.as_deref().map_or("\"\"".into(), show::path)),
+    },
+    one(
         "web.max_requests",
-        |d, v| set(&mut d.config.metrics.max_requests, number(v, 0, 100_000)),
+        |d, v| set(&mut d.config.metrics.max_requests, max_requests(v)),
         |d| Some(d.config.metrics.max_requests.to_string()),
     )
     .flag("web.max-requests"),
@@ -292,6 +304,14 @@ fn number<T: TryFrom<u64>>(written: &str, least: u64, most: u64) -> Result<T, St
         .ok_or_else(|| format!("expected a number from {least} to {most}, not '{written}'"))
 }
 
+/// As node_exporter takes it: what is not positive is no limit.
+fn max_requests(written: &str) -> Result<usize, String> {
+    match written.parse::<i64>() {
+        Ok(any) => Ok(usize::try_from(any).unwrap_or(0)),
+        Err(_) => number(written, 0, 100_000),
+    }
+}
+
 fn bytes(written: &str, least: u64, most: u64) -> Result<u64, String> {
     let size = units::size(written)?;
     if size < least {
@@ -325,7 +345,8 @@ fn level(written: &str) -> Result<tracing::Level, String> {
 
     let levels =
         [("debug", Level::DEBUG), ("info", Level::INFO), ("warn", Level::WARN), ("error", Level::ERROR)];
-    choose(written, &levels)
+    // As node_exporter takes it: in any case.
+    choose(&written.to_ascii_lowercase(), &levels)
 }
 
 fn optional_address(written: &str) -> Result<Option<ListenAddress>, String> {

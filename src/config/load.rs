@@ -13,7 +13,7 @@ use super::{
     machine::Machine,
     mistakes::{Mistakes, Origin},
     options::{Auth, Config, Secret},
-    show, yaml,
+    show, web_file, yaml,
 };
 use crate::cli::Cli;
 
@@ -69,7 +69,8 @@ fn read_file(cli: &Cli, env: &Env, machine: &Machine, mistakes: &mut Mistakes) -
         }
     };
     let name: Arc<str> = path.to_string_lossy().into();
-    yaml::parse(&bytes, &name, env, mistakes).map_or_else(Layer::default, |root| file::read(root, mistakes))
+    yaml::parse(&bytes, &name, Some(env), mistakes)
+        .map_or_else(Layer::default, |root| file::read(root, mistakes))
 }
 
 fn merge(layers: [Layer; 3], machine: &Machine, mistakes: &mut Mistakes) -> Loaded {
@@ -92,6 +93,10 @@ fn merge(layers: [Layer; 3], machine: &Machine, mistakes: &mut Mistakes) -> Load
         }
     }
     fill_in(&mut draft, &mut origins, machine, &mut notes);
+    if let Some(path) = &draft.config.web.config_file {
+        let flag = origins.get("web.config_file").unwrap_or(&Origin::Default);
+        notes.extend(web_file::check(path, flag, mistakes));
+    }
     draft.config.metrics = choices.resolve(&draft.config.host, &draft.config.metrics, mistakes);
     let has_hosts = origins.contains_key("elasticsearch.hosts");
     if has_hosts || elastic_section.is_some() {

@@ -17,6 +17,7 @@ mod options;
 mod show;
 mod sources;
 pub mod units;
+pub mod web_file;
 mod yaml;
 
 pub use check::check;

@@ -87,11 +87,20 @@ pub struct WebConfig {
     pub listen: Vec<ListenAddress>,
     /// The path of the metrics page; when it is `/` there is no page of links.
     pub telemetry_path: String,
+    /// The sockets that systemd hands over are listened on instead of those addresses.
+    pub systemd_socket: bool,
+    /// The exporter-toolkit's file: TLS, users, headers, limits.
+    pub config_file: Option<PathBuf>,
 }
 
 impl Default for WebConfig {
     fn default() -> Self {
-        Self { listen: vec![ListenAddress::any(9100)], telemetry_path: "/metrics".into() }
+        Self {
+            listen: vec![ListenAddress::any(9100)],
+            telemetry_path: "/metrics".into(),
+            systemd_socket: false,
+            config_file: None,
+        }
     }
 }
 

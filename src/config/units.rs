@@ -85,10 +85,10 @@ pub fn percent(text: &str) -> Result<u8, String> {
 pub fn listen_address(text: &str) -> Result<ListenAddress, String> {
     let fail = || format!("expected an address such as :9100, 127.0.0.1:9100 or [::1]:9100, not '{text}'");
     if text.starts_with("vsock://") {
-        return Err("vsock is not available in this version yet; write host:port".into());
+        return Err("vsock, the sockets of virtual machines, is not listened on; write host:port".into());
     }
     let (host, port) = text.trim().rsplit_once(':').ok_or_else(fail)?;
-    let host = bare_host(host).ok_or_else(fail)?;
+    let host = bare_host(host).or_else(|| zoned(host)).ok_or_else(fail)?;
     Ok(ListenAddress { host: host.into(), port: port.parse().map_err(|_| fail())? })
 }
 
@@ -130,6 +130,15 @@ fn bare_host(host: &str) -> Option<&str> {
             host.chars().all(allowed).then_some(host)
         }
     }
+}
+
+/// `[fe80::1%eth0]`: an address that means something on one interface only, without its brackets.
+fn zoned(host: &str) -> Option<&str> {
+    let inside = host.strip_prefix('[')?.strip_suffix(']')?;
+    let (address, zone) = inside.split_once('%')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_one = address.parse::<std::net::Ipv6Addr>().is_ok() && !zone.is_empty() && zone.chars().all(plain);
+    is_one.then_some(inside)
 }
 
 fn split_number(text: &str) -> (&str, &str) {
@@ -176,8 +185,11 @@ mod tests {
         assert_eq!(listen_address(":9100"), listen(""));
         assert_eq!(listen_address("[10.0.0.1]:9100"), listen("10.0.0.1"));
         assert_eq!(listen_address("[::1]:9100"), listen("::1"));
+        assert_eq!(listen_address("[fe80::1%eth0]:9100"), listen("fe80::1%eth0"));
         assert_eq!(listen_address("localhost:9100"), listen("localhost"));
-        for odd in ["9100", "::1:9100", "a:b", "host:70000", "[x]:1", "a b:1", ""] {
+        for odd in
+            ["9100", "::1:9100", "a:b", "host:70000", "[x]:1", "a b:1", "", "[::1%]:1", "vsock://:9100"]
+        {
             assert!(listen_address(odd).is_err(), "{odd}");
         }
     }

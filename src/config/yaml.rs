@@ -48,11 +48,11 @@ impl Value {
     }
 }
 
-/// The document of `bytes` with `${VAR}` replaced, as far as it could be understood.
+/// The document of `bytes`, as far as it could be understood, with `${VAR}` replaced when there is an environment.
 pub fn parse(
     bytes: &[u8],
     file: &Arc<str>,
-    env: &BTreeMap<String, String>,
+    env: Option<&BTreeMap<String, String>>,
     mistakes: &mut Mistakes,
 ) -> Option<Node> {
     let whole = Origin::WholeFile(Arc::clone(file));
@@ -80,7 +80,7 @@ enum Open {
 
 struct Builder<'a> {
     file: &'a Arc<str>,
-    env: &'a BTreeMap<String, String>,
+    env: Option<&'a BTreeMap<String, String>>,
     mistakes: &'a mut Mistakes,
     open: Vec<Open>,
     root: Option<Node>,
@@ -164,7 +164,8 @@ impl Builder<'_> {
         if let Some(Open::Map { key: None, .. }) = self.open.last() {
             return Value::Scalar(text.into());
         }
-        match expand(text, self.env) {
+        let Some(env) = self.env else { return Value::Scalar(text.into()) };
+        match expand(text, env) {
             Ok(text) => Value::Scalar(text),
             Err(error) => {
                 self.mistakes.add(origin, error);
@@ -275,7 +276,7 @@ mod tests {
     fn read(text: &str) -> (Option<Node>, String) {
         let env = BTreeMap::from([("USER".to_string(), "ada".to_string())]);
         let mut mistakes = Mistakes::default();
-        let node = parse(text.as_bytes(), &"c".into(), &env, &mut mistakes);
+        let node = parse(text.as_bytes(), &"c".into(), Some(&env), &mut mistakes);
         let all: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         (node, all.join("\n"))
     }
@@ -333,7 +334,7 @@ mod tests {
         assert!(read("a: &x 1\nb: *x\n").1.contains("aliases"));
         assert!(read(&" ".repeat(LARGEST + 1)).1.contains("larger"));
         let mut mistakes = Mistakes::default();
-        assert!(parse(b"a: 1\nb: \xff", &"c".into(), &BTreeMap::new(), &mut mistakes).is_none());
+        assert!(parse(b"a: 1\nb: \xff", &"c".into(), None, &mut mistakes).is_none());
         assert!(mistakes.to_string().starts_with("c:2:1: this line is not UTF-8"));
     }
 }

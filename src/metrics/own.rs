@@ -17,8 +17,39 @@ static BUILD_INFO: Desc = Desc::gauge(
     &["revision", "version"],
 );
 
+/// Dashboards list their instances by this family (`label_values(node_exporter_build_info, instance)`), and alerts join with it:
+/// without it a node that is served by this agent would be missing from them. The version is that of the node_exporter whose
+/// metrics these are; who is really there is said by branch and revision.
+static NODE_EXPORTER_BUILD_INFO: Desc = Desc::gauge(
+    "node_exporter_build_info",
+    "A metric with a constant '1' value labeled by version, revision, branch, goversion from which node_exporter was built, \
+     and the goos and goarch for the build.",
+    &["branch", "goarch", "goos", "goversion", "revision", "tags", "version"],
+);
+
+/// The version of node_exporter whose metrics are spoken.
+const NODE_EXPORTER: &str = "1.12.1";
+
+/// This machine's kind in Go's words.
+const GOARCH: &str = match std::env::consts::ARCH.as_bytes() {
+    b"x86_64" => "amd64",
+    b"aarch64" => "arm64",
+    b"x86" => "386",
+    b"powerpc64" => {
+        if cfg!(target_endian = "little") {
+            "ppc64le"
+        } else {
+            "ppc64"
+        }
+    }
+    // arm, riscv64, s390x and others are called the same.
+    _ => std::env::consts::ARCH,
+};
+
 /// Says which build this is. It has no state, so it needs no registry.
 pub fn say_build(out: &mut Samples) {
+    let labels = ["nodewarden", GOARCH, std::env::consts::OS, "", crate::VERSION, "", NODE_EXPORTER];
+    out.push(&NODE_EXPORTER_BUILD_INFO, &labels, 1.0);
     out.push(&BUILD_INFO, &[crate::REVISION, crate::VERSION], 1.0);
 }
 
@@ -339,6 +370,15 @@ mod tests {
         let expected =
             format!("nodewarden_build_info{{revision=\"{}\",version=\"0.1.0\"}} 1\n", crate::REVISION);
         assert!(page(&own()).contains(&expected));
+    }
+
+    #[test]
+    fn dashboards_find_the_node() {
+        let expected = format!(
+            "# TYPE node_exporter_build_info gauge\nnode_exporter_build_info{{branch=\"nodewarden\",goarch=\"{GOARCH}\",goos=\"linux\",\
+             goversion=\"\",revision=\"0.1.0\",tags=\"\",version=\"1.12.1\"}} 1\n"
+        );
+        assert!(page(&own()).contains(&expected), "{}", page(&own()));
     }
 
     #[test]

@@ -16,11 +16,11 @@ use hyper::{
 };
 
 use super::{
+    accept::accepts_gzip,
     answer::{self, Body, not_found, sentence},
     api::{self, Api},
     page,
     query::Parameters,
-    routes::accepts_gzip,
     server::Site,
     token::Token,
 };

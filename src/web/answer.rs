@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::{
     Response, StatusCode,
     body::{Frame, SizeHint},
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -58,19 +58,28 @@ pub fn body(status: StatusCode, content_type: &'static str, body: impl Into<Byte
     respond(status, content_type, Body::Whole(Some(body.into())))
 }
 
+/// An answer without a body.
+pub fn nothing(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(None));
+    *response.status_mut() = status;
+    response
+}
+
 /// A plain text.
 pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     body(status, "text/plain; charset=utf-8", text)
 }
 
-/// A sentence on a line of its own.
+/// A sentence on a line of its own, with the headers that Go's servers give to errors.
 pub fn sentence(status: StatusCode, sentence: impl std::fmt::Display) -> Response<Body> {
-    text(status, format!("{sentence}\n"))
+    let mut response = text(status, format!("{sentence}\n"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// As Go's servers say it.
 pub fn not_found() -> Response<Body> {
-    text(StatusCode::NOT_FOUND, "404 page not found\n")
+    sentence(StatusCode::NOT_FOUND, "404 page not found")
 }
 
 /// A value as JSON.

@@ -4,17 +4,21 @@
 //! [`routes::MetricsSite`], [`admin::AdminSite`] (the page and the API behind a token) or [`api::Api`] itself (on the
 //! control socket, which only its owner can open).
 
+mod accept;
 pub mod admin;
 pub mod answer;
 pub mod api;
 pub mod client;
 pub mod facts;
+pub mod gate;
 pub mod health;
 pub mod logs;
 pub mod page;
+mod path;
 mod query;
 pub mod routes;
 pub mod server;
+pub mod sockets;
 #[cfg(test)]
 mod testing;
 pub mod token;

@@ -3,17 +3,18 @@
 use std::{sync::Arc, time::Instant};
 
 use hyper::{
-    Request, Response, StatusCode,
+    Request, Response, StatusCode, Version,
     body::Incoming,
-    header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue},
+    header::{CONTENT_ENCODING, HOST, HeaderMap, HeaderValue},
 };
-use nodewarden_collectors::text;
 use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use super::{
+    accept::{self, accepts_gzip},
     answer::{self, Body, not_found, sentence},
     health::{self, Ready},
+    path,
     query::Parameters,
     server::Site,
 };
@@ -44,14 +45,16 @@ impl MetricsSite {
     }
 
     async fn metrics(&self, headers: &HeaderMap, query: Option<&str>) -> Response<Body> {
-        let Ok(_place) = self.places.as_deref().map(Semaphore::try_acquire).transpose() else {
+        let parameters = Parameters::parse(query.map(understood).as_deref());
+        let (collect, exclude) = (parameters.all("collect[]"), parameters.all("exclude[]"));
+        // node_exporter makes a handler with a limit of its own for each request that selects: those are never too many.
+        let limited = self.places.as_deref().filter(|_| collect.is_empty() && exclude.is_empty());
+        let Ok(_place) = limited.map(Semaphore::try_acquire).transpose() else {
             let limit = self.max_requests;
             let text = format!("Limit of concurrent requests reached ({limit}), try again later.");
             return sentence(StatusCode::SERVICE_UNAVAILABLE, text);
         };
-        let parameters = Parameters::parse(query);
-        let selection = match self.scraper.select(&parameters.all("collect[]"), &parameters.all("exclude[]"))
-        {
+        let selection = match self.scraper.select(&collect, &exclude) {
             Ok(selection) => selection,
             Err(error) => return answer::text(StatusCode::BAD_REQUEST, error.to_string()),
         };
@@ -60,7 +63,7 @@ impl MetricsSite {
         let gzip = accepts_gzip(headers);
         match self.scraper.page(scrape::Request { selection, gzip }, deadline).await {
             Ok(page) => {
-                let mut response = answer::body(StatusCode::OK, text::CONTENT_TYPE, page);
+                let mut response = answer::body(StatusCode::OK, accept::content_type(headers), page);
                 if gzip {
                     response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
                 }
@@ -74,17 +77,35 @@ impl MetricsSite {
 impl Site for MetricsSite {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let uri = request.uri();
-        if uri.path() == self.telemetry_path {
+        if request.version() == Version::HTTP_11
+            && !request.headers().contains_key(HOST)
+            && uri.host().is_none()
+        {
+            return answer::text(StatusCode::BAD_REQUEST, "400 Bad Request: missing required Host header");
+        }
+        if let Some(clean) = path::clean(uri.path()) {
+            return path::elsewhere(&clean, uri.query(), request.method());
+        }
+        let Some(path) = path::decode(uri.path()) else {
+            return answer::text(StatusCode::BAD_REQUEST, "400 Bad Request");
+        };
+        if path == self.telemetry_path {
             return self.metrics(request.headers(), uri.query()).await;
         }
-        if let Some(response) = health::answer(uri.path(), &self.ready) {
+        if let Some(response) = health::answer(&path, &self.ready) {
             return response;
         }
-        match uri.path() {
-            "/" => answer::body(StatusCode::OK, "text/html; charset=utf-8", self.landing.clone()),
+        match &*path {
+            "/" => answer::body(StatusCode::OK, "text/html; charset=UTF-8", self.landing.clone()),
             _ => not_found(),
         }
     }
+}
+
+/// The parameters that Go understands: it passes over those with a semicolon or a bad escape.
+fn understood(query: &str) -> String {
+    let is_understood = |pair: &&str| !pair.contains(';') && path::has_good_escapes(pair);
+    query.split('&').filter(is_understood).collect::<Vec<_>>().join("&")
 }
 
 fn failed(error: &ScrapeError) -> Response<Body> {
@@ -95,22 +116,12 @@ fn failed(error: &ScrapeError) -> Response<Body> {
     sentence(StatusCode::SERVICE_UNAVAILABLE, error)
 }
 
-/// Whether the client takes gzip: named in `Accept-Encoding`, and not with weight 0.
-pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let lists = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).any(|item| {
-        let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
-        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
-        coding.trim().eq_ignore_ascii_case("gzip") && weight != Some(0.0)
-    })
-}
-
 fn landing(telemetry_path: &str) -> String {
     let path = telemetry_path.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
     let version = crate::VERSION;
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>nodewarden</title>\n</head>\n<body>\n\
-         <h1>nodewarden</h1>\n<p>Metrics and logs of this node</p>\n<p>Version: {version}</p>\n\
+         <h1>nodewarden</h1>\n<p>Metrics as the Prometheus Node Exporter gives them, and the logs of this node</p>\n<p>Version: {version}</p>\n\
          <ul>\n<li><a href=\"{path}\">Metrics</a></li>\n</ul>\n</body>\n</html>\n"
     )
 }

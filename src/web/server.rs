@@ -17,7 +17,13 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::answer::Body;
+use super::{
+    answer::Body,
+    gate::{
+        live::Live,
+        tls::{self, Peek},
+    },
+};
 use crate::shutdown::Shutdown;
 
 /// How long a connection may wait for a request, the first or the next. Longer than a minute, the longest usual scrape
@@ -65,7 +71,47 @@ impl Listener for UnixListener {
 }
 
 /// Answers at most `limit` connections at once until it is asked to stop, then finishes the requests in flight.
-pub async fn serve<L: Listener>(listener: L, site: Arc<impl Site>, limit: usize, mut shutdown: Shutdown) {
+pub async fn serve<L: Listener>(listener: L, site: Arc<impl Site>, limit: usize, shutdown: Shutdown) {
+    let talk = |stream, shutdown| converse(stream, Arc::clone(&site), shutdown);
+    each_connection(listener, limit, shutdown, talk).await;
+}
+
+/// The same over TLS, under the rules of each moment.
+pub async fn serve_tls<L>(
+    listener: L,
+    rules: Arc<Live>,
+    site: Arc<impl Site>,
+    limit: usize,
+    shutdown: Shutdown,
+) where
+    L: Listener,
+    L::Stream: Peek + Sync,
+{
+    let talk = |stream, mut shutdown: Shutdown| {
+        let (rules, site) = (Arc::clone(&rules), Arc::clone(&site));
+        async move {
+            let welcomed = select! {
+                welcomed = tls::welcome(stream, &rules) => welcomed,
+                () = shutdown.requested() => None,
+            };
+            if let Some(stream) = welcomed {
+                converse(stream, site, shutdown).await;
+            }
+        }
+    };
+    each_connection(listener, limit, shutdown, talk).await;
+}
+
+/// Lets `talk` have each connection, at most `limit` at once.
+async fn each_connection<L, T>(
+    listener: L,
+    limit: usize,
+    mut shutdown: Shutdown,
+    talk: impl Fn(L::Stream, Shutdown) -> T,
+) where
+    L: Listener,
+    T: Future<Output = ()> + Send + 'static,
+{
     let seats = Arc::new(Semaphore::new(limit));
     let mut connections = JoinSet::new();
     loop {
@@ -73,7 +119,11 @@ pub async fn serve<L: Listener>(listener: L, site: Arc<impl Site>, limit: usize,
             () = shutdown.requested() => break,
             accepted = accept(&listener, &seats) => {
                 if let Some((stream, seat)) = accepted {
-                    connections.spawn(converse(stream, Arc::clone(&site), seat, shutdown.clone()));
+                    let talk = talk(stream, shutdown.clone());
+                    connections.spawn(async move {
+                        talk.await;
+                        drop(seat);
+                    });
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -117,7 +167,7 @@ async fn accept<L: Listener>(
     }
 }
 
-async fn converse<S>(stream: S, site: Arc<impl Site>, seat: OwnedSemaphorePermit, mut shutdown: Shutdown)
+async fn converse<S>(stream: S, site: Arc<impl Site>, mut shutdown: Shutdown)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -138,7 +188,6 @@ where
     if let Err(error) = ended {
         debug!(%error, "a connection ended early");
     }
-    drop(seat);
 }
 
 #[cfg(test)]

@@ -13,9 +13,13 @@
 
 mod support;
 
+mod beside;
 mod elastic;
+mod fixtures;
 mod logs;
 mod page;
 mod scrape;
 mod shutdown;
 mod soak;
+mod unprivileged;
+mod web;

@@ -6,7 +6,7 @@ mod rtnl;
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Flag, Host, HostFile, Options, Samples, filter::Filter,
-    netlink::Route, sysfs,
+    host, netlink::Route, sysfs,
 };
 
 /// This collector in the list.
@@ -143,7 +143,8 @@ fn say(table: &'static [Statistic], device: &str, alias: Option<&str>, numbers: 
 
 /// The alias of a device that sysfs knows, empty for most; nothing for one that it does not know.
 fn alias_of(host: &Host, device: &str) -> Option<String> {
-    sysfs::attribute(&host.sys("class/net").join(device).join("ifalias"))
+    let directory = host.sys("class/net").join(device);
+    sysfs::attribute(&directory.join("ifalias")).or_else(|| host::is_dir(&directory).then(String::new))
 }
 
 #[cfg(test)]

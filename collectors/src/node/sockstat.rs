@@ -98,7 +98,8 @@ fn place_of(name: &str, protocols: &mut Vec<Protocol>) -> usize {
 fn parse_states(pairs: &str, page_size: i64) -> Option<[Option<i64>; STATES.len()]> {
     let mut values = [None; STATES.len()];
     values[INUSE] = Some(0);
-    let mut words = pairs.split_ascii_whitespace();
+    let mut words = pairs.split_ascii_whitespace().peekable();
+    words.peek()?;
     while let Some(word) = words.next() {
         let value = words.next()?.parse().ok()?;
         if let Some(at) = STATES[..MEM_BYTES].iter().position(|&state| state == word) {

@@ -1,6 +1,6 @@
 //! Temperatures of thermal zones, states of cooling devices.
 
-use std::{path::Path, time::Instant};
+use std::{io, path::Path, time::Instant};
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Host, Options, Samples,
@@ -81,7 +81,7 @@ fn say_zone(number: &str, zone: &mut Device, now: Instant, buffer: &mut Buffer, 
     out.push(&TEMPERATURE, &[kind, number], temperature as f64 / 1000.0);
 }
 
-/// A device whose driver does not answer is left out.
+/// A device whose driver refuses to say is left out.
 fn say_device(
     number: &str,
     device: &mut Device,
@@ -89,16 +89,37 @@ fn say_device(
     buffer: &mut Buffer,
     out: &mut Samples,
 ) -> Result<(), CollectError> {
-    let bad = |path: &Path, at: usize| CollectError::parse(path.join(DEVICE[at]), "expected a number");
-    let maximum = device.constant(1, now, buffer).ok().map(parse_number);
-    let maximum = maximum.map(|state| state.ok_or_else(|| bad(device.path(), 1))).transpose()?;
-    let current = device.read(0, now, buffer).ok().map(parse_number);
-    let current = current.map(|state| state.ok_or_else(|| bad(device.path(), 0))).transpose()?;
-    let (Some(maximum), Some(current)) = (maximum, current) else { return Ok(()) };
-    let Ok(kind) = device.constant(2, now, buffer) else { return Ok(()) };
-    out.push(&CURRENT, &[number, kind], current as f64);
-    out.push(&MAXIMUM, &[number, kind], maximum as f64);
-    Ok(())
+    let maximum = device.constant(1, now, buffer).map(parse_number);
+    let Some(maximum) = state(maximum, device.path(), DEVICE[1])? else { return Ok(()) };
+    let current = device.read(0, now, buffer).map(parse_number);
+    let Some(current) = state(current, device.path(), DEVICE[0])? else { return Ok(()) };
+    match device.constant(2, now, buffer) {
+        Ok(kind) => {
+            out.push(&CURRENT, &[number, kind], current as f64);
+            out.push(&MAXIMUM, &[number, kind], maximum as f64);
+            Ok(())
+        }
+        Err(error) => refusal(error, device.path(), DEVICE[2]),
+    }
+}
+
+/// The number in an attribute; nothing when the driver refuses to say.
+fn state(read: io::Result<Option<i64>>, device: &Path, name: &str) -> Result<Option<i64>, CollectError> {
+    match read {
+        Ok(Some(number)) => Ok(Some(number)),
+        Ok(None) => Err(CollectError::parse(device.join(name), "expected a number")),
+        Err(error) => refusal(error, device, name).map(|()| None),
+    }
+}
+
+/// Nothing to say: the device has gone, or its driver refuses. Other errors are the collector's, as in node_exporter.
+fn refusal(source: io::Error, device: &Path, name: &str) -> Result<(), CollectError> {
+    use io::ErrorKind::{InvalidInput, NotFound, PermissionDenied, Unsupported};
+
+    match source.kind() {
+        NotFound | PermissionDenied | InvalidInput | Unsupported => Ok(()),
+        _ => Err(CollectError::Read { path: device.join(name), source }),
+    }
 }
 
 /// `thermal_zone0/temp`: "49925", thousandths of a degree; `cur_state`: "-1" where a driver does not know.

@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod damage;
+pub mod fixtures;
+pub mod peer;
+
 use nodewarden_collectors::{CollectError, Entry, Host, Options, Samples, Settings, node, text};
 
 /// Settings out of flags as one would write them, without `--collector.`: `stat.softirq=true`.
@@ -32,7 +36,7 @@ pub fn page(names: &[&str], host: &Host, settings: &Settings) -> (String, Vec<(S
     }
     let mut page = Vec::new();
     let left_out = text::write(&samples, &mut page);
-    assert_eq!(left_out, 0, "no series is said twice");
+    assert_eq!(left_out, 0, "no series is said twice by {names:?}");
     (String::from_utf8(page).expect("UTF-8"), failed)
 }
 

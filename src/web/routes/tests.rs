@@ -135,10 +135,33 @@ async fn metrics_at_the_root_take_the_place_of_the_landing_page() {
 #[tokio::test]
 async fn other_paths_are_not_found() {
     let (_dir, served) = usual().await;
-    for path in ["/favicon.ico", "/metrics/", "/api/v1/logs", "//", "/index.html"] {
+    for path in ["/favicon.ico", "/metrics/", "/api/v1/logs", "/index.html"] {
         let reply = served.get(path).await;
         assert_eq!((reply.status, reply.text()), (404, "404 page not found\n"), "{path}");
+        assert!(reply.has("x-content-type-options: nosniff"), "{path}");
     }
+}
+
+#[tokio::test]
+async fn paths_are_understood_as_go_does_it() {
+    let (_dir, served) = usual().await;
+    assert!(served.get("/%6detrics").await.text().contains("\nnode_load1 0.21\n"));
+    let reply = served.get("//metrics?collect[]=loadavg").await;
+    assert_eq!(reply.status, 307);
+    assert!(reply.has("location: /metrics?collect[]=loadavg"), "{}", reply.head);
+    assert_eq!(served.get("/%zz").await.status, 400);
+    // Parameters that Go does not understand ask for nothing.
+    assert_eq!(served.get("/metrics?collect[]=%zz&exclude[]=a;b").await.status, 200);
+}
+
+#[tokio::test]
+async fn selected_scrapes_have_no_limit_as_in_node_exporter() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let host = Host { procfs: dir.path().into(), ..Host::default() };
+    let site = MetricsSite::new(scraper(host), Ready::default(), "/metrics", 1);
+    let _taken = site.places.as_ref().expect("a limit").clone().try_acquire_owned().expect("free");
+    let served = served(site, 16).await;
+    assert_eq!(served.get("/metrics?collect[]=loadavg").await.status, 200);
 }
 
 #[tokio::test]

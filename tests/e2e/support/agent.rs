@@ -1,8 +1,9 @@
 //! The agent as a process: the binary that cargo built, with ports and a state directory of its own.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
@@ -20,9 +21,19 @@ use super::{
 /// A configuration for tests that are not about logs: this machine's own are left alone.
 pub const NO_LOGS: &str = "logs: {sources: []}\n";
 
+/// How an agent is started, where that is not the usual way.
+#[derive(Debug, Default)]
+pub struct Launch {
+    /// Its working directory.
+    pub directory: Option<PathBuf>,
+    /// A program and its arguments that start the agent, which they are given with its own arguments behind them.
+    pub wrapper: Vec<String>,
+}
+
 /// A running agent; it is killed when the value goes away, and speaks up when the test failed.
 pub struct Agent {
     dir: TempDir,
+    launch: Launch,
     args: Vec<String>,
     child: Child,
     started: Instant,
@@ -36,13 +47,28 @@ impl Agent {
     /// Starts an agent with this configuration file and further flags, and waits until both listeners answer.
     #[track_caller]
     pub fn start(config: &str, flags: &[&str]) -> Self {
+        Self::start_as(Launch::default(), config, flags)
+    }
+
+    /// As `start`, in another way.
+    #[track_caller]
+    pub fn start_as(launch: Launch, config: &str, flags: &[&str]) -> Self {
         let dir = temp_dir();
+        // Whoever runs it may read its configuration.
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("opened");
         fs::write(dir.path().join("config.yaml"), config).expect("the configuration is written");
         let listeners = ["--web.listen-address=127.0.0.1:0", "--admin.listen-address=127.0.0.1:0"];
-        let args = listeners.iter().chain(flags).map(|&flag| flag.to_owned()).collect();
-        let child = spawn(dir.path(), &args);
-        let mut agent =
-            Self { dir, args, child, started: Instant::now(), metrics: String::new(), page: String::new() };
+        let args: Vec<String> = listeners.iter().chain(flags).map(|&flag| flag.to_owned()).collect();
+        let child = spawn(&launch, dir.path(), &args);
+        let mut agent = Self {
+            dir,
+            launch,
+            args,
+            child,
+            started: Instant::now(),
+            metrics: String::new(),
+            page: String::new(),
+        };
         agent.wait_for_listeners();
         agent
     }
@@ -52,7 +78,7 @@ impl Agent {
     pub fn start_again(&mut self) {
         assert!(self.child.try_wait().expect("its state").is_some(), "the agent is still running");
         fs::rename(self.log_path(), self.dir.path().join("log.before")).expect("the old log is set aside");
-        self.child = spawn(self.dir.path(), &self.args);
+        self.child = spawn(&self.launch, self.dir.path(), &self.args);
         self.started = Instant::now();
         self.wait_for_listeners();
     }
@@ -134,7 +160,9 @@ impl Agent {
                 panic!("the agent ended with {status} after {:?}:\n{log}", start.elapsed());
             }
             let metrics = field(&log, "metrics listener ready", "address");
-            let page = field(&log, "admin listener ready", "url");
+            // Without its state directory it serves the metrics alone.
+            let alone = log.contains("the state directory can't be written").then(String::new);
+            let page = field(&log, "admin listener ready", "url").or(alone);
             metrics.zip(page).ok_or(log)
         });
     }
@@ -170,16 +198,22 @@ pub fn taken_port() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// The environment may hold the agent's own variables: none are handed on.
 fn bare() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nodewarden"));
+    started_by(&Launch::default())
+}
+
+/// The environment may hold the agent's own variables: none are handed on.
+fn started_by(launch: &Launch) -> Command {
+    let mut words = launch.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_nodewarden")]);
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).current_dir(launch.directory.as_deref().unwrap_or(Path::new(".")));
     command.env_clear().stdin(Stdio::null());
     command
 }
 
-fn spawn(dir: &Path, args: &Vec<String>) -> Child {
+fn spawn(launch: &Launch, dir: &Path, args: &[String]) -> Child {
     let log = File::create(dir.join("log")).expect("a log file");
-    bare()
+    started_by(launch)
         .args([config_flag(dir), state_flag(dir)])
         .args(args)
         .stdout(log.try_clone().expect("the log file once more"))

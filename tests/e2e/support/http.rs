@@ -58,9 +58,30 @@ pub fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> io::Result<Response> {
-    let mut connection = TcpStream::connect(address)?;
+    let mut connection = connect(address)?;
+    exchange(&mut connection, method, address, path, headers, body)
+}
+
+/// A connection on which a silent server is an error after 30 s.
+pub fn connect(address: &str) -> io::Result<TcpStream> {
+    let connection = TcpStream::connect(address)?;
     connection.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    Ok(connection)
+}
+
+/// Any request on a connection of any kind, which is closed after it. A `host` among the headers goes instead of the address.
+pub fn exchange(
+    connection: &mut (impl Read + Write),
+    method: &str,
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Response> {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        head.push_str(&format!("host: {address}\r\n"));
+    }
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

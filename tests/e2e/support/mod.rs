@@ -3,9 +3,14 @@
 pub mod agent;
 mod chance;
 mod elastic;
+#[path = "../../../collectors/tests/support/fixtures.rs"]
+pub mod fixtures;
 pub mod http;
 mod log_files;
+#[path = "../../../collectors/tests/support/peer.rs"]
+pub mod peer;
 mod prometheus;
+pub mod tls;
 
 use std::{
     env,
@@ -15,10 +20,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use agent::{Agent, NO_LOGS, nodewarden, taken_port};
+pub use agent::{Agent, Launch, NO_LOGS, nodewarden, taken_port};
 pub use chance::Chance;
 pub use elastic::Elastic;
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
+pub use peer::Peer;
 pub use prometheus::{Prometheus, promtool_check};
 
 /// Looks again and again until there is what was waited for: the one place where tests wait.
@@ -59,7 +65,7 @@ pub fn temp_dir() -> tempfile::TempDir {
 }
 
 /// A port that was free a moment ago, for servers that can't pick one and say which.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
 }

@@ -20,10 +20,16 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts one that scrapes `target` (`127.0.0.1:PORT`) as the job `node`.
     pub fn start(target: &str) -> Self {
+        Self::start_with(target, "scheme: http")
+    }
+
+    /// Starts one with these further settings of the job, as they stand in braces.
+    pub fn start_with(target: &str, settings: &str) -> Self {
         let (port, dir) = (free_port(), temp_dir());
         let config = dir.path().join("prometheus.yml");
-        let scrape =
-            format!("{{job_name: node, scrape_interval: 1s, static_configs: [{{targets: ['{target}']}}]}}");
+        let scrape = format!(
+            "{{job_name: node, scrape_interval: 1s, static_configs: [{{targets: ['{target}']}}], {settings}}}"
+        );
         fs::write(&config, format!("scrape_configs: [{scrape}]\n")).expect("the configuration is written");
         let log = File::create(dir.path().join("log")).expect("a log file");
         let server = Command::new(program("prometheus", "prometheus"))

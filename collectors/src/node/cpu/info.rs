@@ -38,6 +38,8 @@ static BUG: Desc = Desc::gauge(
 
 pub(super) struct Info {
     file: HostFile,
+    /// node_exporter takes the frequency for the cpufreq collector's: without it, there is none.
+    frequency: bool,
     flags: Option<Regex>,
     bugs: Option<Regex>,
 }
@@ -48,11 +50,12 @@ impl Info {
         let flags = options.regex("cpu.info.flags-include")?;
         let bugs = options.regex("cpu.info.bugs-include")?;
         let wanted = options.is_on("cpu.info") || flags.is_some() || bugs.is_some();
-        Ok(wanted.then(|| Self { file: HostFile::new(host.proc("cpuinfo")), flags, bugs }))
+        let frequency = !options.is_off("cpufreq");
+        Ok(wanted.then(|| Self { file: HostFile::new(host.proc("cpuinfo")), frequency, flags, bugs }))
     }
 
     pub(super) fn say(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let Self { file, flags, bugs } = self;
+        let Self { file, frequency, flags, bugs } = self;
         file.parse(|text| {
             let processors = parse_cpuinfo(text)?;
             for cpu in &processors {
@@ -69,7 +72,9 @@ impl Info {
                     cpu.vendor,
                 ];
                 out.push(&INFO, &labels, 1.0);
-                out.push(&FREQUENCY, &[cpu.core, cpu.number, cpu.package], cpu.megahertz * 1e6);
+                if *frequency {
+                    out.push(&FREQUENCY, &[cpu.core, cpu.number, cpu.package], cpu.megahertz * 1e6);
+                }
             }
             if let Some(first) = processors.first() {
                 say_words(&FLAG, first.flags, flags.as_ref(), out);
@@ -121,7 +126,7 @@ fn parse_cpuinfo(text: &str) -> Result<Vec<Processor<'_>>, String> {
             cpu.set(name, value).ok_or_else(|| format!("expected a number in {line:?}"))?;
         }
     }
-    Ok(processors)
+    if processors.is_empty() { Err("it lists no processor".into()) } else { Ok(processors) }
 }
 
 impl<'a> Processor<'a> {

@@ -1,6 +1,6 @@
 //! Which CPUs are online, how often their cores and packages were throttled.
 
-use std::path::PathBuf;
+use std::{fs, io::ErrorKind, path::PathBuf};
 
 use crate::{
     CollectError, Desc, Host, Samples,
@@ -40,7 +40,7 @@ pub(super) struct Topology {
 
 struct Cpu {
     number: String,
-    /// Nothing when its directory does not say.
+    /// Nothing when its directory has no such file.
     online: Option<bool>,
 }
 
@@ -121,7 +121,10 @@ impl Topology {
 
     fn look_at(&mut self, name: &str) {
         let cpu = self.directory.join(name);
-        let online = sysfs::attribute(&cpu.join("online")).map(|text| text == "1");
+        let online = match fs::read(cpu.join("online")) {
+            Ok(text) => Some(text.trim_ascii() == b"1"),
+            Err(error) => (error.kind() != ErrorKind::NotFound).then_some(false),
+        };
         self.cpus.push(Cpu { number: name.trim_start_matches("cpu").to_owned(), online });
         let id = |file: &str| sysfs::number(&cpu.join("topology").join(file)).map(|id| id.to_string());
         let (Some(package), Some(core)) = (id("physical_package_id"), id("core_id")) else { return };
@@ -153,7 +156,7 @@ fn read_count(count: &mut Attribute, buffer: &mut Buffer, keep: bool) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::path::Path;
 
     use super::*;
 
