@@ -84,8 +84,7 @@ impl Collector for Edac {
             if controller.kept.is_none() {
                 match list_rows(controller) {
                     Ok(rows) => controller.kept = Some(rows),
-                    Err(error) if controller.path.exists() => reader.fail(error),
-                    Err(_) => {}
+                    Err(error) => reader.fail_unless_gone(&controller.path, error),
                 }
             }
             let rows = controller.kept.as_deref().unwrap_or_default();

@@ -83,8 +83,7 @@ impl Collector for Nvme {
                         }
                     }
                 }
-                Err(error) if device.path.exists() => reader.fail(error),
-                Err(_) => {}
+                Err(error) => reader.fail_unless_gone(&device.path, error),
             }
         }
         reader.finish()

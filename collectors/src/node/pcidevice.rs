@@ -254,9 +254,7 @@ fn look(path: &Path, attributes: &mut Attributes) -> Option<Known> {
     let target = match host::link_target(path) {
         Ok(target) => target,
         Err(error) => {
-            if path.exists() {
-                attributes.fail(error);
-            }
+            attributes.fail(error);
             return None;
         }
     };
