@@ -70,8 +70,7 @@ impl Collector for Nvmesubsystem {
             // Controllers and namespaces come and go.
             match host::list_dir(&subsystem.path) {
                 Ok(names) => say_parts(&subsystem.name, &subsystem.path, &names, reader, transport, out),
-                Err(error) if subsystem.path.exists() => reader.fail(error),
-                Err(_) => {}
+                Err(error) => reader.fail_unless_gone(&subsystem.path, error),
             }
         }
         reader.finish()

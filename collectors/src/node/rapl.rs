@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Flag, Host, Kind, Options, OwnedDesc, Samples,
-    sysfs::{self, ABSENT, Attributes, Class, Device, NEVER, Reader},
+    sysfs::{self, Attributes, Class, Device, NEVER, Reader},
 };
 
 /// This collector in the list.
@@ -90,7 +90,7 @@ impl Collector for Rapl {
 
 /// Finds out what is in a directory; `named` has the zones before it, each with the next index for its name.
 fn look(zone: &Device<Kept>, attributes: &mut Attributes, named: &mut Vec<(String, i64)>) -> Kept {
-    let Some(text) = attributes.text("name", ABSENT).map(str::to_owned) else { return Kept::NoZone };
+    let Some(text) = attributes.maybe("name").map(str::to_owned) else { return Kept::NoZone };
     if attributes.parse("max_energy_range_uj", NEVER, sysfs::decimal).is_none() {
         return Kept::Nothing;
     }
