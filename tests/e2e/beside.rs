@@ -146,7 +146,13 @@ const FLAGS: &[&[&str]] = &[
     // A server that answers; without one it is among those that are only switched on.
     &["ntp", "ntp.server-port={ntp}"],
     &["ntp", "ntp.server-port={ntp}", "ntp.protocol-version=3", "ntp.max-distance=1ms"],
-    &["ntp", "ntp.server-port={ntp}", "ntp.server=localhost", "ntp.local-offset-tolerance=1h"],
+    &[
+        "ntp",
+        "ntp.server-port={ntp}",
+        "ntp.server=localhost",
+        "ntp.server-is-local",
+        "ntp.local-offset-tolerance=1h",
+    ],
 ];
 
 #[test]
