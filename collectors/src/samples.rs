@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    ops::Range,
     sync::Arc,
 };
 
@@ -185,25 +184,28 @@ pub enum Part {
     Count,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
-    pub(crate) family: u32,
-    /// Label values in `Samples::values`, each ended by a NUL, in the order of the family's label names.
-    pub(crate) values: Range<u32>,
-    pub(crate) label_count: u8,
-    pub(crate) part: Part,
     pub(crate) value: f64,
+    pub(crate) family: u32,
+    /// Its place in `Samples::sets`.
+    pub(crate) labels: u32,
 }
 
 /// The samples of one scrape.
 ///
 /// Label values lie one after the other in one buffer, each ended by a NUL: the order of those bytes is then the order in
-/// which the page lists series (value by value, the shorter first), and sorting needs no rendering.
+/// which the page lists series (value by value, the shorter first), and sorting needs no rendering. Samples that are said one
+/// after the other with the same values, as the twenty of an interface, share them.
 #[derive(Debug, Default)]
 pub struct Samples {
     pub(crate) families: Vec<Family>,
     pub(crate) samples: Vec<Sample>,
-    pub(crate) values: Vec<u8>,
+    values: Vec<u8>,
+    /// Where each set of label values begins; it ends where the next one begins.
+    sets: Vec<u32>,
+    /// The lines of histograms and summaries, by the place of their sample.
+    parts: Vec<(u32, Part)>,
     by_address: HashMap<usize, u32, BuildHasherDefault<AddressHasher>>,
 }
 
@@ -234,6 +236,8 @@ impl Hasher for AddressHasher {
 pub struct Mark {
     samples: usize,
     values: usize,
+    sets: usize,
+    parts: usize,
 }
 
 impl Samples {
@@ -247,6 +251,8 @@ impl Samples {
         self.families.clear();
         self.samples.clear();
         self.values.clear();
+        self.sets.clear();
+        self.parts.clear();
         self.by_address.clear();
     }
 
@@ -302,33 +308,73 @@ impl Samples {
             "{}: as many label values as names",
             self.families[family.0 as usize].name()
         );
-        let start = self.values.len() as u32;
+        let set = self.set_of(labels);
+        if part != Part::Value {
+            self.parts.push((self.samples.len() as u32, part));
+        }
+        self.samples.push(Sample { value, family: family.0, labels: set });
+    }
+
+    /// The place of these label values, which are those of the sample before when they are the same.
+    fn set_of(&mut self, labels: &[&str]) -> u32 {
+        let count = self.sets.len() as u32;
+        if let Some(&start) = self.sets.last() {
+            let mut rest = self.values.get(start as usize..).unwrap_or_default();
+            let is_same = labels.iter().all(|label| {
+                let found = rest.strip_prefix(label.as_bytes()).and_then(|rest| rest.strip_prefix(b"\0"));
+                rest = found.unwrap_or_default();
+                found.is_some()
+            });
+            if is_same && rest.is_empty() {
+                return count - 1;
+            }
+        }
+        self.sets.push(self.values.len() as u32);
         for label in labels {
-            if label.as_bytes().contains(&0) {
+            if memchr::memchr(0, label.as_bytes()).is_some() {
                 self.values.extend_from_slice(label.replace('\0', "\u{fffd}").as_bytes());
             } else {
                 self.values.extend_from_slice(label.as_bytes());
             }
             self.values.push(0);
         }
-        self.samples.push(Sample {
-            family: family.0,
-            values: start..self.values.len() as u32,
-            label_count: labels.len() as u8,
-            part,
-            value,
-        });
+        count
+    }
+
+    /// The label values of a sample, each ended by a NUL.
+    pub(crate) fn label_values(&self, sample: &Sample) -> &[u8] {
+        let at = sample.labels as usize;
+        let bound = |at: usize| self.sets.get(at).map_or(self.values.len(), |&start| start as usize);
+        &self.values[bound(at)..bound(at + 1)]
+    }
+
+    /// How many labels a sample has.
+    pub(crate) fn label_count(&self, sample: &Sample) -> usize {
+        self.families[sample.family as usize].label_count()
+    }
+
+    /// Which line of its family the sample at place `at` is.
+    pub(crate) fn part(&self, at: usize) -> Part {
+        let found = self.parts.binary_search_by_key(&(at as u32), |(at, _)| *at);
+        found.map_or(Part::Value, |found| self.parts[found].1)
     }
 
     /// The present end, to come back to when what follows has to be forgotten.
     pub fn mark(&self) -> Mark {
-        Mark { samples: self.samples.len(), values: self.values.len() }
+        Mark {
+            samples: self.samples.len(),
+            values: self.values.len(),
+            sets: self.sets.len(),
+            parts: self.parts.len(),
+        }
     }
 
     /// Forgets what was said since `mark`.
     pub fn rewind(&mut self, mark: Mark) {
         self.samples.truncate(mark.samples);
         self.values.truncate(mark.values);
+        self.sets.truncate(mark.sets);
+        self.parts.truncate(mark.parts);
     }
 
     /// Adds everything that `other` says.
@@ -343,11 +389,14 @@ impl Samples {
                 }
             });
         }
-        let shift = self.values.len() as u32;
+        let (values, sets) = (self.values.len() as u32, self.sets.len() as u32);
+        let samples = self.samples.len() as u32;
         self.values.extend_from_slice(&other.values);
+        self.sets.extend(other.sets.iter().map(|start| start + values));
+        self.parts.extend(other.parts.iter().map(|&(at, part)| (at + samples, part)));
         self.samples.extend(other.samples.iter().map(|sample| Sample {
             family: ids[sample.family as usize].0,
-            values: sample.values.start + shift..sample.values.end + shift,
+            labels: sample.labels + sets,
             ..*sample
         }));
     }
@@ -355,8 +404,8 @@ impl Samples {
     /// Every sample as (family name, label values in the order of the label names, value); for readers other than the page.
     pub fn iter(&self) -> impl Iterator<Item = (&str, LabelValues<'_>, f64)> {
         self.samples.iter().map(|sample| {
-            let values = &self.values[sample.values.start as usize..sample.values.end as usize];
-            (self.families[sample.family as usize].name(), LabelValues(values), sample.value)
+            let values = LabelValues(self.label_values(sample));
+            (self.families[sample.family as usize].name(), values, sample.value)
         })
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{cmp::Ordering, io::Write, ops::Range};
 
-use crate::samples::{Family, Part, Sample, Samples};
+use crate::samples::{Family, Kind, Part, Sample, Samples};
 
 /// The content type of such a page, as node_exporter 1.12 gives it.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
@@ -15,15 +15,59 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escapi
 /// second time, is left out; how many samples those were is the answer. A collector's own family goes before one that is
 /// described at run time.
 pub fn write(samples: &Samples, page: &mut Vec<u8>) -> usize {
+    write_in_pieces(samples, page, |_| ())
+}
+
+/// As [`write`], of a page that need not lie in memory as a whole: after each family `taken` may take what is there.
+pub fn write_in_pieces(samples: &Samples, page: &mut Vec<u8>, mut taken: impl FnMut(&mut Vec<u8>)) -> usize {
     let ranks = family_ranks(samples);
     let mut left_out = 0;
+    let mut order = Order::default();
     for group in by_rank(samples, &ranks).chunk_by_mut(|left, right| {
         ranks[samples.samples[*left as usize].family as usize]
             == ranks[samples.samples[*right as usize].family as usize]
     }) {
+        order.sort(samples, group);
         left_out += write_group(samples, group, page);
+        taken(page);
     }
     left_out
+}
+
+/// How the family before was sorted: the families of one collector are often said for the same devices, in the same order.
+#[derive(Default)]
+struct Order {
+    /// The label values of its series, as they were said.
+    sets: Vec<u32>,
+    /// Which of them comes first, second, and so on.
+    places: Vec<u32>,
+    sorted: Vec<u32>,
+}
+
+impl Order {
+    /// Sorts the series of one name.
+    fn sort(&mut self, samples: &Samples, group: &mut [u32]) {
+        let sample = |at: u32| &samples.samples[at as usize];
+        let family = group.first().map(|&first| sample(first).family);
+        if group.iter().any(|&at| Some(sample(at).family) != family) {
+            group.sort_by(|left, right| compare_series(samples, sample(*left), sample(*right)));
+            return;
+        }
+        if !group.iter().map(|&at| sample(at).labels).eq(self.sets.iter().copied()) {
+            self.sets.clear();
+            self.sets.extend(group.iter().map(|&at| sample(at).labels));
+            self.places.clear();
+            self.places.extend(0..group.len() as u32);
+            let series = |place: u32| sample(group[place as usize]);
+            let in_order = |left: &u32, right: &u32| compare_series(samples, series(*left), series(*right));
+            if !self.places.is_sorted_by(|left, right| in_order(left, right).is_le()) {
+                self.places.sort_by(in_order);
+            }
+        }
+        self.sorted.clear();
+        self.sorted.extend(self.places.iter().map(|&place| group[place as usize]));
+        group.copy_from_slice(&self.sorted);
+    }
 }
 
 /// The places of all samples, by the rank of their family; those of one rank as they were said.
@@ -45,12 +89,8 @@ fn by_rank(samples: &Samples, ranks: &[u32]) -> Vec<u32> {
 }
 
 /// Writes the samples of one name; how many were left out.
-fn write_group(samples: &Samples, group: &mut [u32], page: &mut Vec<u8>) -> usize {
+fn write_group(samples: &Samples, group: &[u32], page: &mut Vec<u8>) -> usize {
     let family_of = |at: &u32| &samples.families[samples.samples[*at as usize].family as usize];
-    let in_order = |left: &u32, right: &u32| compare_series(samples, *left as usize, *right as usize);
-    if !group.is_sorted_by(|left, right| in_order(left, right).is_le()) {
-        group.sort_by(in_order);
-    }
     let first = group.iter().min_by_key(|at| {
         let is_dynamic = matches!(family_of(at), Family::Dynamic(_));
         (is_dynamic, samples.samples[**at as usize].family)
@@ -59,30 +99,33 @@ fn write_group(samples: &Samples, group: &mut [u32], page: &mut Vec<u8>) -> usiz
     let name = write_header(leader, page);
     let mut left_out = 0;
     let mut previous: Option<&Sample> = None;
+    let has_parts = matches!(leader.kind(), Kind::Histogram | Kind::Summary);
     for at in group {
         let sample = &samples.samples[*at as usize];
         let family = family_of(at);
         let contradicts = || family.kind() != leader.kind() || family.help() != leader.help();
         if (!std::ptr::eq(family, leader) && contradicts())
-            || previous.is_some_and(|previous| is_repeated(samples, previous, sample))
+            || previous.is_some_and(|previous| is_repeated(samples, has_parts, previous, sample))
         {
             left_out += 1;
             continue;
         }
-        write_sample(samples, family, sample, name.clone(), page);
+        let part = if has_parts { samples.part(*at as usize) } else { Part::Value };
+        write_sample(samples, family, sample, part, name.clone(), page);
         previous = Some(sample);
     }
     left_out
 }
 
 /// Whether `sample` says the same series as `previous`; the lines of one histogram are one series.
-fn is_repeated(samples: &Samples, previous: &Sample, sample: &Sample) -> bool {
+fn is_repeated(samples: &Samples, has_parts: bool, previous: &Sample, sample: &Sample) -> bool {
     let [left, right] = [previous, sample].map(|sample| &samples.families[sample.family as usize]);
-    let is_one_series = previous.family == sample.family && previous.part != Part::Value;
+    let is_one_series = previous.family == sample.family && has_parts;
+    let count = samples.label_count(sample);
     !is_one_series
-        && previous.label_count == sample.label_count
-        && label_values(samples, previous) == label_values(samples, sample)
-        && (0..usize::from(sample.label_count)).all(|at| left.label(at) == right.label(at))
+        && samples.label_count(previous) == count
+        && samples.label_values(previous) == samples.label_values(sample)
+        && (std::ptr::eq(left, right) || (0..count).all(|at| left.label(at) == right.label(at)))
 }
 
 /// For each family the place of its name among all names; families of one name share it.
@@ -106,14 +149,9 @@ fn family_ranks(samples: &Samples) -> Vec<u32> {
 }
 
 /// The order of two series of one name; the lines of one histogram or summary are equal, and so keep their order.
-fn compare_series(samples: &Samples, left: usize, right: usize) -> Ordering {
-    let (left, right) = (&samples.samples[left], &samples.samples[right]);
-    let by_values = || label_values(samples, left).cmp(label_values(samples, right));
-    left.label_count.cmp(&right.label_count).then_with(by_values)
-}
-
-fn label_values<'a>(samples: &'a Samples, sample: &Sample) -> &'a [u8] {
-    &samples.values[sample.values.start as usize..sample.values.end as usize]
+fn compare_series(samples: &Samples, left: &Sample, right: &Sample) -> Ordering {
+    let by_values = || samples.label_values(left).cmp(samples.label_values(right));
+    samples.label_count(left).cmp(&samples.label_count(right)).then_with(by_values)
 }
 
 /// Writes the HELP and TYPE lines; where in the page the name stands, to copy it from for each sample.
@@ -132,9 +170,17 @@ fn write_header(family: &Family, page: &mut Vec<u8>) -> Range<usize> {
     name_range
 }
 
-fn write_sample(samples: &Samples, family: &Family, sample: &Sample, name: Range<usize>, page: &mut Vec<u8>) {
+fn write_sample(
+    samples: &Samples,
+    family: &Family,
+    sample: &Sample,
+    part: Part,
+    name: Range<usize>,
+    page: &mut Vec<u8>,
+) {
     page.extend_from_within(name);
-    let bound = match sample.part {
+    let label_count = samples.label_count(sample);
+    let bound = match part {
         Part::Value => None,
         Part::Quantile(quantile) => Some(("quantile", quantile)),
         Part::Bucket(upper) => {
@@ -150,11 +196,11 @@ fn write_sample(samples: &Samples, family: &Family, sample: &Sample, name: Range
             None
         }
     };
-    if sample.label_count > 0 || bound.is_some() {
+    if label_count > 0 || bound.is_some() {
         page.push(b'{');
         write_labels(samples, family, sample, page);
         if let Some((label, bound)) = bound {
-            if sample.label_count > 0 {
+            if label_count > 0 {
                 page.push(b',');
             }
             page.extend_from_slice(label.as_bytes());
@@ -170,8 +216,8 @@ fn write_sample(samples: &Samples, family: &Family, sample: &Sample, name: Range
 }
 
 fn write_labels(samples: &Samples, family: &Family, sample: &Sample, page: &mut Vec<u8>) {
-    let mut rest = label_values(samples, sample);
-    for at in 0..sample.label_count as usize {
+    let mut rest = samples.label_values(sample);
+    for at in 0..samples.label_count(sample) {
         if at > 0 {
             page.push(b',');
         }
@@ -221,41 +267,39 @@ pub fn write_number(value: f64, page: &mut Vec<u8>) {
         write_integer(value as i64, page);
         return;
     }
+    // Whole numbers, ticks, thousandths, nanoseconds.
+    for (scale, places) in [(1.0, 0), (1e2, 2), (1e3, 3), (1e9, 9)] {
+        let whole = (value * scale).round_ties_even();
+        // At most 15 digits: no other decimal with so few is the same float, so that these are the shortest.
+        if whole.abs() < 1e15 && whole / scale == value {
+            write_decimal(whole as i64, places, page);
+            return;
+        }
+    }
     write_shortest(value, page);
 }
 
-fn write_integer(value: i64, page: &mut Vec<u8>) {
-    if value < 0 {
+/// Writes `whole` with the point moved to the left by `places`.
+fn write_decimal(whole: i64, places: i32, page: &mut Vec<u8>) {
+    let mut buffer = [0; 20];
+    let digits = decimal(whole.unsigned_abs(), &mut buffer);
+    let exponent = digits.len() as i32 - 1 - places;
+    let used = digits.iter().rposition(|&digit| digit != b'0').map_or(1, |last| last + 1);
+    if whole < 0 {
         page.push(b'-');
     }
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = value.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    page.extend_from_slice(&digits[at..]);
+    write_digits(&digits[..used], exponent, page);
 }
 
-fn write_shortest(value: f64, page: &mut Vec<u8>) {
-    let mut scientific = [0; 32];
-    let mut cursor = &mut scientific[..];
-    // `{:e}` gives the shortest digits as D.DDDeX; 17 digits, a sign, a point and `e-308` fit into 32 bytes.
-    let written = write!(cursor, "{value:e}").is_ok();
-    debug_assert!(written, "32 bytes hold any float");
-    let free = cursor.len();
-    let text = &scientific[..32 - free];
-    let (mantissa, exponent) = match memchr::memchr(b'e', text) {
-        Some(at) => (&text[..at], parse_exponent(&text[at + 1..])),
-        None => (text, 0),
-    };
+/// Writes digits, the first of which stands at 10 to the power of `exponent`.
+fn write_digits(digits: &[u8], exponent: i32, page: &mut Vec<u8>) {
+    let Some((first, rest)) = digits.split_first() else { return };
     if !(-4..6).contains(&exponent) {
-        page.extend_from_slice(mantissa);
+        page.push(*first);
+        if !rest.is_empty() {
+            page.push(b'.');
+            page.extend_from_slice(rest);
+        }
         page.push(b'e');
         page.push(if exponent < 0 { b'-' } else { b'+' });
         let magnitude = exponent.abs();
@@ -263,25 +307,70 @@ fn write_shortest(value: f64, page: &mut Vec<u8>) {
             page.push(b'0');
         }
         write_integer(i64::from(magnitude), page);
-        return;
-    }
-    let digits = mantissa.iter().copied().filter(u8::is_ascii_digit);
-    if mantissa[0] == b'-' {
-        page.push(b'-');
-    }
-    if exponent < 0 {
+    } else if exponent < 0 {
         page.extend_from_slice(b"0.");
         page.extend(std::iter::repeat_n(b'0', (-exponent - 1) as usize));
-        page.extend(digits);
-        return;
-    }
-    // Whole numbers below 1e6 went another way, so there are more digits than places before the point.
-    for (place, digit) in digits.enumerate() {
-        if place == exponent as usize + 1 {
-            page.push(b'.');
+        page.extend_from_slice(digits);
+    } else {
+        let before_point = exponent as usize + 1;
+        match digits.split_at_checked(before_point) {
+            Some((before, after)) => {
+                page.extend_from_slice(before);
+                if !after.is_empty() {
+                    page.push(b'.');
+                    page.extend_from_slice(after);
+                }
+            }
+            None => {
+                page.extend_from_slice(digits);
+                page.extend(std::iter::repeat_n(b'0', before_point - digits.len()));
+            }
         }
-        page.push(digit);
     }
+}
+
+fn write_integer(value: i64, page: &mut Vec<u8>) {
+    if value < 0 {
+        page.push(b'-');
+    }
+    page.extend_from_slice(decimal(value.unsigned_abs(), &mut [0; 20]));
+}
+
+/// The digits of a number, in the end of `buffer`.
+fn decimal(mut rest: u64, buffer: &mut [u8; 20]) -> &[u8] {
+    let mut at = buffer.len();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return &buffer[at..];
+        }
+    }
+}
+
+fn write_shortest(value: f64, page: &mut Vec<u8>) {
+    let mut scientific = [0; 32];
+    let mut cursor = &mut scientific[..];
+    // `{:e}` gives the shortest digits as D.DDDeX; 17 digits, a sign, a point and `e-308` fit into 32 bytes.
+    let written = write!(cursor, "{:e}", value.abs()).is_ok();
+    debug_assert!(written, "32 bytes hold any float");
+    let free = cursor.len();
+    let text = &scientific[..32 - free];
+    let (mantissa, exponent) = match memchr::memchr(b'e', text) {
+        Some(at) => (&text[..at], parse_exponent(&text[at + 1..])),
+        None => (text, 0),
+    };
+    if value < 0.0 {
+        page.push(b'-');
+    }
+    let mut digits = [0; 32];
+    let mut count = 0;
+    for (slot, digit) in digits.iter_mut().zip(mantissa.iter().copied().filter(u8::is_ascii_digit)) {
+        *slot = digit;
+        count += 1;
+    }
+    write_digits(&digits[..count], exponent, page);
 }
 
 fn parse_exponent(text: &[u8]) -> i32 {
@@ -291,7 +380,7 @@ fn parse_exponent(text: &[u8]) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{Desc, Kind};
+    use crate::samples::Desc;
 
     fn number(value: f64) -> String {
         let mut page = Vec::new();
@@ -326,6 +415,23 @@ mod tests {
             (f64::NAN, "NaN"),
         ] {
             assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn the_short_way_gives_the_shortest_digits() {
+        let mut state = 7_u64;
+        for round in 0..200_000_u32 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let whole = (state >> (11 + round % 50)) as f64;
+            let scale = [1.0, 10.0, 1e2, 1e3, 1e4, 1e6, 1e9][round as usize % 7];
+            let value = whole / scale * [1.0, -1.0][round as usize % 2];
+            if value == 0.0 {
+                continue;
+            }
+            let mut long = Vec::new();
+            write_shortest(value, &mut long);
+            assert_eq!(number(value).as_bytes(), long, "{value}");
         }
     }
 

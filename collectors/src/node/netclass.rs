@@ -2,6 +2,7 @@
 
 mod files;
 mod links;
+mod rtnl;
 mod shortcut;
 
 use std::{io, time::Instant};
@@ -10,6 +11,7 @@ use regex::Regex;
 
 use crate::{BuildError, CollectError, Collector, Desc, Entry, Flag, Host, Options, Samples};
 use files::Files;
+use rtnl::Rtnl;
 use shortcut::Shortcut;
 
 /// This collector in the list.
@@ -121,33 +123,41 @@ struct Values {
 struct Netclass {
     ignored: Option<Regex>,
     ignore_invalid_speed: bool,
-    shortcut: Shortcut,
-    files: Files,
+    source: Source,
+}
+
+enum Source {
+    /// sysfs, and netlink where it says the same.
+    Files {
+        shortcut: Shortcut,
+        files: Files,
+    },
+    Netlink(Rtnl),
 }
 
 fn build(host: &Host, options: &Options) -> Result<Box<dyn Collector>, BuildError> {
-    for flag in ["netclass.netlink", "netclass_rtnl.with-stats"] {
-        if options.is_on(flag) {
-            return Err(BuildError::Value {
-                flag,
-                what: "not supported, interfaces are read from sysfs".into(),
-            });
-        }
-    }
     let class = host.sys("class/net");
+    let source = if options.is_on("netclass.netlink") {
+        Source::Netlink(Rtnl::new(options.is_on("netclass_rtnl.with-stats")))
+    } else {
+        Source::Files { shortcut: Shortcut::new(class.clone()), files: Files::new(class) }
+    };
     Ok(Box::new(Netclass {
         ignored: options.regex("netclass.ignored-devices")?,
         ignore_invalid_speed: options.is_on("netclass.ignore-invalid-speed"),
-        shortcut: Shortcut::new(class.clone()),
-        files: Files::new(class),
+        source,
     }))
 }
 
 impl Collector for Netclass {
     fn collect(&mut self, _: &Host, out: &mut Samples) -> Result<(), CollectError> {
-        let Self { ignored, ignore_invalid_speed, shortcut, files } = self;
+        let Self { ignored, ignore_invalid_speed, source } = self;
         let now = Instant::now();
         let is_ignored = |name: &str| ignored.as_ref().is_some_and(|pattern| pattern.is_match(name));
+        let (shortcut, files) = match source {
+            Source::Files { shortcut, files } => (shortcut, files),
+            Source::Netlink(rtnl) => return rtnl.say(is_ignored, out),
+        };
         let say = |name: &str, values: &Values| say(name, values, *ignore_invalid_speed, out);
         if shortcut.look(now, is_ignored) {
             files.close();
@@ -288,12 +298,5 @@ mod tests {
         let (mut collector, host) = make(Path::new("/nonexistent"), &[]);
         let error = collector.collect(&host, &mut Samples::new()).expect_err("nothing is there");
         assert!(matches!(error, CollectError::NoData));
-    }
-
-    #[test]
-    fn netlink_is_refused_for_now() {
-        let settings = Settings::from([("netclass.netlink".to_owned(), vec!["true".to_owned()])]);
-        let error = build(&Host::default(), &Options::new(&ENTRY, &settings)).err().expect("refused");
-        assert_eq!(error.flag(), "netclass.netlink");
     }
 }

@@ -18,10 +18,12 @@ const IFLA_LINKMODE: u16 = 17;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
 const IFLA_PROMISCUITY: u16 = 30;
+const IFLA_STATS64: u16 = 23;
 const IFLA_CARRIER: u16 = 33;
 const IFLA_CARRIER_CHANGES: u16 = 35;
 const IFLA_CARRIER_UP_COUNT: u16 = 47;
 const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
+const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALLMULTI: u16 = 61;
 
 pub(super) const IFF_UP: u32 = 1;
@@ -67,6 +69,10 @@ pub(super) struct Link<'a> {
     pub(super) carrier_changes: Option<u32>,
     pub(super) carrier_up_count: Option<u32>,
     pub(super) carrier_down_count: Option<u32>,
+    /// Nested attributes, other names among them.
+    pub(super) properties: &'a [u8],
+    /// `struct rtnl_link_stats64`.
+    pub(super) statistics: &'a [u8],
 }
 
 impl<'a> Link<'a> {
@@ -78,7 +84,7 @@ impl<'a> Link<'a> {
         let mut link = Link { kind, index: number(4)?, flags: number(8)?, ..Link::default() };
         for (kind, value) in netlink::attributes(attributes) {
             let byte = || value.first().copied();
-            let word = || value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+            let word = || netlink::u32_of(value);
             match kind {
                 IFLA_ADDRESS => link.address = value,
                 IFLA_BROADCAST => link.broadcast = value,
@@ -95,6 +101,8 @@ impl<'a> Link<'a> {
                 IFLA_CARRIER => link.carrier = byte(),
                 IFLA_CARRIER_CHANGES => link.carrier_changes = word(),
                 IFLA_CARRIER_UP_COUNT => link.carrier_up_count = word(),
+                IFLA_PROP_LIST => link.properties = value,
+                IFLA_STATS64 => link.statistics = value,
                 IFLA_CARRIER_DOWN_COUNT => link.carrier_down_count = word(),
                 _ => {}
             }
