@@ -152,7 +152,7 @@ impl KeptDevice {
     /// The trimmed text of the attribute at place `at` among the names, in `buffer`.
     pub fn read<'a>(&mut self, at: usize, now: Instant, buffer: &'a mut Buffer) -> io::Result<&'a str> {
         let length = self.read_into(at, now, &mut buffer.bytes[..])?;
-        buffer.text(length)
+        Ok(buffer.text(length)?.trim())
     }
 
     /// As [`KeptDevice::read`], of an attribute that only an administrator or a driver's load changes: the text may be as old
@@ -172,7 +172,7 @@ impl KeptDevice {
                 self.forget(at, now);
             }
             let length = file?.read_at(&mut buffer.bytes[..], 0)?;
-            let text = buffer.text(length)?;
+            let text = buffer.text(length)?.trim();
             self.files[at] = Slot::Read(now, text.into());
         }
         match &self.files[at] {
