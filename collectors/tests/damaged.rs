@@ -293,11 +293,10 @@ fn try_cases(case: &Case, usual: u64) {
         if !differences.is_empty() {
             let begin = &differences[..differences.len().min(12)];
             let more = differences.len() - begin.len();
-            report.push(format!(
-                "{} {damage:?}\n  {}\n  and {more} more",
-                file.display(),
-                begin.join("\n  ")
-            ));
+            let found = format!("{} {damage:?}\n  {}\n  and {more} more", file.display(), begin.join("\n  "));
+            // At once, for a long run.
+            eprintln!("{found}");
+            report.push(found);
         }
     }
     report.sort();

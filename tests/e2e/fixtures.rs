@@ -20,8 +20,8 @@ fn node_exporters_fixtures_give_its_page() {
         "--path.sysfs=collector/fixtures/sys",
         "--path.udev.data=collector/fixtures/udev/data",
     ];
-    let on = ON.iter().filter(|name| is_there(name)).map(|name| format!("--collector.{name}"));
-    let off = OFF.iter().filter(|name| is_there(name)).map(|name| format!("--no-collector.{name}"));
+    let on = ON.iter().map(|name| format!("--collector.{name}"));
+    let off = OFF.iter().map(|name| format!("--no-collector.{name}"));
     let flags: Vec<String> =
         paths.map(str::to_owned).into_iter().chain(on).chain(off).chain(flags(&options())).collect();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
@@ -56,15 +56,7 @@ fn flags(options: &[impl AsRef<str>]) -> Vec<String> {
         Some((name, "false")) => format!("--no-collector.{name}"),
         _ => format!("--collector.{option}"),
     };
-    let known = |option: &&str| {
-        let name = option.split('=').next().unwrap_or_default();
-        node::ALL.iter().any(|entry| entry.flags.iter().any(|flag| flag.name == name))
-    };
-    options.iter().map(AsRef::as_ref).filter(known).map(flag).collect()
-}
-
-fn is_there(name: &str) -> bool {
-    node::ALL.iter().any(|entry| entry.name == name)
+    options.iter().map(AsRef::as_ref).map(flag).collect()
 }
 
 /// The lines that are in one page only.
