@@ -1,6 +1,6 @@
 //! Energy that the processor's power zones used.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Flag, Host, Kind, Options, OwnedDesc, Samples,
@@ -60,7 +60,7 @@ fn build(host: &Host, options: &Options) -> Result<Box<dyn Collector>, BuildErro
 impl Collector for Rapl {
     fn collect(&mut self, _: &Host, out: &mut Samples) -> Result<(), CollectError> {
         let Self { class, reader, zone_label } = self;
-        let zones = class.follow(|_| true).map_err(none_or_denied_is_no_data)?;
+        let zones = class.follow(|_| true).map_err(CollectError::missing_or_denied_is_no_data)?;
         // The index of a zone counts those before it that have its name: all are named anew when one is new.
         let is_known = !zones.iter().any(|zone| matches!(zone.kept, Kept::Nothing));
         let mut named: Vec<(String, i64)> = Vec::new();
@@ -84,7 +84,7 @@ impl Collector for Rapl {
             }
         }
         // Since Linux 5.10 root alone may read it: how much energy a computation takes tells of its secrets.
-        reader.finish().map_err(none_or_denied_is_no_data)
+        reader.finish().map_err(CollectError::missing_or_denied_is_no_data)
     }
 }
 
@@ -143,15 +143,6 @@ fn shortest(path: &Path) -> String {
 
     let parts = path.components().filter(|part| *part != Component::CurDir);
     parts.collect::<PathBuf>().to_string_lossy().into_owned()
-}
-
-fn none_or_denied_is_no_data(error: CollectError) -> CollectError {
-    match error {
-        CollectError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            CollectError::NoData
-        }
-        other => other.missing_is_no_data(),
-    }
 }
 
 #[cfg(test)]
