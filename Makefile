@@ -35,6 +35,7 @@ soak: export PROPTEST_RNG_SEED := $(SOAK_SEED)
 soak: install page ## the same tests for long: random rotations and kill -9, models with thousands of cases
 	@echo "make soak SOAK_SEED=$(SOAK_SEED) SOAK_SECONDS=$(SOAK_SECONDS) PROPTEST_CASES=$(PROPTEST_CASES)"
 	cargo test --workspace --locked --lib
+	cargo test --locked --package nodewarden-collectors --test odd_input --test damaged
 	cargo test --locked --test e2e -- --nocapture soak::
 
 bench: install page ## CPU of a scrape beside node_exporter's, log lines per CPU second

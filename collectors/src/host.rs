@@ -113,6 +113,16 @@ pub fn is_sysfs(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| i128::from(found.f_type) == i128::from(MAGIC))
 }
 
+/// Where `path` leads to when every link is followed; nothing when it leads nowhere.
+pub fn real_path(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok()
+}
+
+/// What is written in the link `path`.
+pub fn link_target(path: &Path) -> Result<PathBuf, CollectError> {
+    path.read_link().map_err(|source| CollectError::Read { path: path.to_owned(), source })
+}
+
 /// The names in a directory, sorted; an absent directory is an error of kind `NotFound`.
 pub fn list_dir(path: &Path) -> Result<Vec<String>, CollectError> {
     list(path, |_| true)
@@ -121,6 +131,25 @@ pub fn list_dir(path: &Path) -> Result<Vec<String>, CollectError> {
 /// The names of what is no plain file in a directory, sorted: directories and links.
 pub fn list_dir_but_files(path: &Path) -> Result<Vec<String>, CollectError> {
     list(path, |kind| !kind.is_file())
+}
+
+/// The names of the plain files in a directory, sorted.
+pub fn list_files(path: &Path) -> Result<Vec<String>, CollectError> {
+    list(path, |kind| kind.is_file())
+}
+
+/// The names in a directory, each with its inode, sorted.
+pub fn list_inodes(path: &Path) -> Result<Vec<(String, u64)>, CollectError> {
+    use std::os::unix::fs::DirEntryExt;
+
+    let fail = |source| CollectError::Read { path: path.to_owned(), source };
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        entries.push((entry.file_name().to_string_lossy().into_owned(), entry.ino()));
+    }
+    entries.sort_unstable();
+    Ok(entries)
 }
 
 fn list(path: &Path, keep: impl Fn(FileType) -> bool) -> Result<Vec<String>, CollectError> {

@@ -6,6 +6,7 @@
 //! This crate knows nothing of HTTP, of an async runtime or of the agent.
 
 pub mod collector;
+pub mod dbus;
 pub mod filter;
 pub mod glob;
 pub mod host;

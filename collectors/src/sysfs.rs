@@ -11,6 +11,12 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
+mod class;
+mod reader;
+
+pub use class::{Class, Device};
+pub use reader::{ABSENT, Attributes, NEVER, Reader};
+
 use crate::{
     collector::CollectError,
     host::{self, Keep, KeptFile, Place},
@@ -52,7 +58,7 @@ impl Attribute {
 
     /// The trimmed text as it is now, in `buffer`.
     pub fn read<'a>(&mut self, buffer: &'a mut Buffer) -> io::Result<&'a str> {
-        buffer.fill(|bytes| self.0.read_with(|file| file.read_at(bytes, 0)))
+        Ok(buffer.fill(|bytes| self.0.read_with(|file| file.read_at(bytes, 0)))?.trim())
     }
 
     /// Gives the descriptor back; the next read opens the file again.
@@ -75,6 +81,11 @@ impl Directory {
 
     /// The trimmed text of an attribute in it, in `buffer`.
     pub fn read<'a>(&self, name: &str, buffer: &'a mut Buffer) -> io::Result<&'a str> {
+        Ok(self.read_untrimmed(name, buffer)?.trim())
+    }
+
+    /// The text of an attribute in it with the white space around it, in `buffer`.
+    pub fn read_untrimmed<'a>(&self, name: &str, buffer: &'a mut Buffer) -> io::Result<&'a str> {
         let file = self.open_file(name)?;
         buffer.fill(|bytes| file.read_at(bytes, 0))
     }
@@ -95,7 +106,7 @@ pub const STALENESS: Duration = Duration::from_secs(60);
 /// directory. One that is absent is not asked for again for [`STALENESS`]: which attributes a device has is decided when its
 /// driver registers it.
 #[derive(Debug)]
-pub struct Device {
+pub struct KeptDevice {
     path: PathBuf,
     names: &'static [&'static str],
     directory: Option<(Directory, Option<Place>)>,
@@ -113,7 +124,7 @@ enum Slot {
     Read(Instant, Box<str>),
 }
 
-impl Device {
+impl KeptDevice {
     /// The device whose directory is `path`; `names` are its attributes.
     pub fn new(path: PathBuf, names: &'static [&'static str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -141,10 +152,10 @@ impl Device {
     /// The trimmed text of the attribute at place `at` among the names, in `buffer`.
     pub fn read<'a>(&mut self, at: usize, now: Instant, buffer: &'a mut Buffer) -> io::Result<&'a str> {
         let length = self.read_into(at, now, &mut buffer.bytes[..])?;
-        buffer.text(length)
+        Ok(buffer.text(length)?.trim())
     }
 
-    /// As [`Device::read`], of an attribute that only an administrator or a driver's load changes: the text may be as old
+    /// As [`KeptDevice::read`], of an attribute that only an administrator or a driver's load changes: the text may be as old
     /// as [`STALENESS`].
     pub fn constant<'a>(
         &'a mut self,
@@ -161,7 +172,7 @@ impl Device {
                 self.forget(at, now);
             }
             let length = file?.read_at(&mut buffer.bytes[..], 0)?;
-            let text = buffer.text(length)?;
+            let text = buffer.text(length)?.trim();
             self.files[at] = Slot::Read(now, text.into());
         }
         match &self.files[at] {
@@ -235,32 +246,80 @@ impl Device {
 /// Where attributes are read into: the kernel gives at most a page, in one read.
 #[derive(Debug)]
 pub struct Buffer {
-    bytes: Box<[u8; 4096]>,
+    bytes: Box<[u8]>,
     /// Text that was not UTF-8, odd bytes replaced.
     replaced: String,
 }
 
 impl Buffer {
-    /// The trimmed text of what `read` reads.
+    /// One that holds the 128 bytes at which node_exporter cuts most attributes: a longer label would be another series.
+    pub fn short() -> Self {
+        Self { bytes: Box::new([0; 128]), replaced: String::new() }
+    }
+
+    /// The text of what `read` reads.
     fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<&str> {
-        let length = read(&mut self.bytes[..])?;
+        let length = read(&mut self.bytes)?;
         self.text(length)
     }
 
-    /// The trimmed text of the first `length` bytes.
+    /// The text of the first `length` bytes.
     fn text(&mut self, length: usize) -> io::Result<&str> {
         let read = self.bytes.get(..length).unwrap_or_default();
         if let Ok(text) = std::str::from_utf8(read) {
-            return Ok(text.trim());
+            return Ok(text);
         }
-        self.replaced = String::from_utf8_lossy(read).into_owned();
-        Ok(self.replaced.trim())
+        self.replaced.clear();
+        replace_odd_bytes(read, &mut self.replaced);
+        Ok(&self.replaced)
     }
 }
 
 impl Default for Buffer {
     fn default() -> Self {
         Self { bytes: Box::new([0; 4096]), replaced: String::new() }
+    }
+}
+
+/// Appends `bytes` with U+FFFD for each run of bytes that are not UTF-8, as node_exporter makes labels.
+fn replace_odd_bytes(bytes: &[u8], text: &mut String) {
+    let mut in_run = false;
+    for chunk in bytes.utf8_chunks() {
+        in_run &= chunk.valid().is_empty();
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() && !in_run {
+            text.push(char::REPLACEMENT_CHARACTER);
+            in_run = true;
+        }
+    }
+}
+
+/// A decimal number.
+pub fn decimal(text: &str) -> Option<u64> {
+    text.parse().ok()
+}
+
+/// A number as Go's `ParseUint` reads it when the text decides its base: "0x1f", "017", "15".
+pub fn unsigned(text: &str) -> Option<u64> {
+    let (digits, radix) = match text.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (&text[2..], 16),
+        [b'0', b'o' | b'O', ..] => (&text[2..], 8),
+        [b'0', b'b' | b'B', ..] => (&text[2..], 2),
+        [b'0', _, ..] => (&text[1..], 8),
+        _ => (text, 10),
+    };
+    // The standard library takes a sign before the digits.
+    if digits.starts_with('+') {
+        return None;
+    }
+    u64::from_str_radix(digits, radix).ok()
+}
+
+/// As [`unsigned`], with a sign.
+pub fn signed(text: &str) -> Option<i64> {
+    match text.strip_prefix('-') {
+        Some(digits) => 0_i64.checked_sub_unsigned(unsigned(digits)?),
+        None => unsigned(text.strip_prefix('+').unwrap_or(text))?.try_into().ok(),
     }
 }
 
@@ -293,6 +352,60 @@ mod tests {
         assert_eq!(attribute.read(&mut buffer).expect("read"), "1500");
         fs::write(&path, "9\u{ff}\n").expect("written");
         assert_eq!(attribute.read(&mut buffer).expect("read"), "9\u{ff}");
+    }
+
+    #[test]
+    fn a_run_of_odd_bytes_becomes_one_mark() {
+        for (bytes, text) in [
+            (&b"disk"[..], "disk"),
+            (b"a\xff\xfe\xfdb", "a\u{fffd}b"),
+            (b"\xe2\x82c\xff", "\u{fffd}c\u{fffd}"),
+            (b"\xff", "\u{fffd}"),
+        ] {
+            let mut replaced = String::new();
+            replace_odd_bytes(bytes, &mut replaced);
+            assert_eq!(replaced, text, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_buffer_cuts() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("nqn"), format!(" {}", "n".repeat(200))).expect("written");
+        let directory = Directory::open(dir.path()).expect("opened");
+        let mut buffer = Buffer::short();
+        assert_eq!(directory.read("nqn", &mut buffer).expect("read").len(), 127);
+        assert_eq!(directory.read_untrimmed("nqn", &mut buffer).expect("read").len(), 128);
+    }
+
+    #[test]
+    fn the_text_decides_the_base_of_a_number() {
+        for (text, number) in [
+            ("0", Some(0)),
+            ("1500", Some(1500)),
+            ("0xffffffffffffffff", Some(u64::MAX)),
+            ("017", Some(15)),
+            ("0b11", Some(3)),
+            ("08", None),
+            ("0x", None),
+            ("0x+1", None),
+            ("+1", None),
+            ("-1", None),
+            ("", None),
+            ("18446744073709551616", None),
+        ] {
+            assert_eq!(unsigned(text), number, "{text:?}");
+        }
+        for (text, number) in [
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("+5", Some(5)),
+            ("-0x10", Some(-16)),
+            ("--1", None),
+            ("+-1", None),
+        ] {
+            assert_eq!(signed(text), number, "{text:?}");
+        }
     }
 
     #[test]

@@ -22,27 +22,12 @@ use support::{
     damage::{Damage, Machine, damages},
     fixtures::{self, Tree},
     peer::{self, Peer},
-    settings,
+    rack7, settings,
 };
 
-/// Collectors that ask the running kernel, a bus, a server or the clock, not files.
-const ASKING: &[&str] = &[
-    "ethtool",
-    "logind",
-    "network_route",
-    "ntp",
-    "perf",
-    "selinux",
-    "supervisord",
-    "systemd",
-    "tcpstat",
-    "time",
-    "timex",
-    "uname",
-];
-
+/// The collectors that read files, but for what is of the moment.
 fn names() -> Vec<&'static str> {
-    node::ALL.iter().map(|entry| entry.name).filter(|name| !ASKING.contains(name)).collect()
+    rack7::collectors().into_iter().filter(|name| !["time", "uname"].contains(name)).collect()
 }
 
 /// The page of all collectors, made anew: one that was damaged keeps nothing of it.
@@ -70,7 +55,8 @@ fn page(names: &[&str], host: &Host, settings: &Settings) -> String {
 /// The lines of a page, without what is of the moment or of this host.
 fn lines(page: &str) -> BTreeSet<String> {
     const LEFT_OUT: &[&str] = &[
-        "node_exporter_build_info",
+        // Of cpu and cpufreq: node_exporter says it of the one that is first.
+        "node_cpu_frequency_hertz",
         "node_filesystem_avail_bytes",
         "node_filesystem_files_free",
         "node_filesystem_free_bytes",
@@ -79,34 +65,57 @@ fn lines(page: &str) -> BTreeSet<String> {
     ];
     let success_header =
         |line: &str| line.starts_with("# ") && line.contains(" node_scrape_collector_success ");
-    let stable = |line: &&str| !peer::begins(peer::family(line), LEFT_OUT) && !success_header(line);
+    let stable = |line: &&str| {
+        !peer::begins(peer::family(line), LEFT_OUT) && !peer::is_own(line) && !success_header(line)
+    };
     page.lines().filter(stable).map(str::to_owned).collect()
 }
 
-/// Files of which we make more than node_exporter does: cut as no kernel cuts them, it says zeros or nothing, and we fail.
-const STRICTER: &[(&str, &str)] = &[
-    ("proc/diskstats", "diskstats"),
-    ("proc/meminfo", "meminfo"),
-    ("proc/net/stat/nf_conntrack", "conntrack"),
-    ("proc/stat", "cpu"),
-    ("proc/stat", "stat"),
-    ("proc/vmstat", "vmstat"),
+/// What may differ when a file is damaged: a part of its path, the collector, and how.
+const DEVIATIONS: &[(&str, &str, Deviation)] = &[
+    // Cut or emptied as no kernel does it: node_exporter says zeros or nothing of it.
+    ("proc/diskstats", "diskstats", Deviation::Fails),
+    ("proc/meminfo", "meminfo", Deviation::Fails),
+    ("proc/net/stat/nf_conntrack", "conntrack", Deviation::Fails),
+    ("proc/stat", "cpu", Deviation::Fails),
+    ("proc/stat", "stat", Deviation::Fails),
+    ("proc/vmstat", "vmstat", Deviation::Fails),
+    ("proc/zoneinfo", "zoneinfo", Deviation::Fails),
+    ("supervise/status", "runit", Deviation::LeavesOut),
+    ("sys/fs/bcache/", "bcache", Deviation::Fails),
+    ("sys/fs/bcachefs/", "bcachefs", Deviation::Fails),
+    ("sys/fs/btrfs/", "btrfs", Deviation::Fails),
+    ("sys/fs/xfs/", "xfs", Deviation::Fails),
+    // To node_exporter, a file that can't be opened is one that is not there.
+    ("proc/spl/", "zfs", Deviation::Fails),
+    // A device that is listed and gone is passed over.
+    ("/bonding/slaves", "bonding", Deviation::Succeeds),
+    ("bonding_masters", "bonding", Deviation::Succeeds),
+    ("sys/devices/system/node/", "meminfo_numa", Deviation::Succeeds),
+    ("/md/", "mdadm", Deviation::Succeeds),
+    // A link in its place, which stands for "unreadable" here, is taken for an interface.
+    ("bonding_masters", "netclass", Deviation::Succeeds),
+    ("bonding_masters", "netdev", Deviation::Succeeds),
+    // What is not said is not looked at.
+    ("proc/net/netstat", "netstat", Deviation::Succeeds),
+    ("proc/net/snmp", "netstat", Deviation::Succeeds),
+    ("/stat", "processes", Deviation::Succeeds),
+    // node_exporter takes the last character for the end of the line, whatever it is.
+    ("sys/fs/bcache/", "bcache", Deviation::Succeeds),
+    ("sys/fs/bcache/", "bcache", Deviation::Differs),
 ];
 
-/// Files of which node_exporter makes more than we do.
-const LAXER: &[(&str, &str)] = &[
-    // A device that is listed and gone is passed over.
-    ("bonding/slaves", "bonding"),
-    ("bonding_masters", "bonding"),
-    // A link in its place, which stands for "unreadable" here, is taken for an interface.
-    ("bonding_masters", "netclass"),
-    ("bonding_masters", "netdev"),
-    ("meminfo", "meminfo_numa"),
-    ("numastat", "meminfo_numa"),
-    // Values that no pattern keeps are not looked at.
-    ("proc/net/netstat", "netstat"),
-    ("proc/net/snmp", "netstat"),
-];
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deviation {
+    /// We fail where node_exporter does not.
+    Fails,
+    /// We do not where it does.
+    Succeeds,
+    /// Of a number cut short, both say something.
+    Differs,
+    /// Neither fails, and we leave out what belongs to the file.
+    LeavesOut,
+}
 
 struct Case {
     machine: Machine,
@@ -124,10 +133,7 @@ struct Case {
 impl Case {
     fn new(machine: Machine, trees: [&str; 4], options: &[String]) -> Self {
         let host = machine.host(trees);
-        let mut settings = settings(&options.iter().map(String::as_str).collect::<Vec<_>>());
-        if !names().contains(&"cpufreq") {
-            settings.insert("cpufreq".into(), vec!["false".into()]);
-        } // XXX
+        let settings = settings(options);
         let whole = lines(&page(&names(), &host, &settings));
         let mut owners: HashMap<String, BTreeSet<&str>> = HashMap::new();
         for name in names() {
@@ -184,19 +190,17 @@ impl Case {
         theirs: &BTreeSet<String>,
     ) -> Vec<String> {
         let success = |name: &str| format!("node_scrape_collector_success{{collector=\"{name}\"}} 1");
-        let is_in = |list: &[(&str, &str)], name: &str| {
-            list.iter().any(|(path, collector)| *collector == name && file.ends_with(path))
-        };
         let is_failed = |page: &BTreeSet<String>, name: &str| !page.contains(&success(name));
+        let file = file.to_string_lossy();
+        let is_known = |name: &str, how: Deviation| {
+            DEVIATIONS.iter().any(|(path, of, known)| *known == how && *of == name && file.contains(path))
+        };
+        // What noise means is anybody's guess, as long as nothing wrong is said; no kernel has directories for files.
         let may_fail = |name: &str| {
-            // What noise means is anybody's guess, as long as nothing wrong is said; and no kernel has directories for files.
-            matches!(damage, Damage::Bytes(_) | Damage::Directory) || is_in(STRICTER, name)
+            matches!(damage, Damage::Bytes(_) | Damage::Directory) || is_known(name, Deviation::Fails)
         };
-        let may_succeed = |name: &str| matches!(damage, Damage::Bytes(_)) || is_in(LAXER, name);
-        let owned_by = |line: &str, is: &dyn Fn(&str) -> bool| {
-            self.owners.get(peer::family(line)).is_some_and(|owners| owners.iter().any(|name| is(name)))
-        };
-        let is_success = |line: &String| line.starts_with("node_scrape_collector_success{");
+        let may_succeed =
+            |name: &str| matches!(damage, Damage::Bytes(_)) || is_known(name, Deviation::Succeeds);
         let mut wrong = Vec::new();
         for name in names() {
             match (is_failed(ours, name), is_failed(theirs, name)) {
@@ -205,20 +209,34 @@ impl Case {
                 _ => {}
             }
         }
-        // Beside what failed, we may say more of what is not damaged.
-        let said = ours.difference(theirs).filter(|line| !is_success(line));
-        wrong.extend(
-            said.filter(|line| {
-                !(self.whole.contains(*line) && owned_by(line, &|name| is_failed(theirs, name)))
-            })
-            .map(|line| format!("+ {line}")),
-        );
-        let left_out = theirs.difference(ours).filter(|line| !is_success(line));
-        wrong.extend(
-            left_out
-                .filter(|line| !owned_by(line, &|name| may_fail(name) && is_failed(ours, name)))
-                .map(|line| format!("- {line}")),
-        );
+        let owned_by = |line: &str, is: &dyn Fn(&str) -> bool| {
+            self.owners.get(peer::family(line)).is_some_and(|owners| owners.iter().any(|name| is(name)))
+        };
+        let is_success = |line: &&String| line.starts_with("node_scrape_collector_success{");
+        // What is said of the same series.
+        let counterpart = |page: &'_ BTreeSet<String>, line: &str| {
+            let series = line.rsplit_once(' ').map_or(line, |(series, _)| series).to_owned() + " ";
+            page.range(series.clone()..).next().filter(|next| next.starts_with(&series)).cloned()
+        };
+        let is_cut = |line: &str| {
+            matches!(damage, Damage::Cut(_)) && owned_by(line, &|name| is_known(name, Deviation::Differs))
+        };
+        for line in ours.difference(theirs).filter(|line| !is_success(line)) {
+            // Beside what node_exporter leaves out or gets wrong, what was not damaged is said.
+            let theirs_is_wrong =
+                || counterpart(theirs, line).is_some() || owned_by(line, &|name| is_failed(theirs, name));
+            if !(self.whole.contains(line) && theirs_is_wrong() || is_cut(line)) {
+                wrong.push(format!("+ {line}"));
+            }
+        }
+        for line in theirs.difference(ours).filter(|line| !is_success(line)) {
+            let is_right = || counterpart(ours, line).is_some_and(|ours| self.whole.contains(&ours));
+            let failed =
+                |name: &str| may_fail(name) && is_failed(ours, name) || is_known(name, Deviation::LeavesOut);
+            if !(owned_by(line, &failed) || is_right() || is_cut(line)) {
+                wrong.push(format!("- {line}"));
+            }
+        }
         wrong
     }
 
@@ -288,39 +306,9 @@ fn try_cases(case: &Case, usual: u64) {
 
 #[test]
 fn the_made_up_machine() {
-    let directories: Vec<PathBuf> =
-        fs::read_dir("fixtures/rack7").expect("listed").map(|entry| entry.expect("listed").path()).collect();
-    let machine = Machine::copy(&directories);
-    let top = machine.top().display().to_string();
-    let options: Vec<String> = [
-        "arp.netlink=false",
-        "bcache.priorityStats=true",
-        "cpu.info.flags-include=^(aes|avx.*)$",
-        "cpu.info.bugs-include=^spectre",
-        "netdev.netlink=false",
-        "netdev.label-ifalias=true",
-        "pcidevice.idsfile={top}/pci.ids",
-        "pcidevice.names=true",
-        "qdisc.fixtures={top}/qdisc",
-        "rapl.enable-zone-label=true",
-        "runit.servicedir={top}/service",
-        "stat.softirq=true",
-        "sysctl.include-info=kernel.seccomp.actions_avail",
-        "sysctl.include=fs.file-nr:total,current,max",
-        "sysctl.include=kernel.threads-max",
-        "textfile.directory={top}/text*",
-        "wifi.fixtures={top}/wifi",
-    ]
-    .iter()
-    .map(|option| option.replace("{top}", &top))
-    .filter(|option| is_known(option))
-    .collect();
-    try_cases(&Case::new(machine, ["proc", "sys", "root", "udev"], &options), 600);
-}
-
-fn is_known(option: &str) -> bool {
-    let name = option.split('=').next().unwrap_or_default();
-    node::ALL.iter().any(|entry| entry.flags.iter().any(|flag| flag.name == name))
+    let machine = Machine::copy_of("fixtures/rack7");
+    let options = rack7::options(&machine.top().display().to_string());
+    try_cases(&Case::new(machine, rack7::TREES, &options), 600);
 }
 
 #[test]
@@ -333,7 +321,6 @@ fn node_exporters_machine() {
         .copied()
         .chain(["netdev.netlink=false"])
         .map(|option| option.replace("collector/fixtures", &fixtures))
-        .filter(|option| is_known(option))
         .collect();
     try_cases(
         &Case::new(machine, ["fixtures/proc", "fixtures/sys", "fixtures", "fixtures/udev/data"], &options),

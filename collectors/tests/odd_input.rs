@@ -1,6 +1,9 @@
 //! No file of a host, however odd, brings a collector down.
 
-#![allow(clippy::expect_used, reason = "what tests call fails as they do")]
+#![allow(clippy::expect_used, clippy::panic, reason = "what tests call fails as they do")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+
+mod support;
 
 use std::{
     cell::RefCell,
@@ -8,63 +11,44 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nodewarden_collectors::{Collector, Entry, Host, Options, Samples, Settings, node, text};
+use nodewarden_collectors::{Collector, Host, Options, Samples, text};
 use proptest::{prelude::*, test_runner::TestRunner};
+use support::{damage, entry, rack7, settings};
 
-/// Every file of the made-up machine, relative to its top.
-fn files() -> Vec<PathBuf> {
-    fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(directory).expect("listed") {
-            let path = entry.expect("listed").path();
-            if path.is_dir() { walk(&path, found) } else { found.push(path) }
-        }
-    }
-    let mut found = Vec::new();
-    walk(Path::new("fixtures/rack7"), &mut found);
-    found.sort();
-    found
-}
+const TOP: &str = "fixtures/rack7";
 
 /// A copy of the machine with collectors that live through everything done to it.
 struct Machine {
-    top: tempfile::TempDir,
+    files: damage::Machine,
     host: Host,
     collectors: Vec<Box<dyn Collector>>,
     samples: Samples,
+    /// How many samples there are when nothing is damaged.
+    whole: usize,
 }
 
 impl Machine {
     fn new() -> Self {
-        let top = tempfile::tempdir().expect("a temporary directory");
-        for path in files() {
-            let to = top.path().join(below(&path));
-            fs::create_dir_all(to.parent().expect("has one")).expect("made");
-            fs::copy(&path, &to).expect("copied");
-        }
-        let [procfs, sysfs, rootfs, udev_data] =
-            ["proc", "sys", "root", "udev"].map(|name| top.path().join(name));
-        let host = Host { procfs, sysfs, rootfs, udev_data };
-        let settings = Settings::from([
-            ("textfile.directory".to_owned(), vec![top.path().join("textfile").display().to_string()]),
-            ("netdev.netlink".to_owned(), vec!["false".to_owned()]),
-            ("cpu.info".to_owned(), vec!["true".to_owned()]),
-            ("stat.softirq".to_owned(), vec!["true".to_owned()]),
-        ]);
-        let build =
-            |entry: &&Entry| (entry.build)(&host, &Options::new(entry, &settings)).expect("valid settings");
-        let collectors = node::ALL.iter().map(build).collect();
-        Self { top, host, collectors, samples: Samples::new() }
+        let files = damage::Machine::copy_of(TOP);
+        let host = files.host(rack7::TREES);
+        let settings = settings(&rack7::options(&files.top().display().to_string()));
+        let build = |name: &str| {
+            (entry(name).build)(&host, &Options::new(entry(name), &settings)).expect("valid settings")
+        };
+        let collectors = rack7::collectors().into_iter().map(build).collect();
+        let mut machine = Self { files, host, collectors, samples: Samples::new(), whole: 0 };
+        machine.whole = machine.scrape();
+        machine
     }
 
     /// Scrapes with `text` in place of a file, then with the file as it was: all of it has to be said again.
     fn survive(&mut self, file: &Path, text: &[u8]) {
-        let path = self.top.path().join(below(file));
-        let whole = self.scrape();
+        let path = self.files.path(file);
         let original = fs::read(&path).expect("read");
         fs::write(&path, text).expect("written");
         self.scrape();
         fs::write(&path, original).expect("written");
-        assert_eq!(self.scrape(), whole, "after {} was damaged", file.display());
+        assert_eq!(self.scrape(), self.whole, "after {} was damaged", file.display());
     }
 
     /// How many samples there are; whether a collector fails is its affair, here it only has to come back.
@@ -80,12 +64,8 @@ impl Machine {
     }
 }
 
-fn below(file: &Path) -> &Path {
-    file.strip_prefix("fixtures/rack7").expect("below it")
-}
-
 fn run<S: Strategy>(strategy: &S, mut case: impl FnMut(&mut Machine, S::Value)) {
-    let config = ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     let machine = RefCell::new(Machine::new());
     let case = RefCell::new(&mut case);
     let result = TestRunner::new(config).run(strategy, |value| {
@@ -95,12 +75,17 @@ fn run<S: Strategy>(strategy: &S, mut case: impl FnMut(&mut Machine, S::Value)) 
     result.expect("every case");
 }
 
+/// Its files, relative to its top.
+fn files() -> Vec<PathBuf> {
+    damage::Machine::copy_of(TOP).files().to_vec()
+}
+
 #[test]
 fn noise_in_a_file_harms_nobody() {
     let noise = prop::collection::vec(any::<u8>(), 0..64);
     let strategy = (prop::sample::select(files()), any::<prop::sample::Index>(), noise);
     run(&strategy, |machine, (file, place, noise)| {
-        let mut bytes = fs::read(&file).expect("read");
+        let mut bytes = fs::read(Path::new(TOP).join(&file)).expect("read");
         let tail = bytes.split_off(place.index(bytes.len() + 1));
         bytes.extend(&noise);
         bytes.extend(tail.iter().skip(noise.len()));
@@ -119,10 +104,9 @@ fn a_file_of_other_text_harms_nobody() {
 #[test]
 fn an_emptied_or_cut_file_harms_nobody() {
     let mut machine = Machine::new();
-    for file in files() {
-        let whole = fs::read(&file).expect("read");
-        for length in [0, whole.len() / 2, whole.len().saturating_sub(1)] {
-            machine.survive(&file, &whole[..length]);
-        }
+    for (at, file) in files().into_iter().enumerate() {
+        let whole = fs::read(Path::new(TOP).join(&file)).expect("read");
+        let lengths = [0, whole.len() / 2, whole.len().saturating_sub(1)];
+        machine.survive(&file, &whole[..lengths[at % lengths.len()]]);
     }
 }

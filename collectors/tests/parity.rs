@@ -84,6 +84,27 @@ fn textfile_cases_give_the_same_page() {
     assert!(count >= 12, "{count} cases");
 }
 
+#[test]
+fn devices_of_pci_are_named() {
+    let Some(tree) = &*TREE else { return };
+    let ids = format!("pcidevice.idsfile={}", tree.shared.join("fixtures/pci.ids").display());
+    let flags = settings(&["pcidevice.names=true", &ids]);
+    let (found, failed) = page(&["pcidevice"], &fixture_host(), &flags);
+    assert!(failed.is_empty(), "{failed:?}");
+    let expected = tree.shared.join("fixtures/pcidevice-names-output.txt");
+    let expected = std::fs::read_to_string(expected).expect("read");
+    // It was written by hand: with notes and blank lines, the families in another order than on a page.
+    let is_told =
+        |line: &&str| !line.is_empty() && (!line.starts_with('#') || line.contains("node_pcidevice_"));
+    let sorted = |page: &str| {
+        let mut lines: Vec<String> = page.lines().filter(is_told).map(str::to_owned).collect();
+        lines.sort();
+        lines.join("\n")
+    };
+    let (expected, found) = (sorted(&expected), sorted(&found));
+    assert!(expected == found, "{}", difference(&expected, &found));
+}
+
 /// The expected pages were made with every file's time set to 1.
 fn mtimes_are_one(page: &str) -> String {
     let line = |line: &str| match line.rsplit_once(' ') {

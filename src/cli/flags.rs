@@ -78,28 +78,7 @@ pub fn elsewhere(collector: &str) -> Option<&'static str> {
 }
 
 /// Collectors of node_exporter that are not here yet: turning one off is what it is already.
-pub const LATER_COLLECTORS: &[&str] = &[
-    "cpu_vulnerabilities",
-    "dmi",
-    "dmmultipath",
-    "drm",
-    "edac",
-    "fibrechannel",
-    "hwmon",
-    "infiniband",
-    "logind",
-    "ntp",
-    "nvme",
-    "nvmesubsystem",
-    "pcidevice",
-    "perf",
-    "powersupplyclass",
-    "rapl",
-    "supervisord",
-    "systemd",
-    "tapestats",
-    "watchdog",
-];
+pub const LATER_COLLECTORS: &[&str] = &[];
 
 /// Gives `command` every flag; hidden ones work, but are not in its help.
 pub fn add(command: Clap, hidden: bool) -> Clap {

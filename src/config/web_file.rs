@@ -63,21 +63,16 @@ pub fn reading(path: &Path) -> Reading {
     let files = files(path, file.tls.as_ref());
     let config = configure(&mut file);
     if let Err(error) = found {
-        return Reading { rules: Err(error.clone()), tls: Err(error), files };
+        return Reading { rules: Err(error.clone()), tls: Err(error), refused: None, files };
     }
     if !file.mistakes.file.is_empty() {
         let said = said(file.mistakes.file);
-        return Reading { rules: Err(said.clone()), tls: Err(said), files };
+        return Reading { rules: Err(said.clone()), tls: Err(said), refused: None, files };
     }
-    if !file.mistakes.users.is_empty() {
-        tracing::error!(
-            mistakes = said(file.mistakes.users),
-            "some users of the web configuration are refused"
-        );
-    }
+    let refused = (!file.mistakes.users.is_empty()).then(|| said(file.mistakes.users));
     let tls =
         if file.mistakes.tls.is_empty() { Ok(config.map(Arc::new)) } else { Err(said(file.mistakes.tls)) };
-    Reading { rules: Ok(Arc::new(file.rules)), tls, files }
+    Reading { rules: Ok(Arc::new(file.rules)), tls, refused, files }
 }
 
 fn said(mistakes: Mistakes) -> String {

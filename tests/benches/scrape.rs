@@ -69,8 +69,11 @@ fn main() {
 
 /// CPU milliseconds of a scrape with so many series.
 pub struct Point {
+    /// On the page.
     pub series: usize,
+    /// Of nodewarden.
     pub ours: f64,
+    /// Of node_exporter, where there is one.
     pub theirs: Option<f64>,
 }
 

@@ -6,14 +6,16 @@ use std::{
     net::{TcpListener, UdpSocket},
     panic::catch_unwind,
     path::Path,
+    process::Command,
     thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use nodewarden_collectors::node;
+use nodewarden_collectors::{FlagKind, node};
 
 use crate::support::{
     Agent, NO_LOGS,
+    fixtures::Tree,
     machine::{Machine, Size},
     peer::{self, Peer, differences},
     repository, temp_dir,
@@ -22,6 +24,10 @@ use crate::support::{
 /// Both with these flags: what they say unlike each other.
 fn compare(binary: &Path, flags: &[String]) -> Vec<String> {
     let peer = Peer::start(binary, flags);
+    if let Err(seen) = peer.get("/metrics") {
+        eprintln!("node_exporter itself dies of {}: {seen}", flags.join(" "));
+        return Vec::new();
+    }
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let agent = Agent::start(NO_LOGS, &flags);
     differences(|| peer.get("/metrics").expect("a page"), || agent.get("/metrics").text())
@@ -41,7 +47,7 @@ fn compare_each(runs: impl IntoIterator<Item = Vec<String>>) {
     assert!(failed.is_empty(), "\n{}", failed.join("\n"));
 }
 
-/// One collector each, its flags at other values than their defaults, where this host or the made-up machine shows it.
+/// Collectors with flags at other values than their defaults; the first one is what it is about.
 const FLAGS: &[&[&str]] = &[
     &["arp", "no-arp.netlink"],
     &["arp", "arp.device-exclude=^eth"],
@@ -52,6 +58,7 @@ const FLAGS: &[&[&str]] = &[
     &["cpu", "cpu.info", "cpu.info.flags-include=^(aes|avx.*)$", "cpu.info.bugs-include=^spectre"],
     &["cpu", "cpu.info.flags-include=^sse"],
     &["diskstats", "diskstats.device-exclude="],
+    &["diskstats", "diskstats.ignored-devices=^(ram|sd|dm-)"],
     &["diskstats", "diskstats.device-include=^(loop0|vda)"],
     &["ethtool", "ethtool.device-include=^eth"],
     &["ethtool", "ethtool.device-exclude=^eth"],
@@ -120,6 +127,23 @@ const FLAGS: &[&[&str]] = &[
     &["vmstat", "vmstat.fields=.*"],
     &["vmstat", "vmstat.fields=^nr_"],
     &["wifi", "wifi.fixtures={rack7}/wifi"],
+    &["bcache", "bcache.priorityStats"],
+    &["btrfs"],
+    &["cpufreq", "cpu", "cpu.info"],
+    &["hwmon", "hwmon.chip-include=(applesmc|coretemp)"],
+    &["hwmon", "hwmon.chip-exclude=(applesmc|coretemp)"],
+    &["hwmon", "hwmon.sensor-include=^(platform_coretemp_0;temp|.*;fan)"],
+    &["hwmon", "hwmon.sensor-exclude=;temp[1-3]$"],
+    &["hwmon", "hwmon.chip-include=core", "hwmon.sensor-exclude=temp1"],
+    &["infiniband", "infiniband.device-include=^mlx4"],
+    &["infiniband", "infiniband.device-exclude=^mlx4_0$"],
+    &["ipvs", "ipvs.backend-labels=local_address,proto"],
+    &["ipvs", "ipvs.backend-labels=remote_port,local_mark,remote_address"],
+    &["ipvs", "ipvs.backend-labels="],
+    &["nvmesubsystem", "dmi", "os", "edac", "fibrechannel"],
+    &["powersupplyclass", "powersupply.ignored-supplies=^(AC|BAT1)$"],
+    &["tapestats", "tapestats.ignored-devices=^st0$"],
+    &["zfs", "xfs", "nfs", "nfsd", "mdadm", "drbd", "drm"],
     // A server that answers; without one it is among those that are only switched on.
     &["ntp", "ntp.server-port={ntp}"],
     &["ntp", "ntp.server-port={ntp}", "ntp.protocol-version=3", "ntp.max-distance=1ms"],
@@ -156,17 +180,117 @@ fn each_collector_that_is_off_by_default_says_the_same_when_it_is_on() {
     compare_each(off.map(|entry| only(&[entry.name])));
 }
 
+/// A flag as `--help` shows it: its name, whether it has a `no-` form, its default and its text in one line.
+#[derive(Debug, PartialEq, Eq)]
+struct Shown {
+    name: String,
+    is_switch: bool,
+    default: String,
+    help: String,
+}
+
+#[test]
+fn collectors_and_their_flags_have_its_names_defaults_and_texts() {
+    let Some(binary) = peer::binary() else { return };
+    let output = Command::new(&binary).arg("--help").output().expect("it runs");
+    let theirs = shown(&String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+    let mut ours = Vec::new();
+    for entry in node::ALL {
+        let state = if entry.default_on { "enabled" } else { "disabled" };
+        let help = format!("Enable the {} collector (default: {state}).", entry.name);
+        ours.push(Shown { name: entry.name.to_owned(), is_switch: true, default: String::new(), help });
+        for flag in entry.flags {
+            let is_switch = flag.kind == FlagKind::Bool;
+            let default = if is_switch { String::new() } else { flag.default.to_owned() };
+            ours.push(Shown { name: flag.name.to_owned(), is_switch, default, help: flag.help.to_owned() });
+        }
+    }
+    let mut different = Vec::new();
+    for flag in &theirs {
+        let known = ours.iter().find(|known| known.name == flag.name);
+        if known != Some(flag) {
+            different.push(format!("{flag:?}\n  not {known:?}"));
+        }
+    }
+    assert!(different.is_empty(), "\n{}", different.join("\n"));
+    // It has flags that its help does not show.
+    for hidden in ours.iter().filter(|flag| theirs.iter().all(|shown| shown.name != flag.name)) {
+        let flag = if hidden.is_switch {
+            format!("--collector.{}", hidden.name)
+        } else {
+            format!("--collector.{}=1", hidden.name)
+        };
+        let output = Command::new(&binary).args([&flag, "--version"]).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!said.contains("unknown"), "node_exporter has no {flag}: {said}");
+    }
+}
+
+/// The collectors' flags in what `--help` prints.
+fn shown(help: &str) -> Vec<Shown> {
+    let mut flags: Vec<Shown> = Vec::new();
+    let mut is_flag = false;
+    for line in help.lines() {
+        if let Some(rest) = line.strip_prefix("      --") {
+            let (flag, text) = rest.split_once("  ").unwrap_or((rest, ""));
+            let (is_switch, flag) = flag.strip_prefix("[no-]").map_or((false, flag), |flag| (true, flag));
+            is_flag = flag.starts_with("collector.") && flag != "collector.disable-defaults";
+            if is_flag {
+                let (name, default) =
+                    flag["collector.".len()..].split_once('=').unwrap_or((&flag["collector.".len()..], ""));
+                // Without a default, the place of the value has the flag's own name in capitals.
+                let default = default
+                    .trim_end_matches(" ...")
+                    .strip_prefix('"')
+                    .and_then(|text| text.strip_suffix('"'))
+                    .unwrap_or(if default.chars().any(|letter| letter.is_ascii_digit()) {
+                        default
+                    } else {
+                        ""
+                    });
+                flags.push(Shown {
+                    name: name.trim_end().to_owned(),
+                    is_switch,
+                    default: default.replace("\\\\", "\\"),
+                    help: text.trim().to_owned(),
+                });
+            }
+        } else if let Some(flag) = flags.last_mut().filter(|_| is_flag && line.starts_with("          ")) {
+            if !flag.help.is_empty() {
+                flag.help.push(' ');
+            }
+            flag.help.push_str(line.trim());
+        } else {
+            is_flag = false;
+        }
+    }
+    flags
+}
+
 #[test]
 fn flags_change_the_page_in_the_same_way() {
+    compare_each(runs());
+}
+
+/// node_exporter's fixtures have devices that few hosts have.
+#[test]
+fn flags_change_the_page_of_its_fixtures_in_the_same_way() {
+    let Some(tree) = Tree::new() else { return };
+    let fixtures = tree.fixtures();
+    let paths = [("procfs", "proc"), ("sysfs", "sys"), ("rootfs", "."), ("udev.data", "udev/data")];
+    let paths = paths.map(|(flag, below)| format!("--path.{flag}={}", fixtures.join(below).display()));
+    compare_each(runs().into_iter().map(|run| run.into_iter().chain(paths.clone()).collect()));
+}
+
+/// The flags of each run, as the command line has them.
+fn runs() -> Vec<Vec<String>> {
     let [ntp, supervisord] = [time_server(), process_server()].map(|port| port.to_string());
     let rack7 = repository().join("collectors/fixtures/rack7");
     let places = [("{rack7}", rack7.to_str().unwrap()), ("{ntp}", &ntp), ("{supervisord}", &supervisord)];
+    let fill = |flag: &str| places.iter().fold(flag.to_owned(), |flag, (name, is)| flag.replace(name, is));
     let there = |run: &&&[&str]| node::ALL.iter().any(|entry| entry.name == run[0]);
-    compare_each(FLAGS.iter().filter(there).map(|run| {
-        let fill =
-            |flag: &str| places.iter().fold(flag.to_owned(), |flag, (name, is)| flag.replace(name, is));
-        only(&run.iter().copied().map(fill).collect::<Vec<_>>())
-    }));
+    let run = |run: &&[&str]| only(&run.iter().copied().map(fill).collect::<Vec<_>>());
+    FLAGS.iter().filter(there).map(run).collect()
 }
 
 /// Flags as the command line has them, for nothing but these.

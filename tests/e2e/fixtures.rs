@@ -8,7 +8,7 @@ use crate::support::{
     Agent, Launch, NO_LOGS,
     fixtures::{OFF, ON, Tree, comparable, options},
     peer::{self, Peer, differences},
-    repository,
+    rack7, repository,
 };
 
 #[test]
@@ -31,38 +31,17 @@ fn node_exporters_fixtures_give_its_page() {
     assert!(expected == found, "\n{}", difference(&expected, &found));
 }
 
-/// Options of the made-up machine's golden page, with its own files below `{rack7}`.
-const RACK7: &[&str] = &[
-    "arp.netlink=false",
-    "bcache.priorityStats=true",
-    "cpu.info.flags-include=^(aes|avx.*)$",
-    "cpu.info.bugs-include=^spectre",
-    "netdev.netlink=false",
-    "netdev.label-ifalias=true",
-    "pcidevice.idsfile={rack7}/pci.ids",
-    "pcidevice.names=true",
-    "qdisc.fixtures={rack7}/qdisc",
-    "rapl.enable-zone-label=true",
-    "runit.servicedir={rack7}/service",
-    "stat.softirq=true",
-    "sysctl.include-info=kernel.seccomp.actions_avail",
-    "sysctl.include=fs.file-nr:total,current,max",
-    "sysctl.include=kernel.threads-max",
-    "textfile.directory={rack7}/text*",
-    "wifi.fixtures={rack7}/wifi",
-];
-
 #[test]
 fn of_our_made_up_machine_a_real_node_exporter_says_the_same() {
     let Some(binary) = peer::binary() else { return };
-    let rack7 = repository().join("collectors/fixtures/rack7");
-    let rack7 = rack7.to_str().expect("UTF-8");
-    let paths = [("procfs", "proc"), ("sysfs", "sys"), ("rootfs", "root"), ("udev.data", "udev")];
+    let top = repository().join("collectors/fixtures/rack7");
+    let top = top.to_str().expect("UTF-8");
+    let paths = ["procfs", "sysfs", "rootfs", "udev.data"].into_iter().zip(rack7::TREES);
     let on = node::ALL.iter().map(|entry| format!("--collector.{}", entry.name));
     let flags: Vec<String> = iter::once("--collector.disable-defaults".to_owned())
-        .chain(paths.map(|(flag, below)| format!("--path.{flag}={rack7}/{below}")))
+        .chain(paths.map(|(flag, below)| format!("--path.{flag}={top}/{below}")))
         .chain(on)
-        .chain(flags(RACK7).into_iter().map(|flag| flag.replace("{rack7}", rack7)))
+        .chain(flags(&rack7::options(top)))
         .collect();
     let peer = Peer::start(&binary, &flags);
     let agent = Agent::start(NO_LOGS, &flags.iter().map(String::as_str).collect::<Vec<_>>());
@@ -71,7 +50,7 @@ fn of_our_made_up_machine_a_real_node_exporter_says_the_same() {
 }
 
 /// Options as the command line has them.
-fn flags(options: &[&str]) -> Vec<String> {
+fn flags(options: &[impl AsRef<str>]) -> Vec<String> {
     let flag = |option: &str| match option.split_once('=') {
         Some((name, "true")) => format!("--collector.{name}"),
         Some((name, "false")) => format!("--no-collector.{name}"),
@@ -81,7 +60,7 @@ fn flags(options: &[&str]) -> Vec<String> {
         let name = option.split('=').next().unwrap_or_default();
         node::ALL.iter().any(|entry| entry.flags.iter().any(|flag| flag.name == name))
     };
-    options.iter().copied().filter(known).map(flag).collect()
+    options.iter().map(AsRef::as_ref).filter(known).map(flag).collect()
 }
 
 fn is_there(name: &str) -> bool {

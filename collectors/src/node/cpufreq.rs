@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Host, Options, Samples, host,
-    sysfs::{self, Attribute, Buffer, Device},
+    sysfs::{self, Attribute, Buffer, KeptDevice},
 };
 
 /// This collector in the list.
@@ -68,7 +68,7 @@ struct Cpufreq {
 /// A CPU that is online and has a policy.
 struct Cpu {
     number: String,
-    device: Device,
+    device: KeptDevice,
     limits: [Option<u64>; LIMITS.len()],
     governors: String,
     frequencies: [Option<u64>; GOVERNS],
@@ -160,7 +160,7 @@ impl Cpu {
     fn new(number: &str, path: PathBuf) -> Self {
         Self {
             number: number.to_owned(),
-            device: Device::new(path, READ),
+            device: KeptDevice::new(path, READ),
             limits: Default::default(),
             governors: String::new(),
             frequencies: Default::default(),

@@ -6,7 +6,7 @@ use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Flag, Host, HostFile, Options, Samples,
     filter::Filter,
     host::{self, Stamp},
-    sysfs::{Buffer, Device},
+    sysfs::{Buffer, KeptDevice},
 };
 
 /// This collector in the list.
@@ -211,7 +211,7 @@ struct Disk {
 struct Known {
     major: String,
     minor: String,
-    queue: Device,
+    queue: KeptDevice,
     udev: Option<PathBuf>,
     /// The properties, and the state of their file when it was read.
     properties: Option<(Stamp, Properties)>,
@@ -222,7 +222,7 @@ impl Disk {
         let known = (!filter.ignores(stats.name)).then(|| Known {
             major: stats.major.to_string(),
             minor: stats.minor.to_string(),
-            queue: Device::new(sys_block.join(stats.name).join("queue"), &["rotational"]),
+            queue: KeptDevice::new(sys_block.join(stats.name).join("queue"), &["rotational"]),
             udev: udev.map(|udev| udev.join(format!("b{}:{}", stats.major, stats.minor))),
             properties: None,
         });

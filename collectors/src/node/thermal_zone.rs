@@ -4,7 +4,7 @@ use std::{io, path::Path, time::Instant};
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Host, Options, Samples,
-    sysfs::{self, Buffer, Device},
+    sysfs::{self, Buffer, KeptDevice},
 };
 
 /// This collector in the list.
@@ -32,8 +32,8 @@ struct ThermalZone {
     /// The names in the class directory when the two lists below were made.
     names: Vec<String>,
     /// Zones and cooling devices, with their numbers.
-    zones: Vec<(String, Device)>,
-    devices: Vec<(String, Device)>,
+    zones: Vec<(String, KeptDevice)>,
+    devices: Vec<(String, KeptDevice)>,
     buffer: Buffer,
 }
 
@@ -65,8 +65,9 @@ impl ThermalZone {
     fn look(&mut self, class: &Path, names: Vec<String>) {
         let numbered = |prefix: &'static str, attributes| {
             let devices = names.iter().filter(move |name| sysfs::is_numbered(name, prefix));
-            devices
-                .map(move |name| (name[prefix.len()..].to_owned(), Device::new(class.join(name), attributes)))
+            devices.map(move |name| {
+                (name[prefix.len()..].to_owned(), KeptDevice::new(class.join(name), attributes))
+            })
         };
         self.zones = numbered("thermal_zone", ZONE).collect();
         self.devices = numbered("cooling_device", DEVICE).collect();
@@ -75,7 +76,7 @@ impl ThermalZone {
 }
 
 /// A zone whose sensor does not answer is said with 0, as node_exporter does.
-fn say_zone(number: &str, zone: &mut Device, now: Instant, buffer: &mut Buffer, out: &mut Samples) {
+fn say_zone(number: &str, zone: &mut KeptDevice, now: Instant, buffer: &mut Buffer, out: &mut Samples) {
     let temperature = zone.read(0, now, buffer).ok().and_then(parse_number).unwrap_or(0);
     let kind = zone.constant(1, now, buffer).unwrap_or_default();
     out.push(&TEMPERATURE, &[kind, number], temperature as f64 / 1000.0);
@@ -84,7 +85,7 @@ fn say_zone(number: &str, zone: &mut Device, now: Instant, buffer: &mut Buffer, 
 /// A device whose driver refuses to say is left out.
 fn say_device(
     number: &str,
-    device: &mut Device,
+    device: &mut KeptDevice,
     now: Instant,
     buffer: &mut Buffer,
     out: &mut Samples,

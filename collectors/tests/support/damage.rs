@@ -47,6 +47,12 @@ impl Machine {
         Self { top, files }
     }
 
+    /// A copy of what is in one directory.
+    pub fn copy_of(directory: &str) -> Self {
+        let entries = fs::read_dir(directory).expect("listed");
+        Self::copy(&entries.map(|entry| entry.expect("listed").path()).collect::<Vec<_>>())
+    }
+
     /// Its files, relative to the top.
     pub fn files(&self) -> &[PathBuf] {
         &self.files

@@ -5,14 +5,15 @@
 pub mod damage;
 pub mod fixtures;
 pub mod peer;
+pub mod rack7;
 
 use nodewarden_collectors::{CollectError, Entry, Host, Options, Samples, Settings, node, text};
 
 /// Settings out of flags as one would write them, without `--collector.`: `stat.softirq=true`.
-pub fn settings(flags: &[&str]) -> Settings {
+pub fn settings(flags: &[impl AsRef<str>]) -> Settings {
     let mut settings = Settings::new();
     for flag in flags {
-        let (name, value) = flag.split_once('=').expect("NAME=VALUE");
+        let (name, value) = flag.as_ref().split_once('=').expect("NAME=VALUE");
         settings.entry(name.to_owned()).or_default().push(value.to_owned());
     }
     settings

@@ -129,7 +129,7 @@ impl Page {
     /// Takes a page apart and leaves out what is about the program.
     pub fn parse(text: &str) -> Self {
         let mut page = Self::default();
-        for line in text.lines().filter(|line| !begins(family(line), OWN)) {
+        for line in text.lines().filter(|line| !is_own(line)) {
             if line.starts_with('#') {
                 page.lines.push(line.to_owned());
                 continue;
@@ -157,6 +157,11 @@ impl Page {
             Some((rest.strip_suffix("\"}")?, value.as_str()))
         })
     }
+}
+
+/// Whether a line is about the program.
+pub fn is_own(line: &str) -> bool {
+    begins(family(line), OWN)
 }
 
 /// The family that a line of a page is about.

@@ -220,6 +220,7 @@ fn while_the_agent_runs_each_mistake_hurts_only_what_it_is_about() {
     let good = "$2y$10$J2nO4uPqY5vK1sW7bXcZ9eAaBbCcDdEeFfGgHhIiJjKkLlMmNnOoG";
     let users = reading(&written(&dir, &format!("basic_auth_users: {{ada: {good}, bob: secret}}\n")));
     assert!(users.rules.is_ok_and(|rules| rules.users.len() == 2) && users.tls.is_ok());
+    assert!(users.refused.is_some_and(|said| said.contains("bob: expected a bcrypt hash")));
     let tls = reading(&written(&dir, "tls_server_config: {cert_file: none.pem, key_file: key.pem}\n"));
     assert!(tls.rules.is_ok() && tls.tls.is_err());
     assert_eq!(tls.files, ["web.yml", "none.pem", "key.pem"].map(|name| dir.path().join(name)));

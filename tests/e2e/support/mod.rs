@@ -11,6 +11,8 @@ pub mod machine;
 #[path = "../../../collectors/tests/support/peer.rs"]
 pub mod peer;
 mod prometheus;
+#[path = "../../../collectors/tests/support/rack7.rs"]
+pub mod rack7;
 pub mod tls;
 
 use std::{

@@ -5,7 +5,7 @@ use std::{io, path::Path, path::PathBuf, time::Instant};
 use super::{NUMBERS, TEXTS, Values};
 use crate::{
     CollectError, host,
-    sysfs::{Buffer, Device, Directory},
+    sysfs::{Buffer, Directory, KeptDevice},
 };
 
 /// The texts, then the numbers.
@@ -38,7 +38,7 @@ pub(super) struct Files {
 struct Interface {
     name: String,
     ignored: bool,
-    device: Device,
+    device: KeptDevice,
     values: Values,
     /// When all of it was read.
     looked: Option<Instant>,
@@ -69,7 +69,7 @@ impl Files {
             }
             let interface = known.next_if(|interface| interface.name == name).unwrap_or_else(|| Interface {
                 ignored: is_ignored(&name),
-                device: Device::new(self.class.join(&name), NAMES),
+                device: KeptDevice::new(self.class.join(&name), NAMES),
                 name,
                 values: Values::default(),
                 looked: None,

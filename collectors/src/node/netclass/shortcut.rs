@@ -19,7 +19,7 @@ use super::{
 use crate::{
     host,
     netlink::{GET_LINK, Route},
-    sysfs::{Buffer, Device, Directory, STALENESS},
+    sysfs::{Buffer, Directory, KeptDevice, STALENESS},
 };
 
 /// What netlink does not tell, for it takes a lock of the driver.
@@ -57,7 +57,7 @@ struct Interface {
     looked: Option<Instant>,
     /// The places, texts first, at which files and netlink differed.
     odd: u32,
-    device: Device,
+    device: KeptDevice,
     /// Whether the driver has neither speed nor duplex in the present state of the link.
     refuses: bool,
     /// Whether it went away between the answer and the look at its files.
@@ -114,7 +114,7 @@ impl Shortcut {
                     is_changed = true;
                 }
                 None => {
-                    let device = Device::new(class.join(link.name), ASKED);
+                    let device = KeptDevice::new(class.join(link.name), ASKED);
                     interfaces.insert(count, Interface::new(&link, is_ignored(link.name), device));
                     is_changed = true;
                 }
@@ -160,7 +160,7 @@ impl Shortcut {
 }
 
 impl Interface {
-    fn new(link: &Link, ignored: bool, device: Device) -> Self {
+    fn new(link: &Link, ignored: bool, device: KeptDevice) -> Self {
         Self {
             name: link.name.to_owned(),
             index: link.index,

@@ -67,16 +67,21 @@ fn parse_address(message: &[u8]) -> Option<Address> {
         }
     }
     let value = found?;
-    let ip = if let Ok(v4) = <[u8; 4]>::try_from(value) {
-        Ipv4Addr::from(v4).into()
+    let (ip, prefix) = if let Ok(v4) = <[u8; 4]>::try_from(value) {
+        (Ipv4Addr::from(v4).into(), header[1])
     } else {
-        Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()
+        as_written(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?), header[1])
     };
-    Some(Address {
-        index: u32::from_ne_bytes([header[4], header[5], header[6], header[7]]),
-        ip,
-        prefix: header[1],
-    })
+    let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
+    Some(Address { index, ip, prefix })
+}
+
+/// `::ffff:10.0.0.1/128` is written as the address of IPv4 in it, 10.0.0.1/32.
+fn as_written(ip: Ipv6Addr, prefix: u8) -> (IpAddr, u8) {
+    match ip.to_ipv4_mapped() {
+        Some(v4) => (v4.into(), prefix.saturating_sub(96)),
+        None => (ip.into(), prefix),
+    }
 }
 
 /// The words of node_exporter, which counts loopback addresses as local to the link.
@@ -117,6 +122,13 @@ mod tests {
         assert_eq!(parse_address(&message), Some(Address { index: 5, ip, prefix: 32 }));
         assert_eq!(parse_address(&message[..8]), None);
         assert_eq!(parse_address(&[]), None);
+    }
+
+    #[test]
+    fn an_address_of_ipv4_in_one_of_ipv6_is_written_as_such() {
+        let [mapped, other] = ["::ffff:10.0.0.1", "2001:db8::1"].map(|ip| ip.parse().expect("an address"));
+        assert_eq!(as_written(mapped, 128), (IpAddr::from([10, 0, 0, 1]), 32));
+        assert_eq!(as_written(other, 64), (other.into(), 64));
     }
 
     #[test]
