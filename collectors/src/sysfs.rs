@@ -418,7 +418,7 @@ mod tests {
         };
         write("1500\n");
         let (mut device, mut buffer, now) =
-            (Device::new(path.clone(), &["mtu", "speed"]), Buffer::default(), Instant::now());
+            (KeptDevice::new(path.clone(), &["mtu", "speed"]), Buffer::default(), Instant::now());
         assert_eq!(device.read(0, now, &mut buffer).expect("read"), "1500");
         assert!(device.read(1, now, &mut buffer).is_err(), "it has no speed");
         fs::write(path.join("mtu"), "9000\n").expect("written");
@@ -434,7 +434,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary directory");
         let write = |name: &str, text: &str| fs::write(root.path().join(name), text).expect("written");
         write("type", "fan\n");
-        let mut device = Device::new(root.path().into(), &["type", "max_state"]);
+        let mut device = KeptDevice::new(root.path().into(), &["type", "max_state"]);
         let (mut buffer, now) = (Buffer::default(), Instant::now());
         assert_eq!(device.constant(0, now, &mut buffer).expect("read"), "fan");
         assert!(device.constant(1, now, &mut buffer).is_err());
