@@ -110,9 +110,7 @@ async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
         serve_admin(loaded, admin_listener, own, history, delivery, &shutdown, &mut parts)?;
     }
 
-    if let Err(error) = memory::give_back_start() {
-        tracing::debug!(%error, "memory that only the start needed is kept");
-    }
+    memory::give_back_heap();
     stop.await;
     trigger.fire();
     if let Some(delivery) = delivery {
