@@ -96,7 +96,7 @@ const DEVIATIONS: &[(&str, &str, Deviation)] = &[
     // A link in its place, which stands for "unreadable" here, is taken for an interface.
     ("bonding_masters", "netclass", Deviation::Succeeds),
     ("bonding_masters", "netdev", Deviation::Succeeds),
-    // What is not said is not looked at.
+    // Values that no pattern keeps are not looked at.
     ("proc/net/netstat", "netstat", Deviation::Succeeds),
     ("proc/net/snmp", "netstat", Deviation::Succeeds),
     ("/stat", "processes", Deviation::Succeeds),
@@ -199,8 +199,11 @@ impl Case {
         let may_fail = |name: &str| {
             matches!(damage, Damage::Bytes(_) | Damage::Directory) || is_known(name, Deviation::Fails)
         };
-        let may_succeed =
-            |name: &str| matches!(damage, Damage::Bytes(_)) || is_known(name, Deviation::Succeeds);
+        // What is not said need not be looked at.
+        let is_unread = self.whole == *ours;
+        let may_succeed = |name: &str| {
+            is_unread || matches!(damage, Damage::Bytes(_)) || is_known(name, Deviation::Succeeds)
+        };
         let mut wrong = Vec::new();
         for name in names() {
             match (is_failed(ours, name), is_failed(theirs, name)) {
@@ -225,7 +228,9 @@ impl Case {
             // Beside what node_exporter leaves out or gets wrong, what was not damaged is said.
             let theirs_is_wrong =
                 || counterpart(theirs, line).is_some() || owned_by(line, &|name| is_failed(theirs, name));
-            if !(self.whole.contains(line) && theirs_is_wrong() || is_cut(line)) {
+            // What comes with a failure may lack something.
+            let is_failed = || owned_by(line, &|name| is_failed(ours, name));
+            if !(self.whole.contains(line) && theirs_is_wrong() || is_failed() || is_cut(line)) {
                 wrong.push(format!("+ {line}"));
             }
         }
