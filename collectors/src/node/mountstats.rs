@@ -620,10 +620,12 @@ fn parse_addresses<'a>(text: &'a str, places: &[usize]) -> Result<Vec<&'a str>, 
     let mut addresses = vec![""; places.len()];
     let mut wanted = places.iter().zip(&mut addresses).peekable();
     for (at, line) in text.lines().enumerate() {
-        // The other lines are looked at, too: where they are no mounts, the places mean nothing.
-        let found = parse_address(line).ok_or_else(|| format!("expected a mount, got {line:?}"))?;
+        let odd = || format!("expected a mount, got {line:?}");
         if let Some((_, address)) = wanted.next_if(|(place, _)| **place == at) {
-            *address = found;
+            *address = parse_address(line).ok_or_else(odd)?;
+        } else if !line.contains(" - ") {
+            // Where lines are no mounts, their places mean nothing.
+            return Err(odd());
         }
         if wanted.peek().is_none() {
             break;
