@@ -9,7 +9,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-pub use flags::{absent_collectors, elsewhere};
+pub use flags::elsewhere;
 
 /// What was written on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -292,13 +292,6 @@ mod tests {
             let said = mistake(&[flag]);
             assert!(said.contains("does nothing on Linux") && said.contains(systems), "{said}");
         }
-    }
-
-    #[test]
-    fn no_collector_is_both_here_and_absent() {
-        let here = |name: &str| nodewarden_collectors::node::ALL.iter().any(|entry| entry.name == name);
-        let stale: Vec<&&str> = flags::LATER_COLLECTORS.iter().filter(|name| here(name)).collect();
-        assert!(stale.is_empty(), "take {stale:?} out of the table");
     }
 
     #[test]

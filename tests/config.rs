@@ -403,13 +403,6 @@ fn collectors_are_chosen_by_name() {
 }
 
 #[test]
-fn a_daemonset_may_turn_off_collectors_that_are_not_here() {
-    assert!(Case::new().flags(&["--no-collector.wifi", "--no-collector.hwmon"]).load().is_ok());
-    let said = Case::new().flags(&["--collector.wifi"]).mistakes();
-    assert!(said.contains("the collector wifi is not available in this version yet"), "{said}");
-}
-
-#[test]
 fn every_option_of_every_collector_is_flag_and_key() {
     for entry in node::ALL {
         for flag in entry.flags {

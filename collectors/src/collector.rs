@@ -55,6 +55,14 @@ impl CollectError {
             other => other,
         }
     }
+
+    /// The same where the peer takes a directory that it may not look into for an absent one.
+    pub fn missing_or_denied_is_no_data(self) -> Self {
+        match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Self::NoData,
+            other => other.missing_is_no_data(),
+        }
+    }
 }
 
 /// Why a collector can't be made from the settings it was given.

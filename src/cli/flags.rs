@@ -77,16 +77,10 @@ pub fn elsewhere(collector: &str) -> Option<&'static str> {
     ELSEWHERE.iter().find(|(name, _)| *name == collector).map(|(_, systems)| *systems)
 }
 
-/// Collectors of node_exporter that are not here yet: turning one off is what it is already.
-pub const LATER_COLLECTORS: &[&str] = &[];
-
 /// Gives `command` every flag; hidden ones work, but are not in its help.
 pub fn add(command: Clap, hidden: bool) -> Clap {
-    let absent = absent_collectors().map(|name| (format!("collector.{name}"), String::new(), COLLECTORS));
-    let unnamed = absent.flat_map(|(name, help, heading)| switch(name, help, heading));
     let command = command
         .args(GLOBAL.iter().flat_map(global))
-        .args(unnamed.map(|arg| arg.hide(true)))
         .args(node::ALL.iter().flat_map(|entry| collector(entry)))
         .args(node::ALL.iter().flat_map(|entry| entry.flags).flat_map(option));
     if hidden { command.mut_args(|arg| if is_ours(&arg) { arg.hide(true) } else { arg }) } else { command }
@@ -124,11 +118,6 @@ fn option(own: &Flag) -> Vec<Arg> {
     // Old spellings work, and nobody should learn them.
     let is_old = own.help.starts_with("DEPRECATED");
     args.into_iter().map(|arg| if is_old { arg.hide(true) } else { arg }).collect()
-}
-
-/// Collectors of node_exporter that this version lacks.
-pub fn absent_collectors() -> impl Iterator<Item = &'static str> {
-    LATER_COLLECTORS.iter().copied().filter(|name| node::ALL.iter().all(|entry| entry.name != *name))
 }
 
 /// The configuration flags among `matches`, as many times as they were given.

@@ -9,7 +9,6 @@ use super::{
     options::MetricsConfig,
     show,
 };
-use crate::cli;
 
 /// What was said about collectors.
 #[derive(Debug, Default)]
@@ -31,17 +30,12 @@ impl Choices {
     }
 
     /// Turns a collector on or off; false when there is none of that name.
-    pub fn switch(&mut self, name: &str, on: bool, origin: &Origin, mistakes: &mut Mistakes) -> bool {
-        if let Some(entry) = node::ALL.iter().find(|entry| entry.name == name) {
+    pub fn switch(&mut self, name: &str, on: bool, origin: &Origin) -> bool {
+        let entry = node::ALL.iter().find(|entry| entry.name == name);
+        if let Some(entry) = entry {
             self.switches.insert(entry.name, (on, origin.clone()));
-            return true;
         }
-        let is_known = cli::absent_collectors().any(|absent| absent == name);
-        if is_known && on {
-            mistakes
-                .add(origin, format!("the collector {name} is not available in this version yet; remove it"));
-        }
-        is_known
+        entry.is_some()
     }
 
     /// Sets an option of a collector.
@@ -121,7 +115,7 @@ pub fn groups() -> impl Iterator<Item = &'static str> {
 
 /// Whether a section of this name may stand below `metrics`.
 pub fn is_known(group: &str) -> bool {
-    groups().chain(cli::absent_collectors()).any(|known| known == group)
+    groups().any(|known| known == group)
 }
 
 /// The flags in one section below `metrics`.

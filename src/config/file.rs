@@ -151,7 +151,7 @@ impl Reader<'_> {
         };
         if name == DISABLE_DEFAULTS {
             self.layer.collectors.disable_defaults = Some((on, origin.clone()));
-        } else if !self.layer.collectors.switch(name, on, origin, self.mistakes) {
+        } else if !self.layer.collectors.switch(name, on, origin) {
             self.mistakes.add(&entry.origin, unknown_collector(name));
         }
     }
@@ -254,9 +254,6 @@ fn unknown(name: &str, section: &str, near: Option<&str>) -> String {
 }
 
 fn unknown_option(group: &str, word: &str) -> String {
-    if !collectors::groups().any(|known| known == group) {
-        return format!("the collector {group} is not available in this version yet; remove it");
-    }
     let words = collectors::flags_of(group).map(|flag| collectors::word_of(flag.name));
     let near = nearest(word, words.chain(["enabled"]));
     let near = near.map_or_else(String::new, |near| format!("; did you mean metrics.{group}.{near}?"));

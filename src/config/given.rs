@@ -47,7 +47,7 @@ fn collector(name: &str, values: &[String], origin: &Origin, layer: &mut Layer, 
     } else if let Some(flag) = collectors::flag(name) {
         layer.collectors.set(flag, values.to_vec(), origin, mistakes);
     } else {
-        layer.collectors.switch(name, on, origin, mistakes);
+        layer.collectors.switch(name, on, origin);
     }
 }
 

@@ -1,7 +1,12 @@
 //! HTTP/1.1 on a socket that the caller bound, until the caller asks to stop.
 
 use std::{
-    convert::Infallible, fs, io, os::unix::fs::PermissionsExt, path::Path, pin::pin, sync::Arc,
+    convert::Infallible,
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
@@ -42,6 +47,29 @@ pub trait Site: Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 }
 
+/// A site whose kind is not known: the HTTP machinery is large, and so it is compiled once and not for each kind of site and
+/// connection.
+trait AnySite: Send + Sync {
+    fn boxed_answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+}
+
+impl<S: Site> AnySite for S {
+    fn boxed_answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
+        Box::pin(async move { self.answer(request).await })
+    }
+}
+
+/// A connection whose kind is not known, for the same reason.
+trait AnyStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> AnyStream for S {}
+
 /// A socket that connections come from.
 pub trait Listener {
     /// One connection.
@@ -72,7 +100,8 @@ impl Listener for UnixListener {
 
 /// Answers at most `limit` connections at once until it is asked to stop, then finishes the requests in flight.
 pub async fn serve<L: Listener>(listener: L, site: Arc<impl Site>, limit: usize, shutdown: Shutdown) {
-    let talk = |stream, shutdown| converse(stream, Arc::clone(&site), shutdown);
+    let site: Arc<dyn AnySite> = site;
+    let talk = |stream, shutdown| converse(Box::new(stream), Arc::clone(&site), shutdown);
     each_connection(listener, limit, shutdown, talk).await;
 }
 
@@ -87,6 +116,7 @@ pub async fn serve_tls<L>(
     L: Listener,
     L::Stream: Peek + Sync,
 {
+    let site: Arc<dyn AnySite> = site;
     let talk = |stream, mut shutdown: Shutdown| {
         let (rules, site) = (Arc::clone(&rules), Arc::clone(&site));
         async move {
@@ -95,7 +125,7 @@ pub async fn serve_tls<L>(
                 () = shutdown.requested() => None,
             };
             if let Some(stream) = welcomed {
-                converse(stream, site, shutdown).await;
+                converse(Box::new(stream), site, shutdown).await;
             }
         }
     };
@@ -167,13 +197,10 @@ async fn accept<L: Listener>(
     }
 }
 
-async fn converse<S>(stream: S, site: Arc<impl Site>, mut shutdown: Shutdown)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn converse(stream: Box<dyn AnyStream>, site: Arc<dyn AnySite>, mut shutdown: Shutdown) {
     let answer = service_fn(move |request| {
         let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.answer(request).await) }
+        async move { Ok::<_, Infallible>(site.boxed_answer(request).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE);

@@ -1,6 +1,6 @@
 //! Multipath devices of the device mapper, the paths below them.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Host, Options, Samples,
@@ -67,7 +67,9 @@ fn build(host: &Host, _: &Options) -> Result<Box<dyn Collector>, BuildError> {
 impl Collector for Dmmultipath {
     fn collect(&mut self, host: &Host, out: &mut Samples) -> Result<(), CollectError> {
         let Self { block, reader, name } = self;
-        let devices = block.follow(|name| name.starts_with("dm-")).map_err(none_or_denied_is_no_data)?;
+        let devices = block
+            .follow(|name| name.starts_with("dm-"))
+            .map_err(CollectError::missing_or_denied_is_no_data)?;
         for device in devices {
             // Most are volumes of LVM and the like: they cost nothing once that is known.
             let uuid = &mut device.kept;
@@ -130,15 +132,6 @@ fn is_multipath(uuid: &str) -> bool {
 /// What a healthy SCSI or NVMe device says of itself.
 fn is_active(state: &str) -> bool {
     matches!(state, "running" | "live")
-}
-
-fn none_or_denied_is_no_data(error: CollectError) -> CollectError {
-    match error {
-        CollectError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            CollectError::NoData
-        }
-        other => other.missing_is_no_data(),
-    }
 }
 
 #[cfg(test)]

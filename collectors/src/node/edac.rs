@@ -2,7 +2,7 @@
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Host, Options, Samples, host,
-    sysfs::{self, ABSENT, Attributes, Class, Device, NEVER, Reader},
+    sysfs::{self, Attributes, Class, Device, NEVER, Reader},
 };
 
 /// This collector in the list.
@@ -84,8 +84,7 @@ impl Collector for Edac {
             if controller.kept.is_none() {
                 match list_rows(controller) {
                     Ok(rows) => controller.kept = Some(rows),
-                    Err(error) if controller.path.exists() => reader.fail(error),
-                    Err(_) => {}
+                    Err(error) => reader.fail_unless_gone(&controller.path, error),
                 }
             }
             let rows = controller.kept.as_deref().unwrap_or_default();
@@ -125,30 +124,32 @@ fn list_rows(controller: &Device<Option<Vec<Row>>>) -> Result<Vec<Row>, CollectE
 }
 
 fn say(controller: &str, rows: &[Row], mut attributes: Attributes, label: &mut String, out: &mut Samples) {
-    let mut say = |attributes: &mut Attributes, (file, silent), desc, labels: &[&str]| {
-        if let Some(count) = attributes.parse(file, silent, sysfs::decimal) {
+    let say = |out: &mut Samples, attributes: &mut Attributes, file: &str, desc, labels: &[&str]| {
+        if let Some(count) = attributes.parse(file, NEVER, sysfs::decimal) {
             out.push(desc, labels, count as f64);
         }
     };
     let from = &mut attributes;
-    say(from, ("ce_count", NEVER), &CORRECTABLE, &[controller]);
+    say(out, from, "ce_count", &CORRECTABLE, &[controller]);
     // Errors of which the controller does not know the row.
-    say(from, ("ce_noinfo_count", NEVER), &ROW_CORRECTABLE, &[controller, "unknown"]);
-    say(from, ("ue_count", NEVER), &UNCORRECTABLE, &[controller]);
-    say(from, ("ue_noinfo_count", NEVER), &ROW_UNCORRECTABLE, &[controller, "unknown"]);
+    say(out, from, "ce_noinfo_count", &ROW_CORRECTABLE, &[controller, "unknown"]);
+    say(out, from, "ue_count", &UNCORRECTABLE, &[controller]);
+    say(out, from, "ue_noinfo_count", &ROW_UNCORRECTABLE, &[controller, "unknown"]);
     for Row { number: row, correctable, uncorrectable, channels } in rows {
-        say(from, (correctable, NEVER), &ROW_CORRECTABLE, &[controller, row]);
-        say(from, (uncorrectable, NEVER), &ROW_UNCORRECTABLE, &[controller, row]);
+        say(out, from, correctable, &ROW_CORRECTABLE, &[controller, row]);
+        say(out, from, uncorrectable, &ROW_UNCORRECTABLE, &[controller, row]);
         for channel in channels {
             // Tools give better labels while the host is up.
-            match from.text(&channel.label, ABSENT) {
+            match from.maybe(&channel.label) {
                 Some(text) => readable(text, label),
                 None => "unknown".clone_into(label),
             }
             let labels = &[&channel.number, controller, row, label];
-            say(from, (&channel.correctable, NEVER), &CHANNEL_CORRECTABLE, labels);
+            say(out, from, &channel.correctable, &CHANNEL_CORRECTABLE, labels);
             // Some controllers count only what was corrected per channel.
-            say(from, (&channel.uncorrectable, ABSENT), &CHANNEL_UNCORRECTABLE, labels);
+            if let Some(count) = from.maybe(&channel.uncorrectable).and_then(sysfs::decimal) {
+                out.push(&CHANNEL_UNCORRECTABLE, labels, count as f64);
+            }
         }
     }
 }

@@ -136,7 +136,7 @@ impl Collector for Hwmon {
             if chip.sensors.is_none() {
                 match list_sensors(&device.path, &chip.label, sensors, families, buffer) {
                     Ok(sensors) => chip.sensors = Some(sensors),
-                    Err(error) if result.is_ok() && device.path.exists() => result = Err(error),
+                    Err(error) if result.is_ok() && host::is_dir(&device.path) => result = Err(error),
                     Err(_) => {}
                 }
             }
@@ -228,7 +228,7 @@ fn list_sensors(
     };
     take_up(host::list_files(path)?, false);
     let device = path.join("device");
-    if device.exists() {
+    if host::is_dir(&device) {
         take_up(host::list_files(&device)?, true);
     }
     let directory =

@@ -122,9 +122,7 @@ fn look(path: &Path, attributes: &mut Attributes) -> Option<Adapter> {
     match list_ports(&path.join("ports")) {
         Ok(ports) => Some(Adapter { board, kind, ports }),
         Err(error) => {
-            if path.exists() {
-                attributes.fail(error);
-            }
+            attributes.fail(error);
             None
         }
     }

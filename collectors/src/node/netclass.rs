@@ -5,7 +5,7 @@ mod links;
 mod rtnl;
 mod shortcut;
 
-use std::{io, time::Instant};
+use std::time::Instant;
 
 use regex::Regex;
 
@@ -164,7 +164,7 @@ impl Collector for Netclass {
             shortcut.say(now, say);
             return Ok(());
         }
-        files.follow(is_ignored).map_err(none_or_denied_is_no_data)?;
+        files.follow(is_ignored).map_err(CollectError::missing_or_denied_is_no_data)?;
         files.say(now, say);
         Ok(())
     }
@@ -183,15 +183,6 @@ fn say(name: &str, values: &Values, ignore_invalid_speed: bool, out: &mut Sample
             Some(speed) if at == SPEED => out.push(desc, &[name], bytes_per_second(speed) as f64),
             Some(value) => out.push(desc, &[name], value as f64),
         }
-    }
-}
-
-fn none_or_denied_is_no_data(error: CollectError) -> CollectError {
-    match error {
-        CollectError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            CollectError::NoData
-        }
-        other => other.missing_is_no_data(),
     }
 }
 

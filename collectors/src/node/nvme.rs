@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Host, Options, Samples, host,
-    sysfs::{self, ABSENT, Class, Device, NEVER, Reader},
+    sysfs::{self, Class, Device, NEVER, Reader},
 };
 
 /// This collector in the list.
@@ -83,8 +83,7 @@ impl Collector for Nvme {
                         }
                     }
                 }
-                Err(error) if device.path.exists() => reader.fail(error),
-                Err(_) => {}
+                Err(error) => reader.fail_unless_gone(&device.path, error),
             }
         }
         reader.finish()
@@ -121,7 +120,7 @@ fn say_namespace(device: &str, id: &str, path: &Path, reader: &mut Reader, out: 
     let size = namespace.parse("size", NEVER, sysfs::decimal);
     let block = namespace.parse("queue/logical_block_size", NEVER, sysfs::decimal);
     // Only namespaces with several paths have it.
-    let state = namespace.text("ana_state", ABSENT).unwrap_or("unknown");
+    let state = namespace.maybe("ana_state").unwrap_or("unknown");
     out.push(&NAMESPACE_INFO, &[state, device, id], 1.0);
     let labels = &[device, id];
     let mut say = |desc, blocks: Option<u64>| {

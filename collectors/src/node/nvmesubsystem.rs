@@ -1,6 +1,6 @@
 //! NVMe subsystems and the paths to them.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Host, Options, Samples, host,
@@ -65,13 +65,12 @@ impl Collector for Nvmesubsystem {
     fn collect(&mut self, _: &Host, out: &mut Samples) -> Result<(), CollectError> {
         let Self { class, reader, transport } = self;
         let wanted = |name: &str| name.starts_with("nvme-subsys");
-        for subsystem in class.follow(wanted).map_err(none_or_denied_is_no_data)? {
+        for subsystem in class.follow(wanted).map_err(CollectError::missing_or_denied_is_no_data)? {
             say_info(subsystem, reader, out);
             // Controllers and namespaces come and go.
             match host::list_dir(&subsystem.path) {
                 Ok(names) => say_parts(&subsystem.name, &subsystem.path, &names, reader, transport, out),
-                Err(error) if subsystem.path.exists() => reader.fail(error),
-                Err(_) => {}
+                Err(error) => reader.fail_unless_gone(&subsystem.path, error),
             }
         }
         reader.finish()
@@ -156,15 +155,6 @@ fn state(text: &str) -> &'static str {
     match text {
         "deleting (no IO)" => "deleting",
         _ => STATES.into_iter().find(|state| *state == text).unwrap_or(UNKNOWN),
-    }
-}
-
-fn none_or_denied_is_no_data(error: CollectError) -> CollectError {
-    match error {
-        CollectError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            CollectError::NoData
-        }
-        other => other.missing_is_no_data(),
     }
 }
 

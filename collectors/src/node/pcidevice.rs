@@ -254,9 +254,7 @@ fn look(path: &Path, attributes: &mut Attributes) -> Option<Known> {
     let target = match host::link_target(path) {
         Ok(target) => target,
         Err(error) => {
-            if path.exists() {
-                attributes.fail(error);
-            }
+            attributes.fail(error);
             return None;
         }
     };
@@ -283,17 +281,16 @@ fn say(known: &Known, names: Option<&Names>, mut device: Attributes, out: &mut S
     say_info(known, names, out);
     let Location { segment, bus, device: number, function } = &known.location;
     let location = &[bus.as_str(), number, function, segment];
+    // Nothing, or a speed that the kernel does not know, counts as absent.
+    let is_unknown = |text: &str| text.is_empty() || text.starts_with("Unknown");
     for Number(file, parse, absent, desc) in &NUMBERS {
-        // Nothing, or a speed that the kernel does not know, counts as absent.
-        let is_unknown = |text: &str| text.is_empty() || text.starts_with("Unknown");
         let parse = |text: &str| if is_unknown(text) { Some(*absent) } else { parse(text) };
         if let Some(value) = device.parse_or(file, *absent, parse) {
             out.push(desc, location, value);
         }
     }
-    if let Some(node) = device.parse("numa_node", ABSENT, |text| text.parse::<i32>().ok())
-        && node != -1
-    {
+    let node = |text: &str| if is_unknown(text) { Some(-1) } else { text.parse::<i32>().ok() };
+    if let Some(node) = device.parse_or("numa_node", -1, node).filter(|node| *node != -1) {
         out.push(&NUMA_NODE, location, f64::from(node));
     }
     if let Some(current) = device.text("power_state", ABSENT).filter(|text| !text.is_empty()) {

@@ -154,8 +154,10 @@ impl Collector for PowerSupplyClass {
             if supply.kept.numbers.is_none() {
                 match host::list_files(&supply.path) {
                     Ok(files) => supply.kept = Kept::of(&files),
-                    Err(error) if supply.path.exists() => reader.fail(error),
-                    Err(_) => continue,
+                    Err(error) => {
+                        reader.fail_unless_gone(&supply.path, error);
+                        continue;
+                    }
                 }
             }
             if let Some(attributes) = reader.open(&supply.path) {

@@ -1,10 +1,10 @@
 //! Energy that the processor's power zones used.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Flag, Host, Kind, Options, OwnedDesc, Samples,
-    sysfs::{self, ABSENT, Attributes, Class, Device, NEVER, Reader},
+    sysfs::{self, Attributes, Class, Device, NEVER, Reader},
 };
 
 /// This collector in the list.
@@ -60,7 +60,7 @@ fn build(host: &Host, options: &Options) -> Result<Box<dyn Collector>, BuildErro
 impl Collector for Rapl {
     fn collect(&mut self, _: &Host, out: &mut Samples) -> Result<(), CollectError> {
         let Self { class, reader, zone_label } = self;
-        let zones = class.follow(|_| true).map_err(none_or_denied_is_no_data)?;
+        let zones = class.follow(|_| true).map_err(CollectError::missing_or_denied_is_no_data)?;
         // The index of a zone counts those before it that have its name: all are named anew when one is new.
         let is_known = !zones.iter().any(|zone| matches!(zone.kept, Kept::Nothing));
         let mut named: Vec<(String, i64)> = Vec::new();
@@ -84,13 +84,13 @@ impl Collector for Rapl {
             }
         }
         // Since Linux 5.10 root alone may read it: how much energy a computation takes tells of its secrets.
-        reader.finish().map_err(none_or_denied_is_no_data)
+        reader.finish().map_err(CollectError::missing_or_denied_is_no_data)
     }
 }
 
 /// Finds out what is in a directory; `named` has the zones before it, each with the next index for its name.
 fn look(zone: &Device<Kept>, attributes: &mut Attributes, named: &mut Vec<(String, i64)>) -> Kept {
-    let Some(text) = attributes.text("name", ABSENT).map(str::to_owned) else { return Kept::NoZone };
+    let Some(text) = attributes.maybe("name").map(str::to_owned) else { return Kept::NoZone };
     if attributes.parse("max_energy_range_uj", NEVER, sysfs::decimal).is_none() {
         return Kept::Nothing;
     }
@@ -143,15 +143,6 @@ fn shortest(path: &Path) -> String {
 
     let parts = path.components().filter(|part| *part != Component::CurDir);
     parts.collect::<PathBuf>().to_string_lossy().into_owned()
-}
-
-fn none_or_denied_is_no_data(error: CollectError) -> CollectError {
-    match error {
-        CollectError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            CollectError::NoData
-        }
-        other => other.missing_is_no_data(),
-    }
 }
 
 #[cfg(test)]

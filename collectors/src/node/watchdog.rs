@@ -1,7 +1,5 @@
 //! Watchdog timers.
 
-use std::io;
-
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Host, Options, Samples, host,
     sysfs::{self, ABSENT, Attributes, Reader},
@@ -59,7 +57,7 @@ fn build(_: &Host, _: &Options) -> Result<Box<dyn Collector>, BuildError> {
 impl Collector for Watchdog {
     fn collect(&mut self, host: &Host, out: &mut Samples) -> Result<(), CollectError> {
         let class = host.sys("class/watchdog");
-        for name in host::list_dir(&class).map_err(none_or_denied_is_no_data)? {
+        for name in host::list_dir(&class).map_err(CollectError::missing_or_denied_is_no_data)? {
             if let Some(watchdog) = self.reader.open(&class.join(&name)) {
                 say(&name, watchdog, &mut self.texts, out);
             }
@@ -80,15 +78,6 @@ fn say(name: &str, mut watchdog: Attributes, texts: &mut [String; TEXTS.len()], 
     }
     let [identity, options, governor, state, status] = &*texts;
     out.push(&INFO, &[identity, name, options, governor, state, status], 1.0);
-}
-
-fn none_or_denied_is_no_data(error: CollectError) -> CollectError {
-    match error {
-        CollectError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            CollectError::NoData
-        }
-        other => other.missing_is_no_data(),
-    }
 }
 
 #[cfg(test)]

@@ -46,6 +46,13 @@ impl Reader {
         self.failed.get_or_insert(error);
     }
 
+    /// Remembers what went wrong with the device `path`, but for one that is gone by now.
+    pub fn fail_unless_gone(&mut self, path: &Path, error: CollectError) {
+        if path.exists() {
+            self.fail(error);
+        }
+    }
+
     /// What went wrong since the last call.
     pub fn finish(&mut self) -> Result<(), CollectError> {
         self.failed.take().map_or(Ok(()), Err)
@@ -129,9 +136,9 @@ impl Attributes<'_> {
         self.fail(CollectError::parse(self.path.join(file), "expected a number"));
     }
 
-    /// Remembers what went wrong, if nothing did before.
+    /// Remembers what went wrong, if nothing did before and the device is still there.
     pub fn fail(&mut self, error: CollectError) {
-        self.reader.fail(error);
+        self.reader.fail_unless_gone(self.path, error);
     }
 }
 
