@@ -13,7 +13,6 @@ use std::{
     collections::{BTreeSet, HashMap},
     fs, iter,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -82,6 +81,7 @@ const DEVIATIONS: &[(&str, &str, Deviation)] = &[
     ("proc/vmstat", "vmstat", Deviation::Fails),
     ("proc/zoneinfo", "zoneinfo", Deviation::Fails),
     ("supervise/status", "runit", Deviation::LeavesOut),
+    ("sys/class/scsi_tape/", "tapestats", Deviation::Fails),
     ("sys/fs/bcache/", "bcache", Deviation::Fails),
     ("sys/fs/bcachefs/", "bcachefs", Deviation::Fails),
     ("sys/fs/btrfs/", "btrfs", Deviation::Fails),
@@ -103,6 +103,9 @@ const DEVIATIONS: &[(&str, &str, Deviation)] = &[
     // node_exporter takes the last character for the end of the line, whatever it is.
     ("sys/fs/bcache/", "bcache", Deviation::Succeeds),
     ("sys/fs/bcache/", "bcache", Deviation::Differs),
+    // A directory there is a RAID level.
+    ("/allocation/", "btrfs", Deviation::Succeeds),
+    ("/allocation/", "btrfs", Deviation::Differs),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +114,7 @@ enum Deviation {
     Fails,
     /// We do not where it does.
     Succeeds,
-    /// Of a number cut short, both say something.
+    /// Of a number cut short, or of a directory, both say something.
     Differs,
     /// Neither fails, and we leave out what belongs to the file.
     LeavesOut,
@@ -163,7 +166,7 @@ impl Case {
             .chain(names().iter().map(|name| format!("--collector.{name}")))
             .chain(self.options.iter().map(option))
             .collect();
-        Some(Peer::spawn(Command::new(peer::binary()?), &flags))
+        Some(Peer::try_start(&peer::binary()?, &flags))
     }
 
     /// What we say of the damaged machine unlike node_exporter; nothing without one, or when it dies of the damage.
@@ -222,7 +225,8 @@ impl Case {
             page.range(series.clone()..).next().filter(|next| next.starts_with(&series)).cloned()
         };
         let is_cut = |line: &str| {
-            matches!(damage, Damage::Cut(_)) && owned_by(line, &|name| is_known(name, Deviation::Differs))
+            matches!(damage, Damage::Cut(_) | Damage::Directory)
+                && owned_by(line, &|name| is_known(name, Deviation::Differs))
         };
         for line in ours.difference(theirs).filter(|line| !is_success(line)) {
             // Beside what node_exporter leaves out or gets wrong, what was not damaged is said.
