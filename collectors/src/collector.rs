@@ -169,7 +169,7 @@ pub struct Entry {
 }
 
 /// What users set of the collectors' flags: flag name (without `--collector.`) to written values; the name of a collector
-/// that does not run stands for "false".
+/// that was switched off stands for "false".
 pub type Settings = BTreeMap<String, Vec<String>>;
 
 /// One collector's flags as it sees them: what was set, else the default.

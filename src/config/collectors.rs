@@ -65,7 +65,7 @@ impl Choices {
         let mut settings: Settings =
             self.settings.iter().map(|(name, (values, _))| ((*name).to_owned(), values.clone())).collect();
         // A collector may say less when another one is off.
-        let off = node::ALL.iter().filter(|entry| !self.is_on(entry));
+        let off = node::ALL.iter().filter(|entry| entry.default_on && !self.is_on(entry));
         settings.extend(off.map(|entry| (entry.name.to_owned(), vec!["false".to_owned()])));
         for entry in &entries {
             if let Err(error) = (entry.build)(host, &Options::new(entry, &settings)) {
