@@ -82,6 +82,11 @@ const DEVIATIONS: &[(&str, &str, Deviation)] = &[
     ("proc/zoneinfo", "zoneinfo", Deviation::Fails),
     ("supervise/status", "runit", Deviation::LeavesOut),
     ("sys/class/scsi_tape/", "tapestats", Deviation::Fails),
+    ("sys/devices/system/edac/", "edac", Deviation::Fails),
+    ("/numa_node", "pcidevice", Deviation::Fails),
+    ("/nuse", "nvme", Deviation::Fails),
+    // A link in its place, which stands for "unreadable" here, is no counter to node_exporter.
+    ("/hw_counters/", "infiniband", Deviation::Fails),
     ("sys/fs/bcache/", "bcache", Deviation::Fails),
     ("sys/fs/bcachefs/", "bcachefs", Deviation::Fails),
     ("sys/fs/btrfs/", "btrfs", Deviation::Fails),
