@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use nodewarden_collectors::syscall::memory;
 use prometheus::Registry;
 use rustix::{
     fs::{FlockOperation, flock},
@@ -101,11 +102,17 @@ async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
         None => serve_metrics(metrics_sockets, site, None, &shutdown, &mut parts)?,
     }
     let history = History::default();
-    parts.spawn(history.clone().run(scraper, shutdown.clone()));
+    // Its samples, one a second, are for the page alone.
+    if admin_listener.is_some() {
+        parts.spawn(history.clone().run(scraper, shutdown.clone()));
+    }
     if let Some(delivery) = &delivery {
         serve_admin(loaded, admin_listener, own, history, delivery, &shutdown, &mut parts)?;
     }
 
+    if let Err(error) = memory::give_back_start() {
+        tracing::debug!(%error, "memory that only the start needed is kept");
+    }
     stop.await;
     trigger.fire();
     if let Some(delivery) = delivery {

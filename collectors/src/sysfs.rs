@@ -409,6 +409,45 @@ mod tests {
     }
 
     #[test]
+    fn a_device_in_the_place_of_another_is_read_anew() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("eth0");
+        let write = |text: &str| {
+            fs::create_dir_all(&path).expect("made");
+            fs::write(path.join("mtu"), text).expect("written");
+        };
+        write("1500\n");
+        let (mut device, mut buffer, now) =
+            (KeptDevice::new(path.clone(), &["mtu", "speed"]), Buffer::default(), Instant::now());
+        assert_eq!(device.read(0, now, &mut buffer).expect("read"), "1500");
+        assert!(device.read(1, now, &mut buffer).is_err(), "it has no speed");
+        fs::write(path.join("mtu"), "9000\n").expect("written");
+        assert_eq!(device.read(0, now, &mut buffer).expect("read"), "9000");
+        device.files[0] = Slot::Closed;
+        fs::remove_dir_all(&path).expect("removed");
+        write("1400\n");
+        assert_eq!(device.read(0, now, &mut buffer).expect("read"), "1400");
+    }
+
+    #[test]
+    fn a_constant_and_an_absent_attribute_are_looked_at_again_after_a_while() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let write = |name: &str, text: &str| fs::write(root.path().join(name), text).expect("written");
+        write("type", "fan\n");
+        let mut device = KeptDevice::new(root.path().into(), &["type", "max_state"]);
+        let (mut buffer, now) = (Buffer::default(), Instant::now());
+        assert_eq!(device.constant(0, now, &mut buffer).expect("read"), "fan");
+        assert!(device.constant(1, now, &mut buffer).is_err());
+        write("type", "processor\n");
+        write("max_state", "7\n");
+        assert_eq!(device.constant(0, now, &mut buffer).expect("kept"), "fan");
+        assert!(device.constant(1, now, &mut buffer).is_err(), "not asked again at once");
+        let later = now + STALENESS;
+        assert_eq!(device.constant(0, later, &mut buffer).expect("read"), "processor");
+        assert_eq!(device.constant(1, later, &mut buffer).expect("read"), "7");
+    }
+
+    #[test]
     fn numbers_are_decimal_or_hex() {
         assert_eq!(parse_number("1500"), Some(1500));
         assert_eq!(parse_number("0x1003"), Some(0x1003));

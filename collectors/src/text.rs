@@ -2,7 +2,11 @@
 //!
 //! The `prometheus` crate's encoder refuses untyped families and prints floats as Rust does, so the page has its own.
 
-use std::{cmp::Ordering, io::Write, ops::Range};
+use std::{
+    cmp::Ordering,
+    io::{self, Write},
+    ops::Range,
+};
 
 use crate::samples::{Family, Kind, Part, Sample, Samples};
 
@@ -15,11 +19,16 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escapi
 /// second time, is left out; how many samples those were is the answer. A collector's own family goes before one that is
 /// described at run time.
 pub fn write(samples: &Samples, page: &mut Vec<u8>) -> usize {
-    write_in_pieces(samples, page, |_| ())
+    let left_out = write_in_pieces(samples, page, |_| Ok(()));
+    left_out.unwrap_or_default()
 }
 
 /// As [`write`], of a page that need not lie in memory as a whole: after each family `taken` may take what is there.
-pub fn write_in_pieces(samples: &Samples, page: &mut Vec<u8>, mut taken: impl FnMut(&mut Vec<u8>)) -> usize {
+pub fn write_in_pieces(
+    samples: &Samples,
+    page: &mut Vec<u8>,
+    mut taken: impl FnMut(&mut Vec<u8>) -> io::Result<()>,
+) -> io::Result<usize> {
     let ranks = family_ranks(samples);
     let mut left_out = 0;
     let mut order = Order::default();
@@ -29,9 +38,9 @@ pub fn write_in_pieces(samples: &Samples, page: &mut Vec<u8>, mut taken: impl Fn
     }) {
         order.sort(samples, group);
         left_out += write_group(samples, group, page);
-        taken(page);
+        taken(page)?;
     }
-    left_out
+    Ok(left_out)
 }
 
 /// How the family before was sorted: the families of one collector are often said for the same devices, in the same order.

@@ -225,11 +225,32 @@ pub fn deadline(header: Option<&str>, now: Instant) -> Instant {
     now + Duration::from_secs_f64(given)
 }
 
+/// Prints what the desk has. A page of a big machine is megabytes: it is compressed family by family, so that the whole of
+/// it never lies in memory.
 fn print(about: &About, gzip: bool, desk: &mut Desk) -> Bytes {
     about.say(desk);
-    desk.page.clear();
-    text::write(&desk.samples, &mut desk.page);
-    if gzip { compress(&desk.page) } else { Bytes::copy_from_slice(&desk.page) }
+    let Desk { samples, page, last_sizes, .. } = desk;
+    let last_size = &mut last_sizes[usize::from(gzip)];
+    let answer = Vec::with_capacity(*last_size + *last_size / 16);
+    let answer = if gzip {
+        page.clear();
+        compress(answer, |encoder| {
+            text::write_in_pieces(samples, page, |piece| {
+                if piece.len() >= PIECE {
+                    encoder.write_all(piece)?;
+                    piece.clear();
+                }
+                Ok(())
+            })?;
+            encoder.write_all(page)
+        })
+    } else {
+        let mut answer = answer;
+        text::write(samples, &mut answer);
+        answer
+    };
+    *last_size = answer.len();
+    answer.into()
 }
 
 impl About {
@@ -244,15 +265,15 @@ impl About {
     }
 }
 
+/// How much text is handed to the compressor at once.
+const PIECE: usize = 32 * 1024;
+
 /// Level 1: on a page of 120 kB it takes 0.14 ms for 22.6 kB, where level 2 takes 0.27 ms for 18.7 kB and level 6, the usual
 /// one, 0.9 ms for 16.3 kB. A kept compressor is no faster than a fresh one, so its 300 kB are given back.
-fn compress(page: &[u8]) -> Bytes {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(page.len() / 4), Compression::new(1));
-    match encoder.write_all(page).and_then(|()| encoder.finish()) {
-        Ok(compressed) => compressed.into(),
-        // A Vec takes everything, so this is not reached.
-        Err(_) => Bytes::new(),
-    }
+fn compress(answer: Vec<u8>, write: impl FnOnce(&mut GzEncoder<Vec<u8>>) -> io::Result<()>) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(answer, Compression::new(1));
+    // A Vec takes everything, so the default is never taken.
+    write(&mut encoder).and_then(|()| encoder.finish()).unwrap_or_default()
 }
 
 #[cfg(test)]

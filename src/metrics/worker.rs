@@ -46,8 +46,10 @@ pub(super) type Finish = Box<dyn FnOnce(&mut Desk) + Send>;
 pub(super) struct Desk {
     /// What the collectors said.
     pub(super) samples: Samples,
-    /// Where the page is printed.
+    /// Where pieces of the page are printed before they are compressed.
     pub(super) page: Vec<u8>,
+    /// How long the last page was, as it is and compressed.
+    pub(super) last_sizes: [usize; 2],
     /// The reader of the agent's own process.
     pub(super) process: Process,
 }

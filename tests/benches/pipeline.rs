@@ -1,4 +1,4 @@
-//! What the agent costs: CPU of a scrape, and log megabytes per CPU second into either sink. Run by `make bench`.
+//! What the log path costs: log megabytes per CPU second into either sink. Run by `make bench`.
 //!
 //! The agent is the release binary in a process of its own and only its CPU time is counted, so that other load on
 //! the machine moves the figures little and the server's speed not at all.
@@ -18,8 +18,6 @@
 #[path = "../e2e/support/mod.rs"]
 mod support;
 
-mod scrape;
-
 use std::{
     fs::{self, File},
     io::Write,
@@ -33,7 +31,6 @@ const FILES: usize = 10;
 const LINES_PER_FILE: usize = 40_000;
 
 fn main() {
-    scrape::compare();
     store();
     elastic();
 }

@@ -16,8 +16,9 @@ use nodewarden_collectors::{FlagKind, node};
 use crate::support::{
     Agent, NO_LOGS,
     fixtures::Tree,
+    machine::{Machine, Size},
     peer::{self, Peer, differences},
-    repository,
+    repository, temp_dir,
 };
 
 /// Both with these flags: what they say unlike each other.
@@ -163,6 +164,14 @@ fn by_default_the_page_is_the_same() {
 #[test]
 fn with_everything_on_the_page_is_the_same() {
     compare_each([all_on()]);
+}
+
+#[test]
+fn a_big_machine_made_of_files_looks_the_same() {
+    let directory = temp_dir();
+    let machine = Machine::make(directory.path(), Size::BIG);
+    let on = node::ALL.iter().filter(|entry| entry.default_on).map(|entry| entry.name);
+    compare_each([only(&on.collect::<Vec<_>>()).into_iter().chain(machine.flags()).collect()]);
 }
 
 /// Flags that turn on what there is.

@@ -4,4 +4,5 @@
 
 pub mod btrfs;
 pub mod ethtool;
+pub mod memory;
 pub mod timex;

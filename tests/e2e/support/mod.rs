@@ -7,6 +7,7 @@ mod elastic;
 pub mod fixtures;
 pub mod http;
 mod log_files;
+pub mod machine;
 #[path = "../../../collectors/tests/support/peer.rs"]
 pub mod peer;
 mod prometheus;
