@@ -223,7 +223,11 @@ impl Case {
         let owned_by = |line: &str, is: &dyn Fn(&str) -> bool| {
             self.owners.get(peer::family(line)).is_some_and(|owners| owners.iter().any(|name| is(name)))
         };
-        let is_success = |line: &&String| line.starts_with("node_scrape_collector_success{");
+        // Success is compared above; the text of a family that is named after noise is noise.
+        let is_success = |line: &&String| {
+            line.starts_with("node_scrape_collector_success{")
+                || matches!(damage, Damage::Bytes(_)) && line.starts_with("# ")
+        };
         // What is said of the same series.
         let counterpart = |page: &'_ BTreeSet<String>, line: &str| {
             let series = line.rsplit_once(' ').map_or(line, |(series, _)| series).to_owned() + " ";
