@@ -617,14 +617,19 @@ fn parse_transport<'a>(mut words: impl Iterator<Item = &'a str>, version: &str) 
 /// `/proc/self/mountinfo`, which lists the same mounts in the same order: "... - nfs4 host:/srv rw,vers=4.0,addr=192.0.2.1".
 /// The address of the server for each of `places`, which are sorted; empty where there is none.
 fn parse_addresses<'a>(text: &'a str, places: &[usize]) -> Result<Vec<&'a str>, String> {
-    let mut addresses = Vec::with_capacity(places.len());
-    let mut lines = text.lines().enumerate();
-    for place in places {
-        let line = lines.find(|(at, _)| at == place).map(|(_, line)| line);
-        addresses.push(match line {
-            Some(line) => parse_address(line).ok_or_else(|| format!("expected a mount, got {line:?}"))?,
-            None => "",
-        });
+    let mut addresses = vec![""; places.len()];
+    let mut wanted = places.iter().zip(&mut addresses).peekable();
+    for (at, line) in text.lines().enumerate() {
+        let odd = || format!("expected a mount, got {line:?}");
+        if let Some((_, address)) = wanted.next_if(|(place, _)| **place == at) {
+            *address = parse_address(line).ok_or_else(odd)?;
+        } else if !line.contains(" - ") {
+            // Where lines are no mounts, their places mean nothing.
+            return Err(odd());
+        }
+        if wanted.peek().is_none() {
+            break;
+        }
     }
     Ok(addresses)
 }

@@ -42,9 +42,14 @@ impl Peer {
     }
 
     /// Starts it with these flags.
-    #[allow(clippy::disallowed_methods, reason = "the program to compare with is another program")]
     pub fn start(binary: &Path, flags: &[impl AsRef<str>]) -> Self {
-        Self::spawn(Command::new(binary), flags).unwrap_or_else(|log| panic!("it did not start: {log}"))
+        Self::try_start(binary, flags).unwrap_or_else(|log| panic!("it did not start: {log}"))
+    }
+
+    /// As `start`; its log when it ends at once.
+    #[allow(clippy::disallowed_methods, reason = "the program to compare with is another program")]
+    pub fn try_start(binary: &Path, flags: &[impl AsRef<str>]) -> Result<Self, String> {
+        Self::spawn(Command::new(binary), flags)
     }
 
     /// Starts it with a command that may be a wrapper around it; its log when it ends at once.
