@@ -70,8 +70,8 @@ pub enum Stop {
 
 /// Reads a command line; the first argument is the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Stop> {
-    let command = command();
-    let matches = match command.clone().try_get_matches_from(args) {
+    let mut command = command();
+    let matches = match command.try_get_matches_from_mut(args) {
         Ok(matches) => matches,
         Err(error) => return Err(stop(&error, &command)),
     };
@@ -127,7 +127,8 @@ fn subcommands() -> Vec<Clap> {
         Clap::new("healthcheck").about("Exit 0 when the running agent is healthy"),
     ];
     let note = "The agent's own flags work here too: see nodewarden --help.";
-    all.into_iter().map(|sub| flags::add(sub.after_help(note), true)).collect()
+    // Each of them would have its own copy of several hundred flags, for one that is asked for.
+    all.into_iter().map(|sub| sub.after_help(note).defer(|sub| flags::add(sub, true))).collect()
 }
 
 fn subcommand(name: &str, given: &ArgMatches) -> Command {
