@@ -1,7 +1,7 @@
 //! The one door to the host's files: where its trees are mounted, and files that stay open between scrapes.
 
 use std::{
-    fs::{File, FileType},
+    fs::{File, FileType, OpenOptions},
     io,
     path::{Path, PathBuf},
     sync::{
@@ -10,7 +10,10 @@ use std::{
     },
 };
 
-use rustix::process::{Resource, getrlimit};
+use rustix::{
+    fs::OFlags,
+    process::{Resource, getrlimit},
+};
 
 use crate::collector::CollectError;
 
@@ -66,6 +69,25 @@ pub fn read_text(path: &Path) -> Result<String, CollectError> {
 /// Reads a whole file that is read rarely, as bytes.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, CollectError> {
     std::fs::read(path).map_err(|source| CollectError::Read { path: path.to_owned(), source })
+}
+
+/// As [`read_bytes`], of a file that anybody may have put there: one that is no plain file, as a pipe that nobody writes to,
+/// is refused without waiting for it.
+pub fn read_plain_file(path: &Path) -> Result<Vec<u8>, CollectError> {
+    use std::{io::Read, os::unix::fs::OpenOptionsExt};
+
+    let read = || {
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let kind = file.metadata()?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|source| CollectError::Read { path: path.to_owned(), source })
 }
 
 /// What tells that a file was changed or replaced since it was read.
@@ -353,6 +375,21 @@ mod tests {
         let error = file.read().expect_err("it is not there");
         assert!(error.to_string().contains("/nonexistent/loadavg"));
         assert!(matches!(error.missing_is_no_data(), CollectError::NoData));
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_writes_to_is_refused_at_once() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("jobs.prom");
+        fs::write(&path, "jobs 1\n").expect("written");
+        assert_eq!(read_plain_file(&path).expect("read"), b"jobs 1\n");
+        assert!(read_plain_file(dir.path()).is_err());
+        fs::remove_file(&path).expect("removed");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("made");
+        let error = read_plain_file(&path).expect_err("it would wait for ever");
+        assert!(error.to_string().ends_with("it is no plain file"), "{error}");
     }
 
     #[test]

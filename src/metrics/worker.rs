@@ -35,6 +35,10 @@ static SUCCESS: Desc = Desc::gauge(
 /// How long a collector may take when the scrape has time enough.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long one may take whose last call took longer than that: it is asked, for it may have recovered, but a sensor that
+/// needs seconds each time does not cost every scrape those seconds.
+const GLANCE: Duration = Duration::from_millis(100);
+
 /// Which slots a scrape wants.
 pub(super) type Wanted = Box<[bool]>;
 
@@ -79,6 +83,8 @@ struct Slot {
     /// `None` while it runs, and after a panic until it is made anew.
     collector: Option<Box<dyn Collector>>,
     stuck: Option<Instant>,
+    /// Whether its last call took longer than any scrape waits.
+    slow: bool,
     /// The failure that was last told.
     told: Option<String>,
 }
@@ -125,7 +131,7 @@ impl Bench {
         let mut slots = Vec::with_capacity(entries.len());
         for entry in entries {
             let collector = Some((entry.build)(&host, &Options::new(entry, &settings))?);
-            slots.push(Slot { entry, collector, stuck: None, told: None });
+            slots.push(Slot { entry, collector, stuck: None, slow: false, told: None });
         }
         let state =
             State { slots, job: None, jobs: 0, worker: 0, vacant: true, running: None, closed: false };
@@ -145,21 +151,28 @@ impl Bench {
     /// Leaves a collector behind that has been running for too long; says when to look again.
     pub(super) fn look(self: &Arc<Self>, now: Instant, deadline: Instant) -> io::Result<Instant> {
         let mut state = self.lock();
+        // One that was slow may be the next to run.
+        let some_slow = state.slots.iter().any(|slot| slot.slow && slot.stuck.is_none());
+        let soon = now + patience(now, deadline).min(if some_slow { GLANCE } else { PATIENCE });
         let Some(Running { slot, since }) = state.running else {
-            return Ok(now + patience(now, deadline));
+            return Ok(soon);
         };
-        let due = since + patience(since, deadline);
-        if now < due {
-            return Ok(due);
-        }
         let slot = &mut state.slots[slot];
+        let due = since + patience(since, deadline).min(if slot.slow { GLANCE } else { PATIENCE });
+        if now < due {
+            return Ok(due.min(soon));
+        }
         slot.stuck = Some(since);
-        warn!(collector = slot.entry.name, "collector does not return, it is left out until it does");
+        let collector = slot.entry.name;
+        match slot.slow {
+            true => debug!(collector, "collector is slow again, it is left out until it returns"),
+            false => warn!(collector, "collector does not return, it is left out until it does"),
+        }
         state.running = None;
         state.worker += 1;
         state.vacant = true;
         self.fill_vacancy(&mut state)?;
-        Ok(now + patience(now, deadline))
+        Ok(soon)
     }
 
     /// Ends the worker once it is idle.
@@ -222,8 +235,9 @@ impl Bench {
                 Lent::Collector(entry, collector) => {
                     let start = Instant::now();
                     let (collector, outcome) = self.run(entry, collector, samples);
-                    say(entry, start.elapsed(), matches!(outcome, Outcome::Fine), samples);
-                    self.put_back(turn, at, collector, &outcome);
+                    let took = start.elapsed();
+                    say(entry, took, matches!(outcome, Outcome::Fine), samples);
+                    self.put_back(turn, at, collector, took, &outcome);
                 }
             }
         }
@@ -272,16 +286,21 @@ impl Bench {
         }
     }
 
-    fn put_back(&self, turn: Turn, at: usize, collector: Option<Box<dyn Collector>>, outcome: &Outcome) {
+    fn put_back(
+        &self,
+        turn: Turn,
+        at: usize,
+        collector: Option<Box<dyn Collector>>,
+        took: Duration,
+        outcome: &Outcome,
+    ) {
         let mut state = self.lock();
         if state.worker == turn.worker {
             state.running = None;
         }
         let slot = &mut state.slots[at];
         slot.collector = collector;
-        if slot.stuck.take().is_some() {
-            info!(collector = slot.entry.name, "collector returned, it is back");
-        }
+        slot.returned(took);
         slot.tell(outcome);
     }
 
@@ -301,6 +320,20 @@ impl State {
 }
 
 impl Slot {
+    /// Takes note of a call that returned, of one that was left behind too.
+    fn returned(&mut self, took: Duration) {
+        let collector = self.entry.name;
+        let (was_stuck, was_slow) = (self.stuck.take().is_some(), self.slow);
+        self.slow = took > PATIENCE;
+        match (self.slow, was_slow) {
+            (true, false) => {
+                warn!(collector, ?took, "collector is slow, scrapes go on without it until it is faster")
+            }
+            (false, _) if was_stuck || was_slow => info!(collector, "collector returned, it is back"),
+            _ => {}
+        }
+    }
+
     /// Says how it went where that is news.
     fn tell(&mut self, outcome: &Outcome) {
         let collector = self.entry.name;

@@ -2,12 +2,12 @@
 
 mod ask;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, time::Duration};
 
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Flag, Host, HostFile, Options, Samples, filter::Filter,
 };
-use ask::{Answer, Asker, Sizes};
+use ask::{Answer, Asker, Key, Sizes};
 
 /// This collector in the list.
 pub const ENTRY: Entry = Entry {
@@ -133,9 +133,9 @@ fn timeout(options: &Options) -> Result<Duration, BuildError> {
 impl Collector for Filesystem {
     fn collect(&mut self, host: &Host, out: &mut Samples) -> Result<(), CollectError> {
         self.follow(host)?;
-        self.asker.begin(|path| self.mounts.iter().any(|mount| mount.path == path));
+        self.asker.begin(|key| self.mounts.iter().any(|mount| mount.key == *key));
         for mount in &self.mounts {
-            let answer = self.asker.ask(&mount.path, &mount.fields.kind);
+            let answer = self.asker.ask(&mount.key, &mount.fields.kind);
             mount.say(&answer, out);
         }
         Ok(())
@@ -169,7 +169,8 @@ impl Filesystem {
                 continue;
             }
             let is_repeated = !earlier.is_empty();
-            fresh.push(Mount { path: host.root(&fields.mount_point), is_repeated, fields });
+            let key = (host.root(&fields.mount_point), format!("{}:{}", fields.major, fields.minor));
+            fresh.push(Mount { key, is_repeated, fields });
         }
         *mounts = fresh;
         text.clone_into(known);
@@ -196,8 +197,8 @@ fn strip_root(host: &Host, mount_point: &str) -> String {
 
 struct Mount {
     fields: Fields,
-    /// Where to ask for it.
-    path: PathBuf,
+    /// Where to ask for it, and which one it is.
+    key: Key,
     /// Whether the same is mounted there already, only with another number: then no more than that number is news.
     is_repeated: bool,
 }

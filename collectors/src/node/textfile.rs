@@ -161,10 +161,11 @@ fn join(directory: &str, name: &str) -> String {
 }
 
 fn read(path: &str, said: &mut HashSet<String>) -> Option<Vec<Family>> {
-    let families = host::read_bytes(Path::new(path)).map_err(|error| error.to_string()).and_then(|bytes| {
-        parse::parse(&bytes)
-            .map_err(|error| format!("{path}:{}: {}, the whole file is left out", error.line, error.what))
-    });
+    let families =
+        host::read_plain_file(Path::new(path)).map_err(|error| error.to_string()).and_then(|bytes| {
+            parse::parse(&bytes)
+                .map_err(|error| format!("{path}:{}: {}, the whole file is left out", error.line, error.what))
+        });
     families.map_err(|what| complain(said, what)).ok()
 }
 

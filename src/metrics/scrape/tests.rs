@@ -168,6 +168,31 @@ async fn a_collector_that_hangs_is_left_out_until_it_returns() {
 }
 
 #[tokio::test]
+async fn a_collector_that_takes_seconds_each_time_costs_them_once() {
+    let tree = tree();
+    hang(tree.path(), "a");
+    let scraper = scraper(tree.path());
+    let threads = || Arc::strong_count(&scraper.inner.bench);
+    let settled = async || {
+        while threads() > 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    // Longer than any scrape waits.
+    assert!(!success(&page(&scraper, ample()).await, "a"));
+    release(tree.path(), "a");
+    timeout(Duration::from_secs(30), settled()).await.expect("it returned");
+    hang(tree.path(), "a");
+    let asked = Instant::now();
+    let page_without = page(&scraper, ample()).await;
+    assert!(!success(&page_without, "a") && success(&page_without, "b"));
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    release(tree.path(), "a");
+    timeout(Duration::from_secs(30), settled()).await.expect("it returned");
+    assert!(success(&page(&scraper, ample()).await, "a"), "it is faster and has its time again");
+}
+
+#[tokio::test]
 async fn two_that_hang_still_leave_time_for_an_answer() {
     let tree = tree();
     hang(tree.path(), "a");

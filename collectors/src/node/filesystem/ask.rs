@@ -19,8 +19,16 @@ const LOCAL: [&str; 14] = [
     "vfat", "xfs", "zfs",
 ];
 
-/// The least time for a mount when an earlier one has used up the time of the scrape.
-const LEAST: Duration = Duration::from_millis(50);
+/// The longest that a scrape waits for mounts that hang, whatever `--collector.filesystem.mount-timeout` allows: who waits
+/// longer for a collector does without all of its mounts.
+const MOST: Duration = Duration::from_millis(1500);
+
+/// How long a mount has when earlier ones have used up the time of the scrape, and for how long there is that much.
+const LITTLE: Duration = Duration::from_millis(50);
+const OVERTIME: Duration = Duration::from_millis(500);
+
+/// How long each mount has after that: a server that is gone may have hundreds of them.
+const LEAST: Duration = Duration::from_millis(1);
 
 /// What a mount answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,8 +54,11 @@ pub(super) struct Asker {
     deadline: Instant,
     worker: Option<Worker>,
     /// Mounts that have not answered, with the thread that still waits for each. They are not asked again until it returns.
-    stuck: HashMap<PathBuf, Worker>,
+    stuck: HashMap<Key, Worker>,
 }
+
+/// A mount: its path, and its file system's number, as a path may be mounted over while its old mount hangs.
+pub(super) type Key = (PathBuf, String);
 
 impl Asker {
     pub(super) fn new(timeout: Duration) -> Self {
@@ -55,22 +66,23 @@ impl Asker {
     }
 
     /// Begins a scrape: its mounts share one deadline; those that are gone are forgotten.
-    pub(super) fn begin(&mut self, is_there: impl Fn(&Path) -> bool) {
-        self.deadline = Instant::now() + self.timeout;
-        self.stuck.retain(|path, _| is_there(path));
+    pub(super) fn begin(&mut self, is_there: impl Fn(&Key) -> bool) {
+        self.deadline = Instant::now() + self.timeout.min(MOST);
+        self.stuck.retain(|key, _| is_there(key));
     }
 
-    pub(super) fn ask(&mut self, path: &Path, kind: &str) -> Answer {
+    pub(super) fn ask(&mut self, key: &Key, kind: &str) -> Answer {
+        let (path, _) = key;
         if LOCAL.contains(&kind) {
             return statfs(path);
         }
-        let (worker, wait) = match self.stuck.remove(path) {
+        let (worker, wait) = match self.stuck.remove(key) {
             Some(worker) => (worker, Duration::ZERO),
             None => {
                 let worker = self.worker.take().unwrap_or_else(Worker::start);
                 // A worker that is gone shows when its answer is waited for.
                 let _ = worker.questions.send(path.to_owned());
-                (worker, self.deadline.saturating_duration_since(Instant::now()).max(LEAST))
+                (worker, self.patience(Instant::now()))
             }
         };
         match worker.answers.recv_timeout(wait) {
@@ -82,11 +94,18 @@ impl Asker {
                 if !wait.is_zero() {
                     tracing::warn!(mount = %path.display(), "the mount does not answer");
                 }
-                self.stuck.insert(path.to_owned(), worker);
+                self.stuck.insert(key.clone(), worker);
                 Answer::Error(TIMEOUT.to_owned())
             }
             Err(RecvTimeoutError::Disconnected) => Answer::Error("no thread to ask with".to_owned()),
         }
+    }
+
+    /// How long the next mount has.
+    fn patience(&self, now: Instant) -> Duration {
+        let left = self.deadline.saturating_duration_since(now);
+        let overtime = (self.deadline + OVERTIME).saturating_duration_since(now);
+        left.max(overtime.min(LITTLE)).max(LEAST)
     }
 }
 
@@ -176,7 +195,7 @@ mod tests {
     #[test]
     fn both_ways_give_the_same_answer() {
         let mut asker = Asker::new(Duration::from_secs(60));
-        let root = PathBuf::from("/");
+        let root = (PathBuf::from("/"), String::new());
         asker.begin(|_| true);
         for kind in ["ext4", "nfs4", "nfs4"] {
             assert!(
@@ -184,14 +203,14 @@ mod tests {
                 "{kind}"
             );
         }
-        let gone = asker.ask(Path::new("/nonexistent"), "nfs4");
+        let gone = asker.ask(&("/nonexistent".into(), String::new()), "nfs4");
         assert_eq!(gone, Answer::Error("no such file or directory".to_owned()));
     }
 
     #[test]
     fn a_mount_that_hangs_is_left_alone_until_it_answers() {
         let mut asker = Asker::new(Duration::ZERO);
-        let path = PathBuf::from("/mnt/nfs");
+        let path = (PathBuf::from("/mnt/nfs"), "0:51".to_owned());
         // A worker whose mount has not answered yet.
         let (answering, answers) = mpsc::channel();
         let (questions, _asked) = mpsc::channel();
@@ -207,8 +226,33 @@ mod tests {
     #[test]
     fn a_stuck_mount_that_is_gone_is_forgotten() {
         let mut asker = Asker::new(Duration::ZERO);
-        asker.stuck.insert("/mnt/nfs".into(), Worker::start());
+        let key = (PathBuf::from("/mnt/nfs"), "0:51".to_owned());
+        asker.stuck.insert(key, Worker::start());
         asker.begin(|_| false);
         assert!(asker.stuck.is_empty());
+    }
+
+    #[test]
+    fn what_is_mounted_over_a_stuck_mount_is_asked() {
+        let mut asker = Asker::new(Duration::from_secs(60));
+        let (_answering, answers) = mpsc::channel();
+        let (questions, _asked) = mpsc::channel();
+        let [old, new] = ["0:51", "0:52"].map(|number| (PathBuf::from("/"), number.to_owned()));
+        asker.stuck.insert(old.clone(), Worker { questions, answers });
+        asker.begin(|_| true);
+        assert_eq!(asker.ask(&old, "nfs4"), Answer::Error(TIMEOUT.to_owned()));
+        assert!(matches!(asker.ask(&new, "nfs4"), Answer::Sizes(_)));
+    }
+
+    #[test]
+    fn hundreds_of_mounts_that_hang_do_not_use_up_the_scrape() {
+        let mut asker = Asker::new(Duration::from_secs(60));
+        asker.begin(|_| true);
+        let start = Instant::now();
+        let mut now = start;
+        for _ in 0..400 {
+            now += asker.patience(now);
+        }
+        assert!(now - start < Duration::from_millis(2500), "{:?}", now - start);
     }
 }
