@@ -1,0 +1,412 @@
+//! Records that are no lines of a file: the journal's entries and the kernel's messages.
+//!
+//! A feed goes the way of a file with a number in the place of an offset: a record takes the span from its number to the
+//! next, the identity comes from who gives the numbers (the journal's sequence, the kernel's boot), and both together make
+//! the document's id. What was confirmed is kept by the same arithmetic in the same checkpoint.
+
+use std::{
+    collections::HashMap,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{
+    ack::Acks,
+    batch::{Batch, FileKey},
+    checkpoint::{Known, Position},
+    discover::Source,
+    feed_fields::{Fields, Slot},
+    file::Counters,
+    journal::Journal,
+    kernel::Kernel,
+    output::{Output, Place, Taken},
+    record::{FileFacts, FileId, Inode, Line, Origin, Span, Stream, path_text},
+    shape::{Encoding, Shape},
+    status::FileStatus,
+    table::unix_seconds,
+    turn::{Ended, TURN},
+};
+use crate::metrics::own::LogMetrics;
+
+/// The first key of a feed; files count upwards from 0.
+const FIRST_KEY: u32 = 1 << 31;
+/// How often a source is looked at although nothing was heard of it.
+pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The records of one turn, at most.
+pub const TURN_RECORDS: usize = 4096;
+
+/// Who gives the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// journald, per sequence.
+    Journal,
+    /// The kernel, per boot.
+    Kernel,
+}
+
+impl Kind {
+    /// The word in the table of files, before the path in the checkpoint, and for the feature.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Kernel => "kernel",
+        }
+    }
+
+    fn origin(self) -> Origin {
+        match self {
+            Self::Journal => Origin::Journal,
+            Self::Kernel => Origin::Kernel,
+        }
+    }
+
+    /// Positions of feeds are told from those of files by their path, which says so to people too.
+    fn is_of(self, position: &Position) -> bool {
+        position.inode == NOWHERE
+            && position.path.to_str().is_some_and(|path| {
+                path.strip_prefix(self.as_str()).is_some_and(|rest| rest.starts_with(':'))
+            })
+    }
+}
+
+/// A feed lies nowhere on a disk.
+const NOWHERE: Inode = Inode { device: 0, number: 0, birth: 0 };
+
+/// One record on its way out.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// Its numbers: more than one when it was put together from parts.
+    pub span: Span,
+    /// When it was written, in nanoseconds since the epoch.
+    pub time: i64,
+    /// Its message and all else that is known of it.
+    pub fields: &'a Fields,
+    /// Bytes of the message that were left out because it is longer than allowed.
+    pub cut: u64,
+}
+
+/// One sequence of numbered records.
+#[derive(Debug)]
+pub struct Feed {
+    /// Its key in batches.
+    pub key: FileKey,
+    /// Every record below was taken.
+    pub next: u64,
+    /// The number after the last record that is known.
+    pub end: u64,
+    /// What went wrong last.
+    pub error: Option<String>,
+    kind: Kind,
+    facts: Arc<FileFacts>,
+    shape: Shape,
+    counters: Counters,
+    acks: Acks,
+    caught_up: Instant,
+    /// The text and the fields of the record at hand.
+    text: Vec<u8>,
+    rendered: Vec<u8>,
+}
+
+impl Feed {
+    /// Takes one record. When there is room, the next one is that after its span.
+    pub fn take(&mut self, event: &Event<'_>, output: &mut Output, now: Instant) -> Taken {
+        let message = event.fields.get(Slot::MESSAGE).unwrap_or_default();
+        self.text.clear();
+        self.rendered.clear();
+        match self.shape.document() {
+            Some((schema, node)) => {
+                self.text.extend_from_slice(message);
+                event.fields.render(schema, node, &mut self.rendered);
+            }
+            None => event.fields.as_line(&mut self.text),
+        }
+        // A record has at least the length that it takes in the sequence.
+        let bytes = (message.len() as u64 + event.cut).max(event.span.end - event.span.start);
+        let line = Line { time: event.time, stream: Stream::None, text: &self.text, span: event.span, bytes };
+        let place = Place {
+            key: self.key,
+            facts: &self.facts,
+            shape: &mut self.shape,
+            counters: &self.counters,
+            acks: &mut self.acks,
+        };
+        let taken = output.take_record(place, &line, event.cut, &self.rendered, now);
+        if taken == Taken::Yes {
+            self.next = event.span.end;
+            self.end = self.end.max(self.next);
+        }
+        taken
+    }
+
+    /// Records up to here are known to be there.
+    pub fn reaches(&mut self, end: u64, now: Instant) {
+        self.end = self.end.max(end);
+        if self.confirmed_to() >= self.end {
+            self.caught_up = now;
+        }
+    }
+
+    fn confirmed_to(&self) -> u64 {
+        self.acks.position(self.next)
+    }
+
+    fn confirmed(&mut self, batch: u64) {
+        self.acks.confirmed(batch);
+        self.acks.passed(self.confirmed_to());
+    }
+
+    fn position(&self, now: u64) -> Position {
+        let path = format!("{}:{}", self.kind.as_str(), path_text(&self.facts.path));
+        Position {
+            id: self.facts.id,
+            offset: self.confirmed_to(),
+            generation: 0,
+            inode: NOWHERE,
+            path: path.into(),
+            seen: now,
+        }
+    }
+
+    /// Its row in the table of files; the numbers of records stand for offsets.
+    fn status(&self, now: Instant) -> FileStatus {
+        let offset = self.confirmed_to();
+        let is_behind = offset < self.end;
+        FileStatus {
+            path: path_text(&self.facts.path),
+            namespace: None,
+            pod: None,
+            container: None,
+            format: self.kind.as_str(),
+            offset,
+            size: self.end,
+            lag_bytes: 0,
+            lag_seconds: is_behind.then(|| now.saturating_duration_since(self.caught_up).as_secs_f64()),
+            state: if self.error.is_some() { "error" } else { "open" },
+            last_error: self.error.clone(),
+        }
+    }
+}
+
+/// What feeds are made with.
+#[derive(Debug)]
+pub struct Register {
+    /// Positions of feeds that were not met yet.
+    known: HashMap<FileId, Position>,
+    next_key: u32,
+    /// Where things are counted.
+    pub metrics: LogMetrics,
+}
+
+impl Register {
+    /// A feed with its identity; whether its position was known, and reading goes on there. Else it begins at 0.
+    pub fn feed(&mut self, kind: Kind, id: &[u8; 16], path: &Path, encoding: &Encoding) -> (Feed, bool) {
+        let mut named = kind.as_str().as_bytes().to_vec();
+        named.push(0);
+        named.extend_from_slice(id);
+        let digest = xxh3_128(&named).to_be_bytes();
+        let mut id = FileId([0; 12]);
+        id.0.copy_from_slice(&digest[..12]);
+        let position = self.known.remove(&id);
+        let next = position.as_ref().map_or(0, |position| position.offset);
+        let facts = FileFacts { id, path: path.to_owned(), origin: kind.origin() };
+        let counters = Counters {
+            read_lines: self.metrics.read_lines.with_label_values(&[""]),
+            read_bytes: self.metrics.read_bytes.with_label_values(&[""]),
+        };
+        let key = FileKey(FIRST_KEY + self.next_key);
+        self.next_key += 1;
+        let feed = Feed {
+            key,
+            next,
+            end: next,
+            error: None,
+            kind,
+            shape: Shape::new(encoding, &facts),
+            facts: Arc::new(facts),
+            counters,
+            acks: Acks::default(),
+            caught_up: Instant::now(),
+            text: Vec::new(),
+            rendered: Vec::new(),
+        };
+        (feed, position.is_some())
+    }
+}
+
+/// One place that records come from.
+enum Origins {
+    Journal(Journal),
+    Kernel(Kernel),
+}
+
+/// All feeds of the reader.
+pub struct Feeds {
+    sources: Vec<Origins>,
+    register: Register,
+    /// There may be more to read than was read.
+    more: bool,
+    look: Instant,
+}
+
+/// What sources are made with.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedLimits {
+    /// At most this much history is read of a source that was never read before, in bytes.
+    pub first_run_bytes: u64,
+    /// Longer messages are cut, in bytes.
+    pub max_line: usize,
+}
+
+impl Feeds {
+    /// The feeds among `sources`. Their positions are taken out of `known`.
+    pub fn new(
+        sources: &[(Source, Encoding)],
+        known: &mut Known,
+        limits: FeedLimits,
+        metrics: LogMetrics,
+    ) -> Self {
+        let is_feed = |position: &Position| Kind::Journal.is_of(position) || Kind::Kernel.is_of(position);
+        let (ours, files) = known.positions.drain().partition(|(_, position)| is_feed(position));
+        known.positions = files;
+        let ours: HashMap<FileId, Position> = ours;
+        // Who adds a source later does not want all of its past either.
+        let is_first = |kind: Kind| !ours.values().any(|position| kind.is_of(position));
+        let mut made = Vec::new();
+        for (source, encoding) in sources {
+            match source {
+                Source::Journal { paths } => {
+                    let history = is_first(Kind::Journal).then_some(limits.first_run_bytes);
+                    let journal = Journal::new(paths.clone(), encoding.clone(), history, limits.max_line);
+                    made.push(Origins::Journal(journal));
+                }
+                Source::Kernel { devices, boot_id } => {
+                    let history = is_first(Kind::Kernel).then_some(limits.first_run_bytes);
+                    let kernel = Kernel::new(devices.clone(), boot_id.clone(), encoding.clone(), history);
+                    made.push(Origins::Kernel(kernel));
+                }
+                Source::Kubernetes { .. } | Source::Files { .. } => {}
+            }
+        }
+        let register = Register { known: ours, next_key: 0, metrics };
+        Self { sources: made, register, more: false, look: Instant::now() }
+    }
+
+    /// Takes note of what became of the sources.
+    pub fn look(&mut self, now: Instant) {
+        let is_due = now >= self.look;
+        if is_due {
+            self.look = now + LOOK_EVERY;
+        }
+        for source in &mut self.sources {
+            self.more |= match source {
+                Origins::Journal(journal) => journal.look(&mut self.register, is_due, now),
+                Origins::Kernel(kernel) => kernel.look(&mut self.register, is_due, now),
+            };
+        }
+    }
+
+    /// Gives every source one turn; whether there was room for all of it.
+    pub fn read(&mut self, output: &mut Output, now: Instant) -> bool {
+        if !std::mem::take(&mut self.more) {
+            return true;
+        }
+        for source in &mut self.sources {
+            let ended = match source {
+                Origins::Journal(journal) => journal.read(&self.register.metrics, output, now),
+                Origins::Kernel(kernel) => kernel.read(&self.register.metrics, output, now),
+            };
+            self.more |= ended != Ended::Done;
+            if ended == Ended::NoRoom {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether reading on would bring something.
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
+
+    /// When they want to be looked at again.
+    pub fn due(&self) -> Option<Instant> {
+        (!self.sources.is_empty()).then_some(self.look)
+    }
+
+    /// What to poll for readability. While nothing can be read, `blocked`, only what becomes quiet when it is looked at.
+    pub fn fds(&self, blocked: bool) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sources.iter().filter_map(move |source| match source {
+            Origins::Journal(journal) => journal.fd(),
+            Origins::Kernel(kernel) => kernel.fd().filter(|_| !blocked),
+        })
+    }
+
+    /// Everything of a feed in this batch is confirmed.
+    pub fn confirmed(&mut self, key: FileKey, batch: &Batch) {
+        if let Some(feed) = self.feeds_mut().find(|feed| feed.key == key) {
+            feed.confirmed(batch.number);
+        }
+    }
+
+    /// What the checkpoint has to remember.
+    pub fn positions(&self) -> impl Iterator<Item = Position> {
+        let now = unix_seconds();
+        self.feeds().map(move |feed| feed.position(now)).chain(self.register.known.values().cloned())
+    }
+
+    /// Their rows in the table of files.
+    pub fn status(&self, now: Instant) -> Vec<FileStatus> {
+        let mut rows: Vec<FileStatus> = self.feeds().map(|feed| feed.status(now)).collect();
+        for source in &self.sources {
+            if let Origins::Journal(journal) = source {
+                rows.extend(journal.aside().map(|(path, error)| aside_status(path, error)));
+            }
+        }
+        rows
+    }
+
+    fn feeds(&self) -> impl Iterator<Item = &Feed> {
+        self.sources.iter().flat_map(|source| match source {
+            Origins::Journal(journal) => journal.feeds().collect::<Vec<_>>(),
+            Origins::Kernel(kernel) => kernel.feed().into_iter().collect(),
+        })
+    }
+
+    fn feeds_mut(&mut self) -> impl Iterator<Item = &mut Feed> {
+        self.sources.iter_mut().flat_map(|source| match source {
+            Origins::Journal(journal) => journal.feeds_mut().collect::<Vec<_>>(),
+            Origins::Kernel(kernel) => kernel.feed_mut().into_iter().collect(),
+        })
+    }
+}
+
+/// Whether a key is that of a feed.
+pub fn is_feed(key: FileKey) -> bool {
+    key.0 >= FIRST_KEY
+}
+
+/// Whether a turn that took so much goes on.
+pub fn is_turn_over(records: usize, bytes: usize) -> bool {
+    records >= TURN_RECORDS || bytes >= TURN
+}
+
+/// A file of a journal that can't be read.
+fn aside_status(path: &PathBuf, error: &str) -> FileStatus {
+    FileStatus {
+        path: path_text(path),
+        namespace: None,
+        pod: None,
+        container: None,
+        format: Kind::Journal.as_str(),
+        offset: 0,
+        size: 0,
+        lag_bytes: 0,
+        lag_seconds: None,
+        state: "error",
+        last_error: Some(error.to_owned()),
+    }
+}

@@ -1,0 +1,365 @@
+//! The kernel's messages, read from `/dev/kmsg`.
+//!
+//! Each read is one record: `PRIORITY,NUMBER,MICROSECONDS,FLAGS;TEXT`, then lines ` KEY=VALUE` that say what it is about. The
+//! kernel keeps the latest in a ring: numbers that are missing were overwritten, and are counted. A record has no other size
+//! than its text, and of what was overwritten nobody knows it, so that loss is counted in lines.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::OpenOptionsExt,
+    },
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use rustix::{
+    fs::OFlags,
+    io::Errno,
+    time::{ClockId, clock_gettime},
+};
+
+use super::{
+    feed::{Event, Feed, Kind, Register, is_turn_over},
+    feed_fields::{Fields, Slot},
+    output::{Output, Taken, wall_clock},
+    record::Span,
+    shape::Encoding,
+    turn::Ended,
+};
+use crate::metrics::own::LogMetrics;
+
+/// No record is longer: the kernel's own limit.
+const RECORD: usize = 8192;
+
+/// One record.
+#[derive(Debug)]
+struct Record {
+    span: Span,
+    /// Microseconds since the boot.
+    time: u64,
+    /// It goes on with the line of the record before it.
+    continues: bool,
+    fields: Fields,
+}
+
+/// The source.
+pub struct Kernel {
+    /// Where the device may be.
+    devices: Vec<PathBuf>,
+    /// The file with the boot's id.
+    boot_id: PathBuf,
+    encoding: Encoding,
+    /// At most so many bytes of what is there at first, where the kernel's messages were never read before.
+    history: Option<u64>,
+    open: Option<Open>,
+    /// What was said of it last.
+    said: Option<String>,
+}
+
+struct Open {
+    device: File,
+    feed: Feed,
+    /// Records that were read and not taken yet. The last one may go on.
+    waiting: VecDeque<Record>,
+    buffer: Box<[u8; RECORD]>,
+}
+
+impl Kernel {
+    /// The messages of the kernel, from the first of `devices` that can be opened.
+    pub fn new(devices: Vec<PathBuf>, boot_id: PathBuf, encoding: Encoding, history: Option<u64>) -> Self {
+        Self { devices, boot_id, encoding, history, open: None, said: None }
+    }
+
+    /// Opens the device if it is not open. Whether there may be something to read: polling it costs as much as trying.
+    pub fn look(&mut self, register: &mut Register, is_due: bool, _now: Instant) -> bool {
+        if self.open.is_none() && is_due {
+            match self.open(register) {
+                Ok(open) => {
+                    self.open = Some(open);
+                    self.say(register, true, "");
+                }
+                Err(reason) => self.say(register, false, &reason),
+            }
+        }
+        self.open.is_some()
+    }
+
+    /// Takes what is there, up to a turn's worth.
+    pub fn read(&mut self, metrics: &LogMetrics, output: &mut Output, now: Instant) -> Ended {
+        let Some(open) = &mut self.open else { return Ended::Done };
+        match open.read(metrics, output, now) {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::warn!(%error, "the kernel's messages can't be read for now");
+                self.open = None;
+                self.said = None;
+                Ended::Done
+            }
+        }
+    }
+
+    /// What to poll for readability.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.open.as_ref().map(|open| open.device.as_fd())
+    }
+
+    /// The feed, when the device is open.
+    pub fn feed(&self) -> Option<&Feed> {
+        self.open.as_ref().map(|open| &open.feed)
+    }
+
+    /// The same, to be changed.
+    pub fn feed_mut(&mut self) -> Option<&mut Feed> {
+        self.open.as_mut().map(|open| &mut open.feed)
+    }
+
+    fn open(&mut self, register: &mut Register) -> Result<Open, String> {
+        let (path, device) = self.device()?;
+        let boot = fs::read_to_string(&self.boot_id)
+            .map_err(|error| format!("{} could not be read: {error}", self.boot_id.display()))?;
+        let boot = boot_number(&boot).ok_or_else(|| format!("{} is odd", self.boot_id.display()))?;
+        let (feed, is_known) = register.feed(Kind::Kernel, &boot, path, &self.encoding);
+        let buffer = Box::new([0; RECORD]);
+        let mut open = Open { device, feed, waiting: VecDeque::new(), buffer };
+        if let Some(history) = self.history.take()
+            && !is_known
+        {
+            open.skip_history(history).map_err(|error| format!("could not be read: {error}"))?;
+        }
+        Ok(open)
+    }
+
+    fn device(&self) -> Result<(&Path, File), String> {
+        let mut reason = "there is no /dev/kmsg".to_owned();
+        for path in &self.devices {
+            let nonblocking = OFlags::NONBLOCK.bits() as i32;
+            match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
+                Ok(device) => return Ok((path, device)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => reason = format!("{} could not be opened: {error}", path.display()),
+            }
+        }
+        Err(reason)
+    }
+
+    /// Most containers have no such device, and most users may not read it: that is no reason to warn.
+    fn say(&mut self, register: &Register, on: bool, reason: &str) {
+        if self.said.as_deref() != Some(reason) {
+            register.metrics.features.say(Kind::Kernel.as_str(), on, reason);
+            if !on {
+                tracing::info!(reason, "the kernel's messages are not read");
+            }
+            self.said = Some(reason.to_owned());
+        }
+    }
+}
+
+/// `0b9c3f5e-...` as a number.
+fn boot_number(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
+    u128::from_str_radix(&digits, 16).ok().map(u128::to_be_bytes)
+}
+
+/// What a read brought.
+enum Got {
+    /// As many bytes of a record.
+    Record(usize),
+    /// Records were overwritten; the next read has the oldest there is.
+    Overrun,
+    /// All there is was read.
+    Nothing,
+}
+
+impl Open {
+    fn read(&mut self, metrics: &LogMetrics, output: &mut Output, now: Instant) -> io::Result<Ended> {
+        let (mut records, mut bytes) = (0, 0);
+        loop {
+            let Some(record) = self.next_record(metrics)? else {
+                let taken = self.give_out(0, output, now);
+                self.feed.reaches(self.feed.next, now);
+                return Ok(if taken { Ended::Done } else { Ended::NoRoom });
+            };
+            bytes += record.fields.get(Slot::MESSAGE).map_or(0, <[u8]>::len);
+            self.feed.reaches(record.span.end, now);
+            self.keep(record);
+            // The last one waits for the next, which may go on with it.
+            if !self.give_out(1, output, now) {
+                return Ok(Ended::NoRoom);
+            }
+            records += 1;
+            if is_turn_over(records, bytes) {
+                return Ok(Ended::More);
+            }
+        }
+    }
+
+    /// The next record from where reading is; what was lost before it is counted.
+    fn next_record(&mut self, metrics: &LogMetrics) -> io::Result<Option<Record>> {
+        loop {
+            let length = match self.get()? {
+                Got::Record(length) => length,
+                Got::Overrun => continue,
+                Got::Nothing => return Ok(None),
+            };
+            // What no kernel writes can't be numbered either.
+            let Some(record) = parse(&self.buffer[..length]) else { continue };
+            let expected = self.waiting.back().map_or(self.feed.next, |last| last.span.end);
+            if record.span.start < expected {
+                continue;
+            }
+            let lost = record.span.start - expected;
+            if lost > 0 {
+                metrics.lost_lines.with_label_values(&["kernel_overrun"]).inc_by(lost);
+                tracing::warn!(lost, "kernel messages were overwritten before they were read");
+                // Said and counted once, whatever becomes of the next one.
+                if self.waiting.is_empty() {
+                    self.feed.next = record.span.start;
+                }
+            }
+            return Ok(Some(record));
+        }
+    }
+
+    fn get(&mut self) -> io::Result<Got> {
+        loop {
+            match self.device.read(&mut self.buffer[..]) {
+                Ok(0) => return Ok(Got::Nothing),
+                Ok(length) => return Ok(Got::Record(length)),
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::AGAIN) => return Ok(Got::Nothing),
+                    Some(Errno::PIPE) => return Ok(Got::Overrun),
+                    Some(Errno::INTR) => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    fn keep(&mut self, record: Record) {
+        if record.continues
+            && let Some(last) = self.waiting.back_mut().filter(|last| last.span.end == record.span.start)
+        {
+            let more = record.fields.get(Slot::MESSAGE).unwrap_or_default();
+            last.fields.extend_last(Slot::MESSAGE, more);
+            last.span.end = record.span.end;
+            return;
+        }
+        self.waiting.push_back(record);
+    }
+
+    /// Gives out all but the last `held` records; whether there was room.
+    fn give_out(&mut self, held: usize, output: &mut Output, now: Instant) -> bool {
+        let booted = booted_at();
+        while self.waiting.len() > held {
+            let Some(record) = self.waiting.front() else { return true };
+            let time = booted.saturating_add((record.time as i64).saturating_mul(1000));
+            let event = Event { span: record.span, time, fields: &record.fields, cut: 0 };
+            if self.feed.take(&event, output, now) == Taken::NoRoom {
+                return false;
+            }
+            self.waiting.pop_front();
+        }
+        true
+    }
+
+    /// Starts so that at most `history` bytes of what is there are read.
+    fn skip_history(&mut self, history: u64) -> io::Result<()> {
+        let mut kept: VecDeque<(u64, u64)> = VecDeque::new();
+        let (mut bytes, mut next) = (0, 0);
+        loop {
+            let length = match self.get()? {
+                Got::Record(length) => length,
+                Got::Overrun => continue,
+                Got::Nothing => break,
+            };
+            let Some(record) = parse(&self.buffer[..length]) else { continue };
+            next = record.span.end;
+            bytes += length as u64;
+            kept.push_back((record.span.start, length as u64));
+            while bytes > history {
+                let Some((_, length)) = kept.pop_front() else { break };
+                bytes -= length;
+            }
+        }
+        self.feed.next = kept.front().map_or(next, |(number, _)| *number);
+        self.feed.end = next;
+        self.device.seek(SeekFrom::Start(0)).map(drop)
+    }
+}
+
+/// Nanoseconds since the epoch at which the kernel's clock was 0. Asked each time: the clock of the wall may be set.
+fn booted_at() -> i64 {
+    let up = clock_gettime(ClockId::Monotonic);
+    wall_clock() - (up.tv_sec.saturating_mul(1_000_000_000).saturating_add(up.tv_nsec))
+}
+
+/// Reads a record; `None` when it is none.
+fn parse(bytes: &[u8]) -> Option<Record> {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let header_end = memchr::memchr(b';', bytes)?;
+    let mut header = std::str::from_utf8(&bytes[..header_end]).ok()?.split(',');
+    let priority: u32 = header.next()?.parse().ok()?;
+    let number: u64 = header.next()?.parse().ok()?;
+    let time = header.next()?.parse().ok()?;
+    let flags = header.next()?;
+    // Beyond what the id of a document can hold; no kernel gets there.
+    if number >= 1 << 48 {
+        return None;
+    }
+    let mut fields = Fields::default();
+    let mut lines = bytes[header_end + 1..].split(|byte| *byte == b'\n');
+    // Last, so that what goes on with it can be put behind it.
+    let message = unescape(lines.next().unwrap_or_default());
+    fields.set(Slot::PRIORITY, (priority & 7).to_string().as_bytes());
+    fields.set(Slot::FACILITY, (priority >> 3).to_string().as_bytes());
+    if priority >> 3 == 0 {
+        fields.set(Slot::IDENTIFIER, b"kernel");
+    }
+    for line in lines {
+        let Some((name, value)) = line.strip_prefix(b" ").and_then(split_once) else { continue };
+        match name {
+            b"SUBSYSTEM" => fields.set(Slot::SUBSYSTEM, &unescape(value)),
+            b"DEVICE" => fields.set(Slot::DEVICE, &unescape(value)),
+            _ => {}
+        }
+    }
+    fields.set(Slot::MESSAGE, &message);
+    let span = Span { start: number, end: number + 1 };
+    // Up to Linux 4.9 a '+' goes on with the line before. Later kernels put lines together themselves; what is left over, 'c',
+    // goes on with a line of another moment, so it stays on its own.
+    Some(Record { span, time, continues: flags.contains('+'), fields })
+}
+
+fn split_once(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let equals = memchr::memchr(b'=', line)?;
+    Some((&line[..equals], &line[equals + 1..]))
+}
+
+/// The kernel writes what is not printable, and backslashes, as `\x0a`.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let digits = rest.get(at + 2..at + 4).filter(|_| rest.get(at + 1) == Some(&b'x'));
+        let byte = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte {
+            Some(byte) => {
+                out.push(byte);
+                rest = &rest[at + 4..];
+            }
+            None => {
+                out.push(b'\\');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
