@@ -202,6 +202,12 @@ pub struct Register {
 }
 
 impl Register {
+    /// One that knows of no position.
+    #[cfg(test)]
+    pub fn new(metrics: LogMetrics) -> Self {
+        Self { known: HashMap::new(), next_key: 0, metrics }
+    }
+
     /// A feed with its identity; whether its position was known, and reading goes on there. Else it begins at 0.
     pub fn feed(&mut self, kind: Kind, id: &[u8; 16], path: &Path, encoding: &Encoding) -> (Feed, bool) {
         let mut named = kind.as_str().as_bytes().to_vec();
@@ -285,7 +291,8 @@ impl Feeds {
                 }
                 Source::Kernel { devices, boot_id } => {
                     let history = is_first(Kind::Kernel).then_some(limits.first_run_bytes);
-                    let kernel = Kernel::new(devices.clone(), boot_id.clone(), encoding.clone(), history);
+                    let (devices, boot_id) = (devices.clone(), boot_id.clone());
+                    let kernel = Kernel::new(devices, boot_id, encoding.clone(), history, limits.max_line);
                     made.push(Origins::Kernel(kernel));
                 }
                 Source::Kubernetes { .. } | Source::Files { .. } => {}
@@ -295,8 +302,9 @@ impl Feeds {
         Self { sources: made, register, more: false, look: Instant::now() }
     }
 
-    /// Takes note of what became of the sources.
-    pub fn look(&mut self, now: Instant) {
+    /// Takes note of what became of the sources. Whether there are new ones, whose beginning has to be remembered.
+    pub fn look(&mut self, now: Instant) -> bool {
+        let feeds = self.register.next_key;
         let is_due = now >= self.look;
         if is_due {
             self.look = now + LOOK_EVERY;
@@ -304,9 +312,10 @@ impl Feeds {
         for source in &mut self.sources {
             self.more |= match source {
                 Origins::Journal(journal) => journal.look(&mut self.register, is_due, now),
-                Origins::Kernel(kernel) => kernel.look(&mut self.register, is_due, now),
+                Origins::Kernel(kernel) => kernel.look(&mut self.register, is_due),
             };
         }
+        self.register.next_key > feeds
     }
 
     /// Gives every source one turn; whether there was room for all of it.

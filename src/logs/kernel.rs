@@ -44,6 +44,8 @@ struct Record {
     /// It goes on with the line of the record before it.
     continues: bool,
     fields: Fields,
+    /// Bytes of the message that were left out because it is longer than allowed.
+    cut: u64,
 }
 
 /// The source.
@@ -55,6 +57,7 @@ pub struct Kernel {
     encoding: Encoding,
     /// At most so many bytes of what is there at first, where the kernel's messages were never read before.
     history: Option<u64>,
+    max_line: usize,
     open: Option<Open>,
     /// What was said of it last.
     said: Option<String>,
@@ -65,17 +68,24 @@ struct Open {
     feed: Feed,
     /// Records that were read and not taken yet. The last one may go on.
     waiting: VecDeque<Record>,
+    max_line: usize,
     buffer: Box<[u8; RECORD]>,
 }
 
 impl Kernel {
     /// The messages of the kernel, from the first of `devices` that can be opened.
-    pub fn new(devices: Vec<PathBuf>, boot_id: PathBuf, encoding: Encoding, history: Option<u64>) -> Self {
-        Self { devices, boot_id, encoding, history, open: None, said: None }
+    pub fn new(
+        devices: Vec<PathBuf>,
+        boot_id: PathBuf,
+        encoding: Encoding,
+        history: Option<u64>,
+        max_line: usize,
+    ) -> Self {
+        Self { devices, boot_id, encoding, history, max_line, open: None, said: None }
     }
 
     /// Opens the device if it is not open. Whether there may be something to read: polling it costs as much as trying.
-    pub fn look(&mut self, register: &mut Register, is_due: bool, _now: Instant) -> bool {
+    pub fn look(&mut self, register: &mut Register, is_due: bool) -> bool {
         if self.open.is_none() && is_due {
             match self.open(register) {
                 Ok(open) => {
@@ -123,8 +133,7 @@ impl Kernel {
             .map_err(|error| format!("{} could not be read: {error}", self.boot_id.display()))?;
         let boot = boot_number(&boot).ok_or_else(|| format!("{} is odd", self.boot_id.display()))?;
         let (feed, is_known) = register.feed(Kind::Kernel, &boot, path, &self.encoding);
-        let buffer = Box::new([0; RECORD]);
-        let mut open = Open { device, feed, waiting: VecDeque::new(), buffer };
+        let mut open = Open::new(device, feed, self.max_line);
         if let Some(history) = self.history.take()
             && !is_known
         {
@@ -175,6 +184,10 @@ enum Got {
 }
 
 impl Open {
+    fn new(device: File, feed: Feed, max_line: usize) -> Self {
+        Self { device, feed, waiting: VecDeque::new(), max_line, buffer: Box::new([0; RECORD]) }
+    }
+
     fn read(&mut self, metrics: &LogMetrics, output: &mut Output, now: Instant) -> io::Result<Ended> {
         let (mut records, mut bytes) = (0, 0);
         loop {
@@ -206,7 +219,7 @@ impl Open {
                 Got::Nothing => return Ok(None),
             };
             // What no kernel writes can't be numbered either.
-            let Some(record) = parse(&self.buffer[..length]) else { continue };
+            let Some(record) = parse(&self.buffer[..length], self.max_line) else { continue };
             let expected = self.waiting.back().map_or(self.feed.next, |last| last.span.end);
             if record.span.start < expected {
                 continue;
@@ -244,7 +257,10 @@ impl Open {
             && let Some(last) = self.waiting.back_mut().filter(|last| last.span.end == record.span.start)
         {
             let more = record.fields.get(Slot::MESSAGE).unwrap_or_default();
-            last.fields.extend_last(Slot::MESSAGE, more);
+            let held = last.fields.get(Slot::MESSAGE).map_or(0, <[u8]>::len);
+            let kept = more.len().min(self.max_line - held.min(self.max_line));
+            last.fields.extend_last(Slot::MESSAGE, &more[..kept]);
+            last.cut += record.cut + (more.len() - kept) as u64;
             last.span.end = record.span.end;
             return;
         }
@@ -257,7 +273,7 @@ impl Open {
         while self.waiting.len() > held {
             let Some(record) = self.waiting.front() else { return true };
             let time = booted.saturating_add((record.time as i64).saturating_mul(1000));
-            let event = Event { span: record.span, time, fields: &record.fields, cut: 0 };
+            let event = Event { span: record.span, time, fields: &record.fields, cut: record.cut };
             if self.feed.take(&event, output, now) == Taken::NoRoom {
                 return false;
             }
@@ -276,7 +292,7 @@ impl Open {
                 Got::Overrun => continue,
                 Got::Nothing => break,
             };
-            let Some(record) = parse(&self.buffer[..length]) else { continue };
+            let Some(record) = parse(&self.buffer[..length], self.max_line) else { continue };
             next = record.span.end;
             bytes += length as u64;
             kept.push_back((record.span.start, length as u64));
@@ -297,8 +313,8 @@ fn booted_at() -> i64 {
     wall_clock() - (up.tv_sec.saturating_mul(1_000_000_000).saturating_add(up.tv_nsec))
 }
 
-/// Reads a record; `None` when it is none.
-fn parse(bytes: &[u8]) -> Option<Record> {
+/// Reads a record, its message up to `max_line` bytes; `None` when it is none.
+fn parse(bytes: &[u8], max_line: usize) -> Option<Record> {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let header_end = memchr::memchr(b';', bytes)?;
     let mut header = std::str::from_utf8(&bytes[..header_end]).ok()?.split(',');
@@ -327,11 +343,13 @@ fn parse(bytes: &[u8]) -> Option<Record> {
             _ => {}
         }
     }
-    fields.set(Slot::MESSAGE, &message);
+    let kept = message.len().min(max_line);
+    fields.set(Slot::MESSAGE, &message[..kept]);
+    let cut = (message.len() - kept) as u64;
     let span = Span { start: number, end: number + 1 };
     // Up to Linux 4.9 a '+' goes on with the line before. Later kernels put lines together themselves; what is left over, 'c',
     // goes on with a line of another moment, so it stays on its own.
-    Some(Record { span, time, continues: flags.contains('+'), fields })
+    Some(Record { span, time, continues: flags.contains('+'), fields, cut })
 }
 
 fn split_once(line: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -362,4 +380,186 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(rest);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+
+    use prometheus::Registry;
+    use proptest::prelude::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        logs::{
+            batch::{Batch, BatchLimits, records},
+            checkpoint::Known,
+            discover::Source,
+            feed::{FeedLimits, Feeds},
+        },
+        metrics::own::Own,
+    };
+
+    fn message(record: &Record) -> String {
+        String::from_utf8_lossy(record.fields.get(Slot::MESSAGE).unwrap_or_default()).into_owned()
+    }
+
+    #[test]
+    fn a_record_says_what_it_is_about() {
+        let text = b"3,512,2861088674,-;sd 0:0:0:0: rejecting I/O\\x0ato offline device\n SUBSYSTEM=scsi\n DEVICE=+scsi:0:0:0:0\n";
+        let record = parse(text, 1000).expect("a record");
+        assert_eq!(message(&record), "sd 0:0:0:0: rejecting I/O\nto offline device");
+        assert_eq!((record.span, record.time), (Span { start: 512, end: 513 }, 2_861_088_674));
+        let said = |slot| record.fields.get(slot).map(String::from_utf8_lossy).unwrap_or_default();
+        assert_eq!(said(Slot::SUBSYSTEM), "scsi");
+        assert_eq!(said(Slot::DEVICE), "+scsi:0:0:0:0");
+        assert_eq!(
+            (said(Slot::PRIORITY), said(Slot::FACILITY), said(Slot::IDENTIFIER)),
+            ("3".into(), "0".into(), "kernel".into())
+        );
+        let other = parse(b"30,7,5,-,caller=T1;systemd[1]: Started", 1000).expect("a record");
+        assert_eq!(other.fields.get(Slot::PRIORITY), Some(&b"6"[..]));
+        assert_eq!(other.fields.get(Slot::IDENTIFIER), None);
+    }
+
+    #[test]
+    fn what_is_no_record_is_none() {
+        for text in ["", "6", "6,1,2,-", "x,1,2,-;text", "6,1;text", "6,999999999999999,2,-;text"] {
+            assert!(parse(text.as_bytes(), 1000).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn odd_escapes_stay_as_they_are() {
+        assert_eq!(unescape(b"a\\x5cb\\xzz\\x1"), b"a\\b\\xzz\\x1");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_without_a_panic(bytes: Vec<u8>, max_line in 0_usize..100) {
+            let _ = parse(&bytes, max_line);
+            let _ = parse(&[b"6,1,2,-;".as_slice(), &bytes].concat(), max_line);
+            unescape(&bytes);
+        }
+    }
+
+    /// A device made of a socket that keeps records apart.
+    struct Scene {
+        writer: OwnedFd,
+        open: Open,
+        output: Output,
+        queue: mpsc::Receiver<Batch>,
+        own: Own,
+        buffers: usize,
+    }
+
+    impl Scene {
+        fn new(next: u64) -> Self {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            let (writer, reader) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("sockets");
+            let own = Own::new(Registry::new()).expect("a registry");
+            let mut register = Register::new(own.logs.clone());
+            let (mut feed, _) =
+                register.feed(Kind::Kernel, &[1; 16], Path::new("/dev/kmsg"), &Encoding::Records);
+            feed.next = next;
+            let buffers = 2;
+            let (batches, queue) = mpsc::channel(buffers);
+            let limits = BatchLimits { max_bytes: 4000, max_wait: Duration::ZERO, buffers };
+            let output = Output::new(limits, batches, 50, own.logs.clone(), Arc::default());
+            Self { writer, open: Open::new(File::from(reader), feed, 50), output, queue, own, buffers }
+        }
+
+        fn write(&self, text: &str) {
+            rustix::io::write(&self.writer, text.as_bytes()).expect("written");
+        }
+
+        fn read(&mut self) -> Ended {
+            let ended = self.open.read(&self.own.logs, &mut self.output, Instant::now()).expect("read");
+            self.output.close_aged(Instant::now(), true);
+            ended
+        }
+
+        fn texts(&mut self) -> Vec<(u64, String)> {
+            let mut found = Vec::new();
+            while let Ok(batch) = self.queue.try_recv() {
+                let texts = records(&batch)
+                    .map(|(_, record)| (record.position, String::from_utf8_lossy(record.text).into_owned()));
+                found.extend(texts);
+                self.output.give_back(batch);
+            }
+            found
+        }
+
+        fn lost(&self) -> u64 {
+            self.own.logs.lost_lines.with_label_values(&["kernel_overrun"]).get()
+        }
+    }
+
+    #[test]
+    fn records_that_were_overwritten_are_counted() {
+        let mut scene = Scene::new(5);
+        for number in [3, 4, 5, 6, 10, 11, 20] {
+            scene.write(&format!("6,{number},100,-;record {number}"));
+        }
+        assert_eq!(scene.read(), Ended::Done);
+        let expected = [5, 6, 10, 11, 20].map(|number| (number, format!("kernel: record {number}")));
+        assert_eq!(scene.texts(), expected);
+        assert_eq!(scene.lost(), 3 + 8);
+        scene.write("6,21,100,-;record 21");
+        scene.read();
+        assert_eq!((scene.texts().len(), scene.lost()), (1, 11));
+    }
+
+    #[test]
+    fn a_line_in_parts_is_put_together() {
+        let mut scene = Scene::new(0);
+        scene.write("6,0,100,c;one ");
+        scene.write("6,1,100,+;line, ");
+        scene.write("6,2,100,+;and so on beyond what is allowed of a line here");
+        scene.write("6,3,100,-;another");
+        scene.read();
+        let cut = "kernel: one line, and so on beyond what is allowed of a li [cut by nodewarden]";
+        assert_eq!(scene.texts(), [(0, cut.to_owned()), (3, "kernel: another".to_owned())]);
+        assert_eq!((scene.open.feed.next, scene.lost()), (4, 0));
+    }
+
+    #[test]
+    fn without_room_records_wait() {
+        let mut scene = Scene::new(0);
+        let count = 100 * scene.buffers as u64;
+        let mut written = 0;
+        let mut found = Vec::new();
+        while found.len() < count as usize {
+            while written < count && written < found.len() as u64 + 120 {
+                scene.write(&format!("6,{written},100,-;{}", "x".repeat(45)));
+                written += 1;
+            }
+            scene.read();
+            found.extend(scene.texts().into_iter().map(|(number, _)| number));
+        }
+        assert_eq!(found, (0..count).collect::<Vec<_>>());
+        assert_eq!(scene.lost(), 0);
+    }
+
+    /// Whoever may not read it, or has none, is told so once and goes on.
+    #[test]
+    fn no_device_is_a_feature_that_is_off() {
+        let own = Own::new(Registry::new()).expect("a registry");
+        let source =
+            Source::Kernel { devices: vec!["/nonexistent/kmsg".into()], boot_id: "/nonexistent/id".into() };
+        let limits = FeedLimits { first_run_bytes: 0, max_line: 100 };
+        let mut known = Known::default();
+        let mut feeds = Feeds::new(&[(source, Encoding::Records)], &mut known, limits, own.logs.clone());
+        assert!(!feeds.look(Instant::now()) && !feeds.has_more() && feeds.fds(false).next().is_none());
+        let mut samples = nodewarden_collectors::Samples::new();
+        own.say(&mut samples);
+        let mut page = Vec::new();
+        nodewarden_collectors::text::write(&samples, &mut page);
+        let page = String::from_utf8(page).expect("UTF-8");
+        let line = "nodewarden_feature_enabled{feature=\"kernel\",reason=\"there is no /dev/kmsg\"} 0";
+        assert!(page.contains(line), "{page}");
+    }
 }

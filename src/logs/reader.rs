@@ -157,7 +157,7 @@ impl Reader {
         if !self.stopped {
             self.look_around(now);
             self.look_at_files(now);
-            self.feeds.look(now);
+            self.moved |= self.feeds.look(now);
             self.read_turns(now);
             self.read_feeds(now);
             self.output.close_aged(now, false);

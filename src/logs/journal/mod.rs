@@ -127,7 +127,8 @@ impl Journal {
         if is_due {
             changed = true;
             self.looks = self.looks.wrapping_add(1);
-            named |= !self.is_watched || self.looks % LIST_EVERY == 1;
+            // What is aside may have become readable, of which nobody tells.
+            named |= !self.is_watched || !self.aside.is_empty() || self.looks % LIST_EVERY == 1;
         }
         if !changed && !named {
             return false;
