@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     os::fd::BorrowedFd,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -245,7 +245,7 @@ impl Register {
 
 /// One place that records come from.
 enum Origins {
-    Journal(Journal),
+    Journal(Box<Journal>),
     Kernel(Kernel),
 }
 
@@ -287,7 +287,7 @@ impl Feeds {
                 Source::Journal { paths } => {
                     let history = is_first(Kind::Journal).then_some(limits.first_run_bytes);
                     let journal = Journal::new(paths.clone(), encoding.clone(), history, limits.max_line);
-                    made.push(Origins::Journal(journal));
+                    made.push(Origins::Journal(Box::new(journal)));
                 }
                 Source::Kernel { devices, boot_id } => {
                     let history = is_first(Kind::Kernel).then_some(limits.first_run_bytes);
@@ -404,7 +404,7 @@ pub fn is_turn_over(records: usize, bytes: usize) -> bool {
 }
 
 /// A file of a journal that can't be read.
-fn aside_status(path: &PathBuf, error: &str) -> FileStatus {
+fn aside_status(path: &Path, error: &str) -> FileStatus {
     FileStatus {
         path: path_text(path),
         namespace: None,

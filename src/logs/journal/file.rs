@@ -225,6 +225,9 @@ pub struct Extent {
     pub unreadable: u32,
 }
 
+/// A field that many entries have.
+type Remembered = (Slot, Box<[u8]>);
+
 /// An open journal file.
 #[derive(Debug)]
 pub struct JournalFile {
@@ -239,7 +242,7 @@ pub struct JournalFile {
     objects: Window,
     arrays: Window,
     /// By their offset; `None` when they are not kept.
-    remembered: HashMap<u64, Option<(Slot, Box<[u8]>)>>,
+    remembered: HashMap<u64, Option<Remembered>>,
     scratch: Vec<u8>,
 }
 
@@ -538,7 +541,7 @@ impl JournalFile {
         Ok(if payload.packing == Packing::None { Some(payload.length) } else { size })
     }
 
-    fn remember(&mut self, key: u64, field: Option<(Slot, Box<[u8]>)>) {
+    fn remember(&mut self, key: u64, field: Option<Remembered>) {
         if self.remembered.len() >= REMEMBERED {
             self.remembered.clear();
         }

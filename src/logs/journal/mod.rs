@@ -179,8 +179,8 @@ impl Journal {
     }
 
     /// Files that can't be read, with the reason.
-    pub fn aside(&self) -> impl Iterator<Item = (&PathBuf, &str)> {
-        self.aside.values().map(|aside| (&aside.path, aside.error.as_str()))
+    pub fn aside(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.aside.values().map(|aside| (aside.path.as_path(), aside.error.as_str()))
     }
 
     /// Takes in what was reported: whether anything was, and whether names came or went.

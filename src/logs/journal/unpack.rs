@@ -137,7 +137,7 @@ mod tests {
     fn a_zstd_frame_is_unpacked_up_to_the_limit() {
         let text = "journal ".repeat(1000);
         let packed = zstd::bulk::compress(text.as_bytes(), 3).expect("packed");
-        assert_eq!(unpacked(Packing::Zstd, &packed, 100_000), (Some(8000), text.clone().into_bytes()));
+        assert_eq!(unpacked(Packing::Zstd, &packed, 100_000), (Some(8000), text.into_bytes()));
         assert_eq!(unpacked(Packing::Zstd, &packed, 16).1, b"journal journal ");
     }
 
