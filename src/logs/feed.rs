@@ -246,7 +246,7 @@ impl Register {
 /// One place that records come from.
 enum Origins {
     Journal(Box<Journal>),
-    Kernel(Kernel),
+    Kernel(Box<Kernel>),
 }
 
 /// All feeds of the reader.
@@ -293,7 +293,7 @@ impl Feeds {
                     let history = is_first(Kind::Kernel).then_some(limits.first_run_bytes);
                     let (devices, boot_id) = (devices.clone(), boot_id.clone());
                     let kernel = Kernel::new(devices, boot_id, encoding.clone(), history, limits.max_line);
-                    made.push(Origins::Kernel(kernel));
+                    made.push(Origins::Kernel(Box::new(kernel)));
                 }
                 Source::Kubernetes { .. } | Source::Files { .. } => {}
             }
