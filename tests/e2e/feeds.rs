@@ -60,13 +60,13 @@ fn journal_entries_are_in_the_local_store_once_whatever_is_killed() {
     let mut journal = JournalDir::new();
     let config = format!("logs: {{sources: [{}]}}\n", journal.source());
     let mut written = Vec::new();
-    entries(&mut journal, "old", 300, &mut written);
+    entries(&mut journal, "old", 200, &mut written);
     let mut agent = Agent::start(&config, &[]);
     for round in 0..4 {
-        entries(&mut journal, "live", 200, &mut written);
+        entries(&mut journal, "live", 100, &mut written);
         if round % 2 == 0 {
             wait_until("some of it is in the store", seconds(20), || {
-                if stored(&agent, "entry").len() > round * 200 { Ok(()) } else { Err(agent.log()) }
+                if stored(&agent, "entry").len() > round * 150 { Ok(()) } else { Err(agent.log()) }
             });
         }
         agent.kill_9();
