@@ -105,6 +105,8 @@ pub struct Feed {
     shape: Shape,
     counters: Counters,
     acks: Acks,
+    /// Nothing is read before.
+    paused: Option<Instant>,
     caught_up: Instant,
     /// The text and the fields of the record at hand.
     text: Vec<u8>,
@@ -150,7 +152,26 @@ impl Feed {
         }
     }
 
-    fn confirmed_to(&self) -> u64 {
+    /// Whether nothing is to be read for now.
+    pub fn is_paused(&mut self, now: Instant) -> bool {
+        self.paused = self.paused.filter(|until| now < *until);
+        self.waits()
+    }
+
+    /// The same as when it was asked last.
+    pub fn waits(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// This batch came back and was not taken: reading begins again where nothing is confirmed, not before `until`.
+    fn set_back(&mut self, batch: u64, until: Instant) {
+        self.next = self.confirmed_to();
+        self.acks.confirmed(batch);
+        self.paused = Some(until);
+    }
+
+    /// Every record below is confirmed.
+    pub fn confirmed_to(&self) -> u64 {
         self.acks.position(self.next)
     }
 
@@ -235,6 +256,7 @@ impl Register {
             facts: Arc::new(facts),
             counters,
             acks: Acks::default(),
+            paused: None,
             caught_up: Instant::now(),
             text: Vec::new(),
             rendered: Vec::new(),
@@ -361,6 +383,18 @@ impl Feeds {
         }
     }
 
+    /// The sink holds what this batch has of a feed: it is read again from where nothing is confirmed, but not before `until`.
+    pub fn set_back(&mut self, key: FileKey, batch: u64, until: Instant) {
+        let Some(feed) = self.feeds_mut().find(|feed| feed.key == key) else { return };
+        feed.set_back(batch, until);
+        for source in &mut self.sources {
+            match source {
+                Origins::Journal(journal) => journal.set_back(key),
+                Origins::Kernel(kernel) => kernel.set_back(key),
+            }
+        }
+    }
+
     /// What the checkpoint has to remember.
     pub fn positions(&self) -> impl Iterator<Item = Position> {
         let now = unix_seconds();
@@ -417,5 +451,97 @@ fn aside_status(path: &Path, error: &str) -> FileStatus {
         lag_seconds: None,
         state: "error",
         last_error: Some(error.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        logs::{
+            batch::BatchLimits,
+            index::IndexTemplate,
+            shape::{BulkEncoding, Schema},
+        },
+        metrics::own::Own,
+    };
+
+    fn document(kind: Kind, schema: Schema, values: &[(Slot, &str)]) -> String {
+        let own = Own::new(Registry::new()).expect("a registry");
+        let encoding = Encoding::Bulk(BulkEncoding {
+            index: IndexTemplate::default(),
+            schema,
+            position_ids: true,
+            node: "n1".into(),
+        });
+        let mut register = Register::new(own.logs.clone());
+        let (mut feed, is_known) = register.feed(kind, &[7; 16], Path::new("/var/log/journal/m"), &encoding);
+        assert!(!is_known && is_feed(feed.key));
+        let (batches, mut queue) = mpsc::channel(1);
+        let limits = BatchLimits { max_bytes: 10_000, max_wait: Duration::ZERO, buffers: 1 };
+        let mut output = Output::new(limits, batches, 100, own.logs, Arc::default());
+        let mut fields = Fields::default();
+        values.iter().for_each(|(slot, value)| fields.set(*slot, value.as_bytes()));
+        let time = 1_475_713_029_669_794_202;
+        let event = Event { span: Span { start: 65, end: 66 }, time, fields: &fields, cut: 0 };
+        let now = Instant::now();
+        assert_eq!(feed.take(&event, &mut output, now), Taken::Yes);
+        assert_eq!((feed.next, feed.confirmed_to()), (66, 65));
+        output.close_aged(now, true);
+        let batch = queue.try_recv().expect("a batch");
+        feed.confirmed(batch.number);
+        assert_eq!(feed.confirmed_to(), 66);
+        let text = String::from_utf8(batch.body).expect("UTF-8");
+        let (action, document) = text.split_once('\n').expect("two lines");
+        let action: serde_json::Value = serde_json::from_str(action).expect("JSON");
+        let id = action["create"]["_id"].as_str().expect("an id");
+        assert!(id.len() == 24 && id.ends_with("------00"), "{id}");
+        let index = format!("logs-system.{}-default", kind.as_str());
+        assert_eq!(action["create"]["_index"], index.as_str());
+        document.trim_end().to_owned()
+    }
+
+    #[test]
+    fn an_entry_becomes_a_document_of_its_own_dataset() {
+        let values = [
+            (Slot::MESSAGE, "it \"works\""),
+            (Slot::PRIORITY, "6"),
+            (Slot::IDENTIFIER, "sshd"),
+            (Slot::TRANSPORT, "syslog"),
+        ];
+        assert_eq!(
+            document(Kind::Journal, Schema::Ecs, &values),
+            concat!(
+                r#"{"@timestamp":"2016-10-06T00:17:09.669794202Z","message":"it \"works\"","host":{"name":"n1"},"#,
+                r#""log":{"level":"info","syslog":{"priority":6}},"syslog":{"identifier":"sshd","priority":6},"#,
+                r#""systemd":{"transport":"syslog"},"#,
+                r#""data_stream":{"type":"logs","dataset":"system.journal","namespace":"default"}}"#
+            )
+        );
+        assert_eq!(
+            document(Kind::Journal, Schema::Fluent, &values),
+            concat!(
+                r#"{"@timestamp":"2016-10-06T00:17:09.669794202Z","MESSAGE":"it \"works\"","PRIORITY":"6","#,
+                r#""SYSLOG_IDENTIFIER":"sshd","TRANSPORT":"syslog"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_kernel_message_has_the_same_names() {
+        let values =
+            [(Slot::MESSAGE, "eth0: link up"), (Slot::PRIORITY, "4"), (Slot::DEVICE, "+pci:0000:00:1f.2")];
+        assert_eq!(
+            document(Kind::Kernel, Schema::Ecs, &values),
+            concat!(
+                r#"{"@timestamp":"2016-10-06T00:17:09.669794202Z","message":"eth0: link up","host":{"name":"n1"},"#,
+                r#""journald":{"kernel":{"device":"+pci:0000:00:1f.2"}},"log":{"level":"warning","syslog":{"priority":4}},"#,
+                r#""syslog":{"priority":4},"#,
+                r#""data_stream":{"type":"logs","dataset":"system.kernel","namespace":"default"}}"#
+            )
+        );
     }
 }

@@ -23,6 +23,7 @@ use rustix::{
 };
 
 use super::{
+    batch::FileKey,
     feed::{Event, Feed, Kind, Register, is_turn_over},
     feed_fields::{Fields, Slot},
     output::{Output, Taken, wall_clock},
@@ -69,6 +70,8 @@ struct Open {
     /// Records that were read and not taken yet. The last one may go on.
     waiting: VecDeque<Record>,
     max_line: usize,
+    /// What is missing below was counted.
+    counted: u64,
     buffer: Box<[u8; RECORD]>,
 }
 
@@ -101,6 +104,9 @@ impl Kernel {
     /// Takes what is there, up to a turn's worth.
     pub fn read(&mut self, metrics: &LogMetrics, output: &mut Output, now: Instant) -> Ended {
         let Some(open) = &mut self.open else { return Ended::Done };
+        if open.feed.is_paused(now) {
+            return Ended::Done;
+        }
         match open.read(metrics, output, now) {
             Ok(ended) => ended,
             Err(error) => {
@@ -112,9 +118,19 @@ impl Kernel {
         }
     }
 
+    /// Begins again where the feed does, if it has this key.
+    pub fn set_back(&mut self, key: FileKey) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.feed.key == key) {
+            open.waiting.clear();
+            if let Err(error) = open.device.seek(SeekFrom::Start(0)) {
+                tracing::warn!(%error, "the kernel's messages can't be read again");
+            }
+        }
+    }
+
     /// What to poll for readability.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.open.as_ref().map(|open| open.device.as_fd())
+        self.open.as_ref().filter(|open| !open.feed.waits()).map(|open| open.device.as_fd())
     }
 
     /// The feed, when the device is open.
@@ -185,7 +201,7 @@ enum Got {
 
 impl Open {
     fn new(device: File, feed: Feed, max_line: usize) -> Self {
-        Self { device, feed, waiting: VecDeque::new(), max_line, buffer: Box::new([0; RECORD]) }
+        Self { device, feed, waiting: VecDeque::new(), max_line, counted: 0, buffer: Box::new([0; RECORD]) }
     }
 
     fn read(&mut self, metrics: &LogMetrics, output: &mut Output, now: Instant) -> io::Result<Ended> {
@@ -224,14 +240,15 @@ impl Open {
             if record.span.start < expected {
                 continue;
             }
-            let lost = record.span.start - expected;
+            let lost = record.span.start.saturating_sub(expected.max(self.counted));
+            self.counted = self.counted.max(record.span.end);
             if lost > 0 {
                 metrics.lost_lines.with_label_values(&["kernel_overrun"]).inc_by(lost);
                 tracing::warn!(lost, "kernel messages were overwritten before they were read");
-                // Said and counted once, whatever becomes of the next one.
-                if self.waiting.is_empty() {
-                    self.feed.next = record.span.start;
-                }
+            }
+            // Nothing below it will come any more, whatever becomes of it.
+            if self.waiting.is_empty() {
+                self.feed.next = record.span.start;
             }
             return Ok(Some(record));
         }

@@ -28,6 +28,7 @@ use rustix::fs::inotify;
 
 use self::file::{Entry, JournalFile, Step, Trouble};
 use super::{
+    batch::FileKey,
     feed::{Event, Feed, Kind, Register, is_turn_over},
     feed_fields::{Fields, Slot},
     output::{Output, Taken},
@@ -154,6 +155,9 @@ impl Journal {
     pub fn read(&mut self, metrics: &LogMetrics, output: &mut Output, now: Instant) -> Ended {
         let mut ended = Ended::Done;
         for stream in self.streams.values_mut() {
+            if stream.feed.is_paused(now) {
+                continue;
+            }
             match stream.read(&mut self.fields, self.max_line, metrics, output, now) {
                 Ended::NoRoom => return Ended::NoRoom,
                 Ended::More => ended = Ended::More,
@@ -161,6 +165,14 @@ impl Journal {
             }
         }
         ended
+    }
+
+    /// Begins again where the feed with this key does.
+    pub fn set_back(&mut self, key: FileKey) {
+        let streams = self.streams.values_mut().filter(|stream| stream.feed.key == key);
+        for open in streams.flat_map(|stream| &mut stream.files) {
+            (open.sought, open.at_end, open.peeked) = (false, false, None);
+        }
     }
 
     /// What to poll for readability; it becomes quiet when it is looked at.
@@ -220,9 +232,11 @@ impl Journal {
     /// Closes files that were read and will not grow.
     fn put_away(&mut self) {
         for stream in self.streams.values_mut() {
-            let next = stream.feed.next;
+            let (next, confirmed) = (stream.feed.next, stream.feed.confirmed_to());
             stream.files.retain_mut(|open| {
-                let is_read = open.is_passed(next);
+                // What is not confirmed may have to be read again.
+                let is_confirmed = confirmed == next || confirmed > open.file.header.tail_seqnum;
+                let is_read = open.is_passed(next) && is_confirmed;
                 // Their last entries may be newer than what the listing before saw of their successors.
                 let is_dead = open.file.header.is_archived() || !open.present || is_broken_off(&open.path);
                 if is_read && is_dead {
