@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs::OpenOptions, io::Write, process};
 
 use serde_json::Value;
 
-use crate::support::{Agent, Elastic, JournalDir, same, seconds, wait_until};
+use crate::support::{Agent, Elastic, JournalDir, Launch, same, seconds, wait_until};
 
 const UNIT: &[(&str, &str)] = &[
     ("PRIORITY", "3"),
@@ -95,6 +95,44 @@ fn a_new_entry_is_seen_at_once() {
     wait_until("the entry is in the store", seconds(4), || same(&stored(&agent, "first").len(), &1));
     journal.entry("the second", UNIT);
     wait_until("the entry is in the store", seconds(4), || same(&stored(&agent, "second").len(), &1));
+}
+
+/// Becomes its arguments as a user who may read neither, but whose state directory is there.
+const NOBODY: &[&str] = &[
+    "sh",
+    "-c",
+    "for a; do case $a in --state.dir=*) mkdir -p \"${a#*=}\" && chown 65534:65534 \"${a#*=}\";; esac; done
+     exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all \"$@\"",
+    "sh",
+];
+
+#[test]
+fn who_may_not_read_them_is_told_so_quietly() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can start the agent as another user");
+        return;
+    }
+    let mut journal = JournalDir::new();
+    journal.entry("secret", UNIT);
+    journal.finish();
+    let launch =
+        Launch { wrapper: NOBODY.iter().map(|&word| word.to_owned()).collect(), ..Launch::default() };
+    let config = format!("logs: {{sources: [{}, kernel: {{}}]}}\n", journal.source());
+    let agent = Agent::start_as(launch, &config, &[]);
+    wait_until("both features are said", seconds(10), || {
+        let page = agent.get("/metrics?collect[]=time").text();
+        let line = |feature: &str| {
+            let start = format!("nodewarden_feature_enabled{{feature=\"{feature}\",");
+            page.lines().find(|line| line.starts_with(&start)).map(str::to_owned)
+        };
+        let (journal, kernel) = (line("journal").ok_or("no journal")?, line("kernel").ok_or("no kernel")?);
+        assert!(journal.contains("Permission denied") && journal.ends_with(" 0"), "{journal}");
+        // Some kernels let everybody read their messages.
+        assert!(kernel.contains("Operation not permitted") || kernel.ends_with(" 1"), "{kernel}");
+        Ok(())
+    });
+    let log = agent.log();
+    assert!(!log.contains("level=WARN") && !log.contains("level=ERROR"), "{log}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::{
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::inotify;
@@ -43,10 +43,13 @@ const LISTINGS: usize = 3;
 /// Directories are listed although nobody said that they changed at every so many looks.
 const LIST_EVERY: u32 = 6;
 
+/// A file that was changed less than this long ago may be in the making.
+const FRESH: Duration = Duration::from_secs(3);
+
 /// Device and inode.
 type PlaceOnDisk = (u64, u64);
 
-/// A file's size and the time of its last change, to see whether it is worth another try.
+/// A file's size and the time of its last change, to see whether there may be more in it.
 type Stamp = (u64, i64, i64);
 
 /// The source.
@@ -58,6 +61,8 @@ pub struct Journal {
     history: Option<u64>,
     max_line: usize,
     inotify: Option<OwnedFd>,
+    /// Whether there was a file in the making or without entries, which gets its content without getting a name.
+    is_being_made: bool,
     /// Whether every directory is watched.
     is_watched: bool,
     looks: u32,
@@ -73,7 +78,6 @@ pub struct Journal {
 #[derive(Debug)]
 struct Aside {
     path: PathBuf,
-    stamp: Stamp,
     error: String,
 }
 
@@ -112,6 +116,7 @@ impl Journal {
             history,
             max_line,
             inotify,
+            is_being_made: false,
             is_watched: false,
             looks: 0,
             streams: BTreeMap::new(),
@@ -131,6 +136,7 @@ impl Journal {
             // What is aside may have become readable, of which nobody tells.
             named |= !self.is_watched || !self.aside.is_empty() || self.looks % LIST_EVERY == 1;
         }
+        named |= changed && self.is_being_made;
         if !changed && !named {
             return false;
         }
@@ -197,7 +203,7 @@ impl Journal {
 
     /// Takes in what was reported: whether anything was, and whether names came or went.
     fn drain(&self) -> (bool, bool) {
-        let Some(fd) = &self.inotify else { return (false, true) };
+        let Some(fd) = &self.inotify else { return (false, false) };
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(fd, &mut buffer);
         let (mut any, mut named) = (false, false);
@@ -258,6 +264,7 @@ impl Journal {
         for open in self.streams.values_mut().flat_map(|stream| &mut stream.files) {
             open.present = false;
         }
+        self.is_being_made = false;
         let mut places = HashSet::new();
         let mut problem = None;
         let (mut is_watched, mut any_new) = (true, false);
@@ -323,16 +330,12 @@ impl Journal {
             open.path = path;
             return false;
         }
-        let stamp = stamp(metadata);
-        // An empty file is one that was made this moment.
-        if metadata.len() == 0 || self.finished.get(&place).is_some_and(|known| *known == stamp) {
-            return false;
-        }
-        if let Some(aside) = self.aside.get(&place).filter(|aside| aside.stamp == stamp) {
-            problem.get_or_insert_with(|| format!("{}: {}", path.display(), aside.error));
+        if self.finished.get(&place).is_some_and(|known| *known == stamp(metadata)) {
             return false;
         }
         match JournalFile::open(&path) {
+            // With its first entry it may get another sequence.
+            Ok(file) if file.header.entries == 0 => self.is_being_made = true,
             Ok(file) => {
                 if self.aside.remove(&place).is_some() {
                     tracing::info!(path = %path.display(), "the journal file is read now");
@@ -341,6 +344,7 @@ impl Journal {
                 return true;
             }
             Err(Trouble::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(Trouble::Damaged(_)) if is_fresh(metadata) => self.is_being_made = true,
             Err(trouble) => {
                 let error = trouble.to_string();
                 problem.get_or_insert_with(|| format!("{}: {error}", path.display()));
@@ -350,7 +354,7 @@ impl Journal {
                 if !is_said && !is_denied {
                     tracing::warn!(path = %path.display(), error, "a journal file can't be read and is left aside");
                 }
-                self.aside.insert(place, Aside { path, stamp, error });
+                self.aside.insert(place, Aside { path, error });
             }
         }
         false
@@ -558,6 +562,12 @@ fn journal_files(directory: &Path, problem: &mut Option<String>) -> Vec<(PathBuf
     let paths = entries(directory, problem).into_iter().map(|entry| entry.path()).filter(is_journal);
     // One that vanished since has nothing to say.
     paths.filter_map(|path| fs::metadata(&path).ok().map(|metadata| (path, metadata))).collect()
+}
+
+/// Whether a file was written to so recently that it may not be complete: journald makes it and then fills it.
+fn is_fresh(metadata: &fs::Metadata) -> bool {
+    let age = metadata.modified().ok().and_then(|at| at.elapsed().ok());
+    age.is_none_or(|age| age < FRESH)
 }
 
 /// A file that journald found in disorder and left alone: it may hold the last words before a crash.

@@ -1,6 +1,11 @@
 //! The journal's reader against files made for it, files that journald's own code wrote, and damaged ones.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use prometheus::Registry;
 use proptest::prelude::*;
@@ -214,6 +219,19 @@ fn a_new_sequence_begins_with_its_first_entry() {
 }
 
 #[test]
+fn an_empty_file_takes_the_sequence_of_its_first_entry() {
+    let mut scene = Scene::new();
+    Builder::new(9, true).write(&scene.path("system.journal"));
+    scene.step(true);
+    let mut file = Builder::new(7, true);
+    file.messages("entry", 1..=5);
+    file.write(&scene.path("system.journal"));
+    scene.step(true);
+    assert_eq!(scene.texts(), expected("entry", 1..=5));
+    assert_eq!(scene.positions.len(), 1);
+}
+
+#[test]
 fn a_restart_goes_on_after_the_last_confirmed_entry() {
     let mut scene = Scene::new();
     let mut file = Builder::new(7, true);
@@ -312,6 +330,10 @@ fn packed_fields_are_unpacked_and_long_ones_cut() {
 fn a_file_that_is_none_is_set_aside_by_name() {
     let mut scene = Scene::new();
     fs::write(scene.path("system.journal"), "no journal").expect("written");
+    scene.step(true);
+    assert!(scene.feeds.status(scene.now).is_empty(), "it may be in the making");
+    let file = fs::File::options().write(true).open(scene.path("system.journal")).expect("opened");
+    file.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("set");
     let mut good = Builder::new(7, false);
     good.messages("entry", 1..=5);
     good.write(&scene.path("user-1000.journal"));
