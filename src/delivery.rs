@@ -1,7 +1,7 @@
 //! The log path as the configuration wants it: its sources, its sink, their sizes.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
@@ -199,6 +199,13 @@ fn reader_options(
             SourceKind::Files { include, exclude } => {
                 Source::Files { include: patterns(include)?, exclude: patterns(exclude)? }
             }
+            SourceKind::Journal { path } => {
+                Source::Journal { paths: path.iter().flat_map(|path| seen_at(config, path)).collect() }
+            }
+            SourceKind::Kernel => Source::Kernel {
+                devices: seen_at(config, Path::new("/dev/kmsg")),
+                boot_id: config.host.proc("sys/kernel/random/boot_id"),
+            },
         };
         sources.push((found, encoding(source.index.as_ref())));
     }
@@ -211,6 +218,15 @@ fn reader_options(
     })
 }
 
+/// Where a path of the host may be seen from here: as it is, when it was mounted by itself, or below the host's root. A file
+/// that is seen at both is read once.
+fn seen_at(config: &Config, path: &Path) -> Vec<PathBuf> {
+    let below_root = config.host.root(&path.to_string_lossy());
+    let mut paths = vec![path.to_owned()];
+    paths.extend((below_root != path).then_some(below_root));
+    paths
+}
+
 fn patterns(texts: &[String]) -> Result<Vec<glob::Pattern>, glob::PatternError> {
     texts.iter().map(|text| glob::Pattern::new(text)).collect()
 }
@@ -220,6 +236,8 @@ pub fn source_texts(config: &Config) -> Vec<String> {
     let texts = |kind: &SourceKind| match kind {
         SourceKind::Kubernetes { path, .. } => vec![path.display().to_string()],
         SourceKind::Files { include, .. } => include.clone(),
+        SourceKind::Journal { path } => path.iter().map(|path| path.display().to_string()).collect(),
+        SourceKind::Kernel => vec!["/dev/kmsg".to_owned()],
     };
     config.logs.sources.iter().flat_map(|source| texts(&source.kind)).collect()
 }

@@ -119,6 +119,8 @@ logs:
   sources:
     - kubernetes: {path: /pods, exclude_namespaces: [kube-system]}
     - files: {include: /var/log/syslog, exclude: ['/var/log/*.gz'], index: sys-%Y}
+    - journal: {path: /journals}
+    - kernel: {index: kernel}
 elasticsearch:
   hosts: [http://a:9200/x, b]
   index: app-{kubernetes.namespace}-%Y.%m.%d
@@ -151,6 +153,9 @@ fn every_key_reaches_its_part() {
     };
     assert_eq!(exclude_namespaces, &["kube-system"]);
     assert_eq!(config.logs.sources[1].index.as_ref().map(IndexTemplate::as_str), Some("sys-%Y"));
+    assert_eq!(config.logs.sources[2].kind, SourceKind::Journal { path: vec!["/journals".into()] });
+    assert_eq!(config.logs.sources[3].kind, SourceKind::Kernel);
+    assert_eq!(config.logs.sources[3].index.as_ref().map(IndexTemplate::as_str), Some("kernel"));
     let elastic = config.elasticsearch.expect("hosts are set");
     assert_eq!(
         elastic.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -279,7 +284,7 @@ fn a_service_of_kubernetes_is_no_port() {
 fn names_without_a_meaning_are_noted_once_each() {
     let env = [
         ("FLUENT_UID", "0"),
-        ("FLUENTD_SYSTEMD_CONF", "disable"),
+        ("FLUENTD_PROMETHEUS_CONF", "disable"),
         ("DCGM_EXPORTER_LISTEN", ":9400"),
         ("HOME", "/"),
     ];
@@ -299,6 +304,11 @@ fn fluentd_s_paths_become_sources() {
         matches!(kind, SourceKind::Kubernetes { exclude_namespaces, .. } if exclude_namespaces == ["kube-system"])
     );
     assert_eq!(notes, 1);
+    let has_journal = |value: &str| {
+        let config = Case::new().env(&[("FLUENTD_SYSTEMD_CONF", value)]).config();
+        config.logs.sources.iter().any(|source| matches!(source.kind, SourceKind::Journal { .. }))
+    };
+    assert!(has_journal("systemd.conf") && !has_journal("disable"));
     let (kind, _) = first(&[("FLUENT_CONTAINER_TAIL_PATH", "/data/*.log,/more/*.log")]);
     assert!(matches!(kind, SourceKind::Files { include, .. } if include == ["/data/*.log", "/more/*.log"]));
 }

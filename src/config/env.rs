@@ -74,7 +74,7 @@ const NAMES: &[(&str, Meaning)] = &[
     ("FLUENT_FILTER_KUBERNETES_URL", Ignored(NO_API)),
     ("KUBERNETES_VERIFY_SSL", Ignored(NO_API)),
     ("KUBERNETES_CA_FILE", Ignored(NO_API)),
-    ("FLUENTD_SYSTEMD_CONF", Ignored("the journal is not read in this version yet")),
+    (SYSTEMD, Tail),
     ("FLUENTD_PROMETHEUS_CONF", Ignored(OWN_METRICS)),
     ("FLUENTD_PROMETHEUS_BIND", Ignored(OWN_METRICS)),
     ("FLUENTD_PROMETHEUS_PORT", Ignored(OWN_METRICS)),
@@ -244,18 +244,25 @@ impl Reader<'_> {
         self.set("elasticsearch.index", index, &format!("{prefix}HOST"));
     }
 
-    /// Container logs at another place are plain files to us; the usual place is read as pods.
+    /// Container logs at another place are plain files to us; the usual place is read as pods. The image reads the journal
+    /// unless it is told not to.
     fn tail_paths(&mut self) {
         let lists = [TAIL, TAIL_EXCLUDE].map(|name| self.get(name).map(words).unwrap_or_default());
         let [include, exclude] = lists;
+        let no_journal = self.get(SYSTEMD) == Some("disable");
+        let default = super::LogsConfig::default().sources.into_iter();
+        let default =
+            default.filter(|source| !no_journal || !matches!(source.kind, SourceKind::Journal { .. }));
         if include.is_empty() && exclude.is_empty() {
+            if no_journal {
+                self.layer.sources = Some((default.collect(), origin(SYSTEMD)));
+            }
             return;
         }
         let usual = include.iter().all(|path| path.starts_with("/var/log/containers/"));
         let kind =
             if usual { self.excluded_namespaces(&exclude) } else { SourceKind::Files { include, exclude } };
-        let default = super::LogsConfig::default().sources.into_iter().skip(1);
-        let sources = std::iter::once(Source { kind, index: None }).chain(default).collect();
+        let sources = std::iter::once(Source { kind, index: None }).chain(default.skip(1)).collect();
         self.layer.sources = Some((sources, origin(if usual { TAIL_EXCLUDE } else { TAIL })));
     }
 
@@ -281,6 +288,7 @@ impl Reader<'_> {
 const HOSTS: &str = "elasticsearch.hosts";
 const TAIL: &str = "FLUENT_CONTAINER_TAIL_PATH";
 const TAIL_EXCLUDE: &str = "FLUENT_CONTAINER_TAIL_EXCLUDE_PATH";
+const SYSTEMD: &str = "FLUENTD_SYSTEMD_CONF";
 
 fn origin(name: &str) -> Origin {
     Origin::Env(name.to_owned())

@@ -178,6 +178,8 @@ impl Default for LogsConfig {
                     kind: SourceKind::Files { include: files.map(String::from).into(), exclude: Vec::new() },
                     index: None,
                 },
+                Source { kind: SourceKind::journal(), index: None },
+                Source { kind: SourceKind::Kernel, index: None },
             ],
         }
     }
@@ -194,6 +196,9 @@ pub struct Source {
 
 /// Where the kubelet keeps the containers' logs.
 pub const PODS: &str = "/var/log/pods";
+
+/// Where journald keeps its files: across boots, and of this boot alone.
+pub const JOURNALS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
 
 /// What a source reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,12 +217,24 @@ pub enum SourceKind {
         /// Absolute globs that are left out.
         exclude: Vec<String>,
     },
+    /// journald's files.
+    Journal {
+        /// The folders, [`JOURNALS`] by default.
+        path: Vec<PathBuf>,
+    },
+    /// The kernel's messages, `/dev/kmsg`.
+    Kernel,
 }
 
 impl SourceKind {
     /// The containers of this node.
     pub fn kubernetes() -> Self {
         Self::Kubernetes { path: PODS.into(), exclude_namespaces: Vec::new() }
+    }
+
+    /// The journal of this host.
+    pub fn journal() -> Self {
+        Self::Journal { path: JOURNALS.map(PathBuf::from).into() }
     }
 }
 

@@ -59,5 +59,10 @@ fn source(source: &Source) -> String {
         SourceKind::Files { include, exclude } => {
             format!("files: {{include: {}, exclude: {}{index}}}", list(include), list(exclude))
         }
+        SourceKind::Journal { path } => {
+            let path: Vec<String> = path.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+            format!("journal: {{path: {}{index}}}", list(&path))
+        }
+        SourceKind::Kernel => format!("kernel: {{{}}}", index.trim_start_matches(", ")),
     }
 }

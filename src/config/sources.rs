@@ -1,15 +1,13 @@
 //! `logs.sources` in the configuration file.
 
 use super::{
-    file::{later, texts},
+    file::texts,
     mistakes::{Mistakes, Origin, did_you_mean},
     options::{IndexTemplate, PODS, Source, SourceKind},
     yaml::{Entry, Node, Value},
 };
 
-/// Sources of the contract whose work is not done yet.
-const LATER: &[&str] = &["journal", "kernel"];
-const KINDS: &[&str] = &["kubernetes", "files"];
+const KINDS: &[&str] = &["kubernetes", "files", "journal", "kernel"];
 
 /// The sources, as far as they could be understood; `None` when nothing is written.
 pub fn read(node: Node, mistakes: &mut Mistakes) -> Option<Vec<Source>> {
@@ -43,10 +41,6 @@ pub fn read(node: Node, mistakes: &mut Mistakes) -> Option<Vec<Source>> {
 
 fn source(entry: Entry, mistakes: &mut Mistakes) -> Option<Source> {
     let name = format!("logs.sources.{}", entry.key);
-    if LATER.contains(&entry.key.as_str()) {
-        mistakes.add(&entry.origin, later(&name));
-        return None;
-    }
     let mut fields = Fields { name, origin: entry.origin, entries: Vec::new(), mistakes };
     match entry.key.as_str() {
         "kubernetes" => {
@@ -57,9 +51,18 @@ fn source(entry: Entry, mistakes: &mut Mistakes) -> Option<Source> {
             fields.open(entry.value, &["include", "exclude", "index"])?;
             files(&mut fields)
         }
+        "journal" => {
+            fields.open(entry.value, &["path", "index"])?;
+            Some(journal(&mut fields))
+        }
+        "kernel" => {
+            fields.open(entry.value, &["index"])?;
+            Some(Source { kind: SourceKind::Kernel, index: fields.index() })
+        }
         other => {
             let near = did_you_mean(other, KINDS.iter().copied());
-            let near = if near.is_empty() { "; write kubernetes or files".into() } else { near };
+            let near =
+                if near.is_empty() { "; write kubernetes, files, journal or kernel".into() } else { near };
             fields.mistakes.add(&fields.origin, format!("{} is not a source{near}", fields.name));
             None
         }
@@ -82,6 +85,13 @@ fn files(fields: &mut Fields) -> Option<Source> {
     }
     let include = fields.paths("include");
     Some(Source { kind: SourceKind::Files { include, exclude }, index })
+}
+
+fn journal(fields: &mut Fields) -> Source {
+    let index = fields.index();
+    let path: Vec<_> = fields.paths("path").into_iter().map(Into::into).collect();
+    let kind = if path.is_empty() { SourceKind::journal() } else { SourceKind::Journal { path } };
+    Source { kind, index }
 }
 
 /// The keys of one source.

@@ -29,6 +29,18 @@ pub enum Source {
         /// Glob patterns of files not to read.
         exclude: Vec<glob::Pattern>,
     },
+    /// journald's files: no lines, see [`super::journal`].
+    Journal {
+        /// Directories of a host's journals.
+        paths: Vec<PathBuf>,
+    },
+    /// The kernel's messages: no file, see [`super::kernel`].
+    Kernel {
+        /// Where the device may be; the first one that can be opened is read.
+        devices: Vec<PathBuf>,
+        /// The file with the id of this boot.
+        boot_id: PathBuf,
+    },
 }
 
 /// A log file that is there now.
@@ -72,6 +84,7 @@ pub fn enumerate(sources: &[Source]) -> Enumeration {
                 enumerate_pods(path, exclude_namespaces, &mut found);
             }
             Source::Files { include, exclude } => enumerate_files(include, exclude, &mut found),
+            Source::Journal { .. } | Source::Kernel { .. } => {}
         }
         for file in &mut found.files[before..] {
             file.source = number;

@@ -99,6 +99,8 @@ pub fn dataset(origin: &Origin) -> &'static str {
     match origin {
         Origin::Container(_) => "kubernetes.container_logs",
         Origin::Plain => "system.syslog",
+        Origin::Journal => "system.journal",
+        Origin::Kernel => "system.kernel",
     }
 }
 

@@ -13,10 +13,11 @@ use tokio::sync::mpsc;
 use super::{
     ack::Acks,
     batch::{Batch, BatchLimits, Batcher, FileKey},
-    file::{Identity, LogFile},
+    file::{Counters, Identity, LogFile},
     format::{parse_container_line, parse_plain_line},
     join::Joined,
-    record::{Line, Origin, Span},
+    record::{FileFacts, Line, Origin, Span},
+    shape::Shape,
 };
 use crate::metrics::own::LogMetrics;
 
@@ -37,6 +38,21 @@ struct Room<'a> {
     batch: &'a mut Batch,
     books: &'a mut Books,
     whole: &'a mut Vec<u8>,
+}
+
+/// Where a record comes from, and what is kept of it there.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// Its key in batches.
+    pub key: FileKey,
+    /// The facts that travel with its lines.
+    pub facts: &'a Arc<FileFacts>,
+    /// Its share of the documents.
+    pub shape: &'a mut Shape,
+    /// What is counted.
+    pub counters: &'a Counters,
+    /// Batches waiting for their confirmation.
+    pub acks: &'a mut Acks,
 }
 
 /// Whether a line was taken.
@@ -71,12 +87,28 @@ impl Output {
         };
         let parsed = match origin {
             Origin::Container(_) => parse_container_line(text),
-            Origin::Plain => parse_plain_line(text),
+            Origin::Plain | Origin::Journal | Origin::Kernel => parse_plain_line(text),
         };
         *format = parsed.format;
         let time = parsed.time.unwrap_or_else(wall_clock);
         let joined = joiner.push(&parsed, span, time, books.max_line, whole);
         books.enter(key, identity, acks, &joined, batch);
+        Taken::Yes
+    }
+
+    /// Takes one whole record; `cut` bytes were left out at its end, and `fields` are members of its document.
+    pub fn take_record(
+        &mut self,
+        place: Place<'_>,
+        line: &Line<'_>,
+        cut: u64,
+        fields: &[u8],
+        now: Instant,
+    ) -> Taken {
+        let Some(Room { batch, books, .. }) = self.room(line.text.len() + fields.len(), now) else {
+            return Taken::NoRoom;
+        };
+        books.write(place, line, cut, fields, batch);
         Taken::Yes
     }
 
@@ -162,19 +194,25 @@ impl Books {
         batch: &mut Batch,
     ) {
         let Some(line) = joined.line else { return };
-        let is_utf8 = if joined.cut > 0 {
-            self.mark_cut(line.text, joined.cut);
-            identity.shape.encode(&Line { text: &self.marked, ..line }, &mut batch.body)
+        let Identity { facts, shape, counters, .. } = identity;
+        self.write(Place { key, facts, shape, counters, acks }, &line, joined.cut, b"", batch);
+    }
+
+    fn write(&mut self, place: Place<'_>, line: &Line<'_>, cut: u64, fields: &[u8], batch: &mut Batch) {
+        let Place { key, facts, shape, counters, acks } = place;
+        let is_utf8 = if cut > 0 {
+            self.mark_cut(line.text, cut);
+            shape.encode_with(&Line { text: &self.marked, ..*line }, fields, &mut batch.body)
         } else {
-            identity.shape.encode(&line, &mut batch.body)
+            shape.encode_with(line, fields, &mut batch.body)
         };
         if !is_utf8 {
             self.metrics.invalid_utf8_lines.inc();
         }
-        batch.push(key, &identity.facts, line.bytes);
+        batch.push(key, facts, line.bytes);
         acks.emitted(batch.number, line.span, line.bytes);
-        identity.counters.read_lines.inc();
-        identity.counters.read_bytes.inc_by(line.bytes);
+        counters.read_lines.inc();
+        counters.read_bytes.inc_by(line.bytes);
         self.in_flight.fetch_add(1, Relaxed);
     }
 

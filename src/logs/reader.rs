@@ -20,6 +20,7 @@ use super::{
     batch::{Batch, BatchLimits, FileKey},
     checkpoint::Checkpoint,
     discover::{Source, Watcher, enumerate},
+    feed::{FeedLimits, Feeds, is_feed},
     mail::{Mail, Mailbox},
     output::Output,
     shape::Encoding,
@@ -55,6 +56,8 @@ pub struct Options {
 /// The reader; [`Reader::run`] is its thread.
 pub struct Reader {
     table: Table,
+    /// What comes as numbered records, not as lines of a file.
+    feeds: Feeds,
     output: Output,
     mailbox: Mailbox,
     watcher: Watcher,
@@ -96,14 +99,17 @@ impl Reader {
         ready: Box<dyn FnOnce() + Send>,
     ) -> Self {
         let checkpoint = Checkpoint::new(&options.state_dir);
-        let known = checkpoint.load();
+        let mut known = checkpoint.load();
         for complaint in &known.complaints {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
         }
         let now = Instant::now();
+        let limits = FeedLimits { first_run_bytes: options.first_run_bytes, max_line: options.max_line };
+        let feeds = Feeds::new(&options.sources, &mut known, limits, metrics.clone());
         let (sources, encodings) = options.sources.into_iter().unzip();
         Self {
             table: Table::new(known, options.first_run_bytes, encodings, metrics.clone()),
+            feeds,
             output: Output::new(
                 options.batch,
                 queue,
@@ -151,7 +157,9 @@ impl Reader {
         if !self.stopped {
             self.look_around(now);
             self.look_at_files(now);
+            self.moved |= self.feeds.look(now);
             self.read_turns(now);
+            self.read_feeds(now);
             self.output.close_aged(now, false);
         }
         self.write_positions(now, false);
@@ -165,7 +173,8 @@ impl Reader {
                 Mail::Confirmed(batch) => self.confirm(batch),
                 Mail::Files(reply) => {
                     // Who asked may have gone meanwhile.
-                    let _ = reply.send(self.table.status(now));
+                    let rows = self.feeds.status(now).into_iter();
+                    let _ = reply.send(self.table.status(now).into_iter().chain(rows).collect());
                 }
                 Mail::Stop => {
                     self.stopped = true;
@@ -184,7 +193,9 @@ impl Reader {
             self.metrics.acked_lines.with_label_values(&namespace).inc_by(lines);
             self.metrics.acked_bytes.with_label_values(&namespace).inc_by(bytes);
             self.in_flight.fetch_sub(part.lines, Relaxed);
-            if let Some(file) = self.table.get_mut(part.key) {
+            if is_feed(part.key) {
+                self.feeds.confirmed(part.key, &batch);
+            } else if let Some(file) = self.table.get_mut(part.key) {
                 file.confirmed(batch.number);
             }
         }
@@ -348,6 +359,13 @@ impl Reader {
         ended != Ended::Done
     }
 
+    /// Gives every feed one turn.
+    fn read_feeds(&mut self, now: Instant) {
+        if !self.blocked {
+            self.blocked = !self.feeds.read(&mut self.output, now);
+        }
+    }
+
     fn write_positions_now(&mut self, now: Instant) {
         self.moved = true;
         self.due.checkpoint = now;
@@ -357,7 +375,7 @@ impl Reader {
         if !self.moved || !last && now < self.due.checkpoint {
             return;
         }
-        match self.checkpoint.write(self.table.positions()) {
+        match self.checkpoint.write(self.feeds.positions().chain(self.table.positions())) {
             Ok(()) => {
                 self.moved = false;
                 if std::mem::take(&mut self.checkpoint_failed) {
@@ -375,26 +393,25 @@ impl Reader {
 
     /// Sleeps until there is mail, a directory changed, or something is due; not at all while there is something to read.
     fn sleep(&mut self, now: Instant) {
-        if !self.turns.is_empty() && !self.blocked && !self.stopped {
+        let has_more = !self.turns.is_empty() || self.feeds.has_more();
+        if has_more && !self.blocked && !self.stopped {
             return;
         }
         let mut wake =
             if self.stopped { now + ENUMERATE_EVERY } else { self.due.enumerate.min(self.due.look) };
         if !self.stopped {
-            wake = self.output.due().into_iter().fold(wake, Instant::min);
+            wake = self.output.due().into_iter().chain(self.feeds.due()).fold(wake, Instant::min);
         }
         if self.moved {
             wake = wake.min(self.due.checkpoint);
         }
         let pause = wake.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: i64::from(pause.subsec_nanos()) };
-        let mail = PollFd::from_borrowed_fd(self.mailbox.fd(), PollFlags::IN);
-        // Who looks around no more does not listen to the watcher either, who would never be quiet.
-        let result = match self.watcher.fd().filter(|_| !self.stopped) {
-            Some(fd) => poll(&mut [mail, PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout)),
-            None => poll(&mut [mail], Some(&timeout)),
-        };
-        match result {
+        // Who looks around no more does not listen to what he would look at either: it would never be quiet.
+        let looked_at = self.watcher.fd().into_iter().chain(self.feeds.fds(self.blocked));
+        let fds = [self.mailbox.fd()].into_iter().chain(looked_at.filter(|_| !self.stopped));
+        let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             // Never seen; without the pause a broken poll would take a whole core.
             Err(error) => {

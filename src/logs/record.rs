@@ -11,6 +11,10 @@ pub enum Origin {
     Container(Container),
     /// Any other file.
     Plain,
+    /// journald.
+    Journal,
+    /// The kernel's ring of messages.
+    Kernel,
 }
 
 /// The facts in the path of a container's log file.
@@ -38,7 +42,7 @@ impl Origin {
     pub fn container(&self) -> Option<&Container> {
         match self {
             Self::Container(container) => Some(container),
-            Self::Plain => None,
+            Self::Plain | Self::Journal | Self::Kernel => None,
         }
     }
 }
@@ -95,7 +99,8 @@ impl FileId {
                 field(container.name.as_bytes());
                 field(&container.restart.to_le_bytes());
             }
-            Origin::Plain => field(b"plain"),
+            // Feeds have identities of their own, not from a first line.
+            Origin::Plain | Origin::Journal | Origin::Kernel => field(b"plain"),
         }
         if let Some(Inode { device, number, birth }) = inode {
             field(&number.to_le_bytes());

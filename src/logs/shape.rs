@@ -58,6 +58,8 @@ pub struct BulkShape {
     action: Vec<u8>,
     /// The hour the index name in `action` is good for; `None` when it is good for ever.
     action_hour: Option<i64>,
+    /// From the end of the time to the message.
+    before_message: &'static [u8],
     /// From the end of the message on to where the offset goes.
     before_offset: Vec<u8>,
     /// From the offset to the newline.
@@ -76,21 +78,45 @@ impl Shape {
     /// Appends one line to the body of a batch. Whether its text is UTF-8: a document has U+FFFD for what is not, a record
     /// keeps all bytes until somebody reads it.
     pub fn encode(&mut self, line: &Line<'_>, body: &mut Vec<u8>) -> bool {
+        self.encode_with(line, b"", body)
+    }
+
+    /// The same with further members for its document, each after a comma.
+    pub fn encode_with(&mut self, line: &Line<'_>, fields: &[u8], body: &mut Vec<u8>) -> bool {
         match self {
             Self::Record => {
                 encode_record(line, body);
                 std::str::from_utf8(line.text).is_ok()
             }
-            Self::Bulk(shape) => shape.encode(line, body),
+            Self::Bulk(shape) => shape.encode(line, fields, body),
+        }
+    }
+
+    /// The names that documents use and the node's, where lines become documents.
+    pub fn document(&self) -> Option<(Schema, &str)> {
+        match self {
+            Self::Record => None,
+            Self::Bulk(shape) => Some((shape.encoding.schema, &shape.encoding.node)),
         }
     }
 }
 
 impl BulkShape {
     fn new(encoding: &BulkEncoding, facts: &FileFacts) -> Self {
+        let is_feed = matches!(facts.origin, Origin::Journal | Origin::Kernel);
         let (before_offset, after_offset) = match encoding.schema {
+            // Its host stands among what each record says itself, and it has no offset.
+            Schema::Ecs if is_feed => {
+                (Vec::new(), format!("{}}}\n", data_stream_piece(encoding, facts)).into_bytes())
+            }
             Schema::Ecs => ecs_pieces(encoding, facts),
             Schema::Fluent => fluent_pieces(encoding, facts),
+        };
+        let before_message: &[u8] = match encoding.schema {
+            Schema::Ecs => b"\",\"message\":",
+            // What the image's source for the journal calls it.
+            Schema::Fluent if is_feed => b"\",\"MESSAGE\":",
+            Schema::Fluent => b"\",\"log\":",
         };
         let mut shape = Self {
             encoding: encoding.clone(),
@@ -98,6 +124,7 @@ impl BulkShape {
             origin: facts.origin.clone(),
             action: Vec::new(),
             action_hour: None,
+            before_message,
             before_offset,
             after_offset,
         };
@@ -117,7 +144,7 @@ impl BulkShape {
         self.action_hour = self.encoding.index.is_dated().then(|| hour_of(time));
     }
 
-    fn encode(&mut self, line: &Line<'_>, body: &mut Vec<u8>) -> bool {
+    fn encode(&mut self, line: &Line<'_>, fields: &[u8], body: &mut Vec<u8>) -> bool {
         if self.action_hour.is_some_and(|hour| hour != hour_of(line.time)) {
             self.render_action(line.time);
         }
@@ -128,16 +155,14 @@ impl BulkShape {
         }
         body.extend_from_slice(b"}}\n{\"@timestamp\":\"");
         write_rfc3339(line.time, body);
-        body.extend_from_slice(match self.encoding.schema {
-            Schema::Ecs => b"\",\"message\":",
-            Schema::Fluent => b"\",\"log\":",
-        });
+        body.extend_from_slice(self.before_message);
         let is_utf8 = write_string(line.text, body);
         if line.stream != Stream::None {
             body.extend_from_slice(b",\"stream\":\"");
             body.extend_from_slice(line.stream.as_str().as_bytes());
             body.push(b'"');
         }
+        body.extend_from_slice(fields);
         body.extend_from_slice(&self.before_offset);
         if !self.before_offset.is_empty() {
             write_decimal(line.span.start, body);

@@ -62,7 +62,6 @@ pub struct Own {
     pub bulk: BulkMetrics,
     /// What the local store holds.
     pub store: StoreMetrics,
-    features: IntGaugeVec,
     memory_budget: IntGauge,
     registry: Registry,
 }
@@ -80,6 +79,8 @@ pub struct LogMetrics {
     pub acked_bytes: IntCounterVec,
     /// Bytes that no sink will ever see, by `reason`.
     pub lost_bytes: IntCounterVec,
+    /// Records whose size nobody knows that no sink will ever see, by `reason`.
+    pub lost_lines: IntCounterVec,
     /// Lines left out by a rule, by `reason`.
     pub dropped_lines: IntCounterVec,
     /// Lines with bytes that are not UTF-8.
@@ -92,7 +93,13 @@ pub struct LogMetrics {
     pub lag_seconds: GaugeVec,
     /// Files open now.
     pub files_open: IntGauge,
+    /// Which features are on.
+    pub features: Features,
 }
+
+/// Which features are on, and why.
+#[derive(Debug, Clone)]
+pub struct Features(IntGaugeVec);
 
 /// What shipping to Elasticsearch counts.
 #[derive(Debug, Clone)]
@@ -122,11 +129,6 @@ impl Own {
             logs: LogMetrics::new(&make)?,
             bulk: BulkMetrics::new(&make)?,
             store: StoreMetrics::new(&make)?,
-            features: make.int_gauges(
-                "nodewarden_feature_enabled",
-                "Whether a feature is on (1) or off (0), and why.",
-                &["feature", "reason"],
-            )?,
             memory_budget: make.int_gauge(
                 "nodewarden_memory_budget_bytes",
                 "Memory that all buffers of the agent together may take.",
@@ -135,19 +137,9 @@ impl Own {
         })
     }
 
-    /// Says whether a feature is on, and why; what was said of it for another reason is forgotten.
+    /// Says whether a feature is on, and why.
     pub fn feature(&self, feature: &str, on: bool, reason: &str) {
-        for old in self.features.collect().iter().flat_map(proto::MetricFamily::get_metric) {
-            let label =
-                |name| old.get_label().iter().find(|pair| pair.name() == name).map(|pair| pair.value());
-            if let (Some(known), Some(old_reason)) = (label("feature"), label("reason"))
-                && known == feature
-            {
-                // It was just listed; somebody else having removed it is as good.
-                let _ = self.features.remove_label_values(&[known, old_reason]);
-            }
-        }
-        self.features.with_label_values(&[feature, reason]).set(i64::from(on));
+        self.logs.features.say(feature, on, reason);
     }
 
     /// Says how much memory the buffers may take.
@@ -161,6 +153,23 @@ impl Own {
         for family in self.registry.gather() {
             say_family(&family, out);
         }
+    }
+}
+
+impl Features {
+    /// Says whether a feature is on, and why; what was said of it for another reason is forgotten.
+    pub fn say(&self, feature: &str, on: bool, reason: &str) {
+        for old in self.0.collect().iter().flat_map(proto::MetricFamily::get_metric) {
+            let label =
+                |name| old.get_label().iter().find(|pair| pair.name() == name).map(|pair| pair.value());
+            if let (Some(known), Some(old_reason)) = (label("feature"), label("reason"))
+                && known == feature
+            {
+                // It was just listed; somebody else having removed it is as good.
+                let _ = self.0.remove_label_values(&[known, old_reason]);
+            }
+        }
+        self.0.with_label_values(&[feature, reason]).set(i64::from(on));
     }
 }
 
@@ -185,6 +194,11 @@ impl LogMetrics {
             lost_bytes: counters(
                 "nodewarden_log_lost_bytes_total",
                 "Bytes of log files that went away before the sink confirmed them.",
+                REASON,
+            )?,
+            lost_lines: counters(
+                "nodewarden_log_lost_lines_total",
+                "Kernel messages and journal entries that were gone or damaged before they were read; their size is not known.",
                 REASON,
             )?,
             dropped_lines: counters(
@@ -212,6 +226,11 @@ impl LogMetrics {
                 NAMESPACE,
             )?,
             files_open: make.int_gauge("nodewarden_log_files_open", "Log files that are open now.")?,
+            features: Features(make.int_gauges(
+                "nodewarden_feature_enabled",
+                "Whether a feature is on (1) or off (0), and why.",
+                &["feature", "reason"],
+            )?),
         })
     }
 }

@@ -14,11 +14,12 @@ say() { echo "install: $*" >&2; }
 lacks() { missing+=("$*"); }
 
 has_jdk() { "$here/jdk.sh" > /dev/null 2>&1; }
+has_journal() { [ -x /lib/systemd/systemd-journal-remote ] && has journalctl; }
 has_prometheus() { has prometheus || [ -x "$servers/prometheus/usr/bin/prometheus" ]; }
 
 # The package lists of a fresh machine may be empty or old.
 refresh_lists() {
-  ! { has chromium && has mvn && has_jdk && has_prometheus; } && [ "$(id -u)" = 0 ] || return 0
+  ! { has chromium && has mvn && has_jdk && has_prometheus && has_journal; } && [ "$(id -u)" = 0 ] || return 0
   apt-get update -qq
 }
 
@@ -31,6 +32,8 @@ install_packages() {
   local wanted=()
   has chromium || wanted+=(chromium)
   has mvn || wanted+=(maven)
+  # Writes journal files with journald's own code, and reads them; nothing of it runs by itself.
+  has_journal || wanted+=(systemd systemd-journal-remote)
   has_jdk || mapfile -t -O ${#wanted[@]} wanted < <(jdk_package)
   [ ${#wanted[@]} -gt 0 ] || return 0
   if [ "$(id -u)" = 0 ]; then

@@ -108,6 +108,14 @@ impl Elastic {
         answer["hits"]["hits"][0]["_source"].clone()
     }
 
+    /// The documents of an index, at most 10,000, whole.
+    #[track_caller]
+    pub fn documents(&self, index: &str) -> Vec<Value> {
+        let answer = self.expect("GET", &format!("/{index}/_search?size=10000"), None);
+        let hits = answer["hits"]["hits"].as_array().cloned().unwrap_or_default();
+        hits.into_iter().map(|hit| hit["_source"].clone()).collect()
+    }
+
     /// Every document of an index, page by page.
     #[track_caller]
     pub fn all(&self, index: &str) -> Vec<Found> {

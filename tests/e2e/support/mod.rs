@@ -6,6 +6,7 @@ mod elastic;
 #[path = "../../../collectors/tests/support/fixtures.rs"]
 pub mod fixtures;
 pub mod http;
+mod journal;
 mod log_files;
 pub mod machine;
 #[path = "../../../collectors/tests/support/peer.rs"]
@@ -26,6 +27,7 @@ use std::{
 pub use agent::{Agent, Launch, NO_LOGS, nodewarden, taken_port};
 pub use chance::Chance;
 pub use elastic::Elastic;
+pub use journal::JournalDir;
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
 pub use peer::Peer;
 pub use prometheus::{Prometheus, promtool_check};
