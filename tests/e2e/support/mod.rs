@@ -1,11 +1,14 @@
 //! What the end-to-end tests share: the agent as a process, real servers, files that grow as a node's do.
 
 pub mod agent;
+pub mod bulk_server;
 mod chance;
 mod elastic;
 #[path = "../../../collectors/tests/support/fixtures.rs"]
 pub mod fixtures;
 pub mod http;
+pub mod kubelet;
+pub mod ledger;
 mod log_files;
 #[path = "../../../collectors/tests/support/peer.rs"]
 pub mod peer;
@@ -20,8 +23,11 @@ use std::{
 };
 
 pub use agent::{Agent, Launch, NO_LOGS, nodewarden, taken_port};
+pub use bulk_server::{BulkServer, Fault, wait_for_documents};
 pub use chance::Chance;
 pub use elastic::Elastic;
+pub use kubelet::{Kubelet, Load, Written};
+pub use ledger::assert_ledger;
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
 pub use prometheus::{Prometheus, promtool_check};
 

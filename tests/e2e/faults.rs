@@ -1,0 +1,118 @@
+//! Every way in which a sink may fail, with files that rotate, and with kill -9 of the agent on top: each line arrives once,
+//! and the ledger's sum is exact. The seed of a test makes its choices again; how far the programs are by then is chance.
+
+use std::{thread, time::Duration};
+
+use crate::support::{
+    Agent, BulkServer, Chance, Fault, Kubelet, Load, LogDir, assert_ledger, pods_config, seconds,
+    wait_for_documents, wait_until,
+};
+
+/// The pods of `logs` into the bulk server, in small requests, so that faults meet many.
+pub fn shipping(logs: &LogDir, server: &BulkServer) -> String {
+    format!(
+        "{}elasticsearch:\n  hosts: ['{}']\n  bulk: {{max_bytes: 128Ki, max_wait: 100ms}}\n",
+        pods_config(logs),
+        server.url()
+    )
+}
+
+/// Whether the agent is killed meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kills {
+    None,
+    Some,
+}
+
+/// Pods write and are rotated; so many of a hundred requests fail, until all is well again.
+#[track_caller]
+fn survives(faults: &[Fault], percent: u64, kills: Kills, load: Load) {
+    eprintln!("{percent} % of requests with {faults:?}, kills: {kills:?}, {load:?}");
+    let (server, logs, mut chance) = (BulkServer::start(load.seed), LogDir::new(), Chance::new(load.seed));
+    let mut agent = Agent::start(&shipping(&logs, &server), &[]);
+    let kubelet = Kubelet::start(&logs, load);
+    wait_for_documents(&server, 1, || agent.log());
+    server.fail(faults, percent);
+    wait_until("the fault has met requests", seconds(30), || {
+        let missed: Vec<_> = faults.iter().filter(|fault| server.hits(**fault) == 0).collect();
+        if missed.is_empty() { Ok(()) } else { Err(format!("no {missed:?}\n{}", agent.log())) }
+    });
+    if kills == Kills::Some {
+        for _ in 0..2 {
+            kill_at_random(&mut agent, &mut chance);
+        }
+    }
+    thread::sleep(Duration::from_millis(500));
+    server.heal();
+    if kills == Kills::Some {
+        kill_at_random(&mut agent, &mut chance);
+    }
+    let written = kubelet.stop();
+    assert!(written.rotations > 0, "nothing was rotated");
+    let lines = written.lines() - written.poison();
+    server.assert_each_once(lines, written.texts(), || agent.log());
+    let ledger = assert_ledger(&agent);
+    if kills == Kills::None {
+        assert_eq!(ledger.read_lines, written.lines(), "{ledger:?}");
+        assert_eq!(ledger.dead_letter_lines, written.poison(), "{ledger:?}");
+    }
+}
+
+fn kill_at_random(agent: &mut Agent, chance: &mut Chance) {
+    // Not to wait for anything: it meets the agent wherever it is by then.
+    thread::sleep(Duration::from_millis(chance.below(400)));
+    agent.kill_9();
+    agent.start_again();
+}
+
+/// Two tests for each fault: with rotation, and with kill -9 of the agent besides.
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident: $faults:expr, $percent:expr, $load:expr;)*) => {
+        $($(#[$doc])* mod $name {
+            use super::*;
+
+            #[test]
+            fn under_rotation() {
+                survives(&$faults, $percent, Kills::None, $load);
+            }
+
+            #[test]
+            fn under_rotation_and_kill_9() {
+                survives(&$faults, $percent, Kills::Some, $load);
+            }
+        })*
+    };
+}
+
+faults! {
+    refused_whole_with_429: [Fault::Busy], 100, Load::SHORT;
+    refused_in_part_with_429: [Fault::BusyDocuments], 100, Load::SHORT;
+    unavailable_with_503: [Fault::Unavailable], 100, Load::SHORT;
+    cut_within_the_request: [Fault::ResetWithin], 100, Load::SHORT;
+    cut_after_storing: [Fault::ResetAfterStoring], 100, Load::SHORT;
+    stalled: [Fault::Stall], 100, Load::SHORT;
+    connections_refused: [Fault::Refuse], 100, Load::SHORT;
+    answer_cut_off: [Fault::CutAnswer], 100, Load::SHORT;
+    answer_of_half_its_json: [Fault::CutJson], 100, Load::SHORT;
+    too_large_with_413: [Fault::TooLarge(20_000)], 100, Load::SHORT;
+    too_large_with_413_unread: [Fault::TooLargeUnread(3_000)], 100, Load::SHORT;
+    unauthorized_with_401: [Fault::Unauthorized], 100, Load::SHORT;
+    forbidden_whole_with_403: [Fault::Forbidden], 100, Load::SHORT;
+    /// Documents that are refused for good go to the dead letters, with and without other trouble.
+    poison_documents: [Fault::BusyDocuments], 30, Load { poison_every: 17, ..Load::SHORT };
+    everything_at_once: EVERYTHING, 60, Load { poison_every: 101, ..Load::SHORT };
+}
+
+/// All that may come and go with a request.
+pub const EVERYTHING: [Fault; 10] = [
+    Fault::Busy,
+    Fault::BusyDocuments,
+    Fault::Unavailable,
+    Fault::ResetWithin,
+    Fault::ResetAfterStoring,
+    Fault::CutAnswer,
+    Fault::CutJson,
+    Fault::TooLarge(20_000),
+    Fault::Unauthorized,
+    Fault::Forbidden,
+];
