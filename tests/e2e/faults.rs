@@ -29,8 +29,8 @@ enum Kills {
 fn survives(faults: &[Fault], percent: u64, kills: Kills, load: Load) {
     eprintln!("{percent} % of requests with {faults:?}, kills: {kills:?}, {load:?}");
     let (server, logs, mut chance) = (BulkServer::start(load.seed), LogDir::new(), Chance::new(load.seed));
-    let mut agent = Agent::start(&shipping(&logs, &server), &[]);
     let kubelet = Kubelet::start(&logs, load);
+    let mut agent = Agent::start(&shipping(&logs, &server), &[]);
     wait_for_documents(&server, 1, || agent.log());
     server.fail(faults, percent);
     wait_until("the fault has met requests", seconds(30), || {
@@ -42,7 +42,7 @@ fn survives(faults: &[Fault], percent: u64, kills: Kills, load: Load) {
             kill_at_random(&mut agent, &mut chance);
         }
     }
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(800));
     server.heal();
     if kills == Kills::Some {
         kill_at_random(&mut agent, &mut chance);

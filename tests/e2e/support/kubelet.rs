@@ -36,12 +36,12 @@ pub struct Load {
 }
 
 impl Load {
-    /// A little of everything for some seconds: each file is rotated about once a second, and none is deleted.
+    /// A little of everything for some seconds: each file is rotated some times a second, and none is deleted.
     pub const SHORT: Self = Self {
         pods: 4,
         bytes_per_second: 400_000,
         text: 200,
-        rotate_at: 100_000,
+        rotate_at: 30_000,
         keep: usize::MAX,
         gzip: false,
         poison_every: 0,
