@@ -1,8 +1,9 @@
 //! Log lines into a real Elasticsearch: each line once, whatever happens in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::support::{
     Agent, Elastic, LogDir, LogFile, Stream, http, pods_config, same, seconds, uid, wait_until,
@@ -70,6 +71,29 @@ pub fn assert_each_once(elastic: &Elastic, index: &str, written: &[String]) {
     found.sort_unstable();
     found.dedup_by(|a, b| a.id == b.id);
     assert_eq!(found.len(), written.len(), "distinct ids");
+}
+
+/// The same for so many texts that two lists of them would not fit: hashes are compared.
+#[track_caller]
+pub fn assert_same_texts(
+    elastic: &Elastic,
+    index: &str,
+    total: u64,
+    texts: impl Iterator<Item = String>,
+    agent: impl Fn() -> String,
+) {
+    let in_time = seconds(240 + total / 2000);
+    wait_until("every line is a document", in_time, || {
+        same(&elastic.count(index)?, &total).map_err(|seen| format!("{seen}; the agent says:\n{}", agent()))
+    });
+    let (mut ids, mut messages) = (HashSet::new(), HashSet::new());
+    elastic.each(index, |found| {
+        ids.insert(xxh3_64(found.id.as_bytes()));
+        messages.insert(xxh3_64(found.message.as_bytes()));
+    });
+    assert_eq!((ids.len() as u64, messages.len() as u64), (total, total), "distinct ids and messages");
+    let missing: Vec<String> = texts.filter(|text| !messages.contains(&xxh3_64(text.as_bytes()))).take(5).collect();
+    assert!(missing.is_empty(), "never stored: {missing:#?}");
 }
 
 fn first_difference<'a>(seen: &[&'a str], expected: &[&'a str]) -> Option<(&'a str, &'a str)> {

@@ -15,6 +15,7 @@ mod support;
 
 mod beside;
 mod elastic;
+mod elastic_faults;
 mod faults;
 mod fixtures;
 mod logs;

@@ -106,6 +106,17 @@ impl Agent {
         http::get(&self.metrics, path).expect("the metrics listener answers")
     }
 
+    /// The sum of one of its metrics over the series whose labels hold these words.
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let page = self.get("/metrics?collect[]=loadavg").text();
+        let series = page.lines().filter(|line| {
+            let rest = line.strip_prefix(name).unwrap_or_default();
+            rest.starts_with(['{', ' ']) && labels.iter().all(|label| rest.contains(label))
+        });
+        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     /// GET from the admin listener with the token, as programs send it.
     #[track_caller]
     pub fn admin(&self, path: &str) -> Response {
