@@ -1,6 +1,10 @@
 //! Log lines into a real Elasticsearch: each line once, whatever happens in between.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    thread,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
@@ -84,7 +88,11 @@ pub fn assert_same_texts(
 ) {
     let in_time = seconds(240 + total / 2000);
     wait_until("every line is a document", in_time, || {
-        same(&elastic.count(index)?, &total).map_err(|seen| format!("{seen}; the agent says:\n{}", agent()))
+        let count = elastic.count(index)?;
+        // Each count makes what was indexed searchable, which is work for the server.
+        let pause = Duration::from_millis(if count == total { 0 } else { 250 });
+        thread::sleep(pause);
+        same(&count, &total).map_err(|seen| format!("{seen}; the agent says:\n{}", agent()))
     });
     let (mut ids, mut messages) = (HashSet::new(), HashSet::new());
     elastic.each(index, |found| {
@@ -182,25 +190,6 @@ fn a_hundred_thousand_lines_survive_rotations_and_kill_9() {
     assert_eq!(pods.written.len(), 100_000);
     assert_each_once(elastic, &index, &pods.written);
     assert!(agent.peak_mib() < 128, "{} MiB", agent.peak_mib());
-}
-
-#[test]
-fn elasticsearch_may_be_killed_and_come_back() {
-    let (elastic, logs) = (Elastic::start(""), LogDir::new());
-    let (config, index) = shipping(&logs, &elastic, "away");
-    let agent = Agent::start(&config, &[]);
-    let mut pods = Pods::new(&logs, 4);
-    pods.write(500);
-    wait_for_some(&elastic, &index, 1, &agent);
-    pods.write(500);
-    elastic.kill_9();
-    pods.write(500);
-    pods.rotate();
-    pods.write(500);
-    assert_eq!(agent.get("/metrics?collect[]=loadavg").status, 200, "metrics are served meanwhile");
-    elastic.start_again();
-    pods.write(500);
-    assert_each_once(&elastic, &index, &pods.written);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::{
     support::{Agent, Elastic, Kubelet, Load, LogDir, assert_ledger, seconds, wait_until},
 };
 
-const LOAD: Load = Load { bytes_per_second: 300_000, rotate_at: 100_000, ..Load::SHORT };
+const LOAD: Load = Load { bytes_per_second: 100_000, rotate_at: 30_000, ..Load::SHORT };
 
 /// Pods that write, an agent that ships, and the index that it goes to.
 struct Run<'a> {
@@ -62,58 +62,44 @@ impl<'a> Run<'a> {
     }
 }
 
+/// A bulk that the agent waits for in vain is carried out later: it or its repeat is refused with 409. Killed, it is away for
+/// longer than the agent.
 #[test]
-fn killed_and_started_again() {
+fn stopped_and_continued_then_killed_and_started_again() {
     let elastic = Elastic::start("");
-    let mut run = Run::start(&elastic, "killed");
-    run.wait_for_documents();
-    elastic.kill_9();
-    run.kill_the_agent();
-    run.wait_for("nodewarden_bulk_requests_total", "retry");
-    elastic.start_again();
-    run.finish();
-}
-
-/// A bulk that the agent waits for in vain is carried out later: it or its repeat is refused with 409.
-#[test]
-fn stopped_and_continued() {
-    let elastic = Elastic::start("");
-    let mut run = Run::start(&elastic, "stopped");
+    let mut run = Run::start(&elastic, "away");
     run.wait_for_documents();
     elastic.signal(Signal::STOP);
     thread::sleep(Duration::from_secs(2));
     run.kill_the_agent();
     thread::sleep(Duration::from_secs(1));
     elastic.signal(Signal::CONT);
-    run.finish();
-}
-
-/// The limit counts what coordinates at once, so no request of the usual size gets through.
-#[test]
-fn refused_whole_by_indexing_pressure() {
-    let elastic = Elastic::start("indexing_pressure.memory.coordinating.limit: 4kb\n");
-    let mut run = Run::start(&elastic, "pressure");
-    run.wait_for("nodewarden_bulk_requests_total", "retry");
+    run.wait_for("nodewarden_bulk_requests_total", "ok");
+    elastic.kill_9();
     run.kill_the_agent();
     run.wait_for("nodewarden_bulk_requests_total", "retry");
-    elastic.kill_9();
-    elastic.set("");
+    assert_eq!(run.agent.get("/metrics?collect[]=loadavg").status, 200, "metrics are served meanwhile");
     elastic.start_again();
     run.finish();
 }
 
-/// Requests are halved until they fit, and then each of their documents is refused for a while.
+/// First each document is refused, in requests that were halved until they fitted; then each request, for the limit counts
+/// what is coordinated at once, and none of the usual size gets through.
 #[test]
-fn too_large_with_413_and_refused_in_part_by_indexing_pressure() {
-    let too_large = "http.max_content_length: 64kb\n";
-    let elastic = Elastic::start(&format!("{too_large}indexing_pressure.memory.primary.limit: 4kb\n"));
-    let mut run = Run::start(&elastic, "primary");
+fn too_large_with_413_then_refused_in_part_and_whole_by_indexing_pressure() {
+    let elastic = Elastic::start("http.max_content_length: 64kb\nindexing_pressure.memory.primary.limit: 4kb\n");
+    let mut run = Run::start(&elastic, "pressure");
     run.wait_for("nodewarden_bulk_requests_total", "refused");
     run.wait_for("nodewarden_bulk_items_total", "\"429\"");
     run.kill_the_agent();
     run.wait_for("nodewarden_bulk_items_total", "\"429\"");
     elastic.kill_9();
-    elastic.set(too_large);
+    elastic.set("indexing_pressure.memory.coordinating.limit: 4kb\n");
+    elastic.start_again();
+    run.kill_the_agent();
+    run.wait_for("nodewarden_bulk_requests_total", "retry");
+    elastic.kill_9();
+    elastic.set("");
     elastic.start_again();
     run.finish();
 }

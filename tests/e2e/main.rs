@@ -18,6 +18,7 @@ mod elastic;
 mod elastic_faults;
 mod faults;
 mod fixtures;
+mod hostile_files;
 mod logs;
 mod page;
 mod scrape;
