@@ -24,4 +24,5 @@ mod page;
 mod scrape;
 mod shutdown;
 mod soak;
+mod state_faults;
 mod unprivileged;

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod bulk_server;
 mod chance;
+mod disk;
 mod elastic;
 #[path = "../../../collectors/tests/support/fixtures.rs"]
 pub mod fixtures;
@@ -25,8 +26,9 @@ use std::{
 pub use agent::{Agent, Launch, NO_LOGS, nodewarden, taken_port};
 pub use bulk_server::{BulkServer, Fault, wait_for_documents};
 pub use chance::Chance;
+pub use disk::{Cgroup, Disk};
 pub use elastic::Elastic;
-pub use kubelet::{Kubelet, Load, Written};
+pub use kubelet::{Kubelet, Load};
 pub use ledger::assert_ledger;
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
 pub use prometheus::{Prometheus, promtool_check};
