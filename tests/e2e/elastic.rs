@@ -47,10 +47,6 @@ impl Pods {
     fn rotate(&mut self) {
         self.files.iter_mut().for_each(LogFile::rotate);
     }
-
-    pub fn rotate_one(&mut self, pod: usize) {
-        self.files[pod].rotate();
-    }
 }
 
 #[track_caller]
@@ -100,7 +96,8 @@ pub fn assert_same_texts(
         messages.insert(xxh3_64(found.message.as_bytes()));
     });
     assert_eq!((ids.len() as u64, messages.len() as u64), (total, total), "distinct ids and messages");
-    let missing: Vec<String> = texts.filter(|text| !messages.contains(&xxh3_64(text.as_bytes()))).take(5).collect();
+    let missing: Vec<String> =
+        texts.filter(|text| !messages.contains(&xxh3_64(text.as_bytes()))).take(5).collect();
     assert!(missing.is_empty(), "never stored: {missing:#?}");
 }
 

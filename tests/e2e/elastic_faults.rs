@@ -87,7 +87,8 @@ fn stopped_and_continued_then_killed_and_started_again() {
 /// what is coordinated at once, and none of the usual size gets through.
 #[test]
 fn too_large_with_413_then_refused_in_part_and_whole_by_indexing_pressure() {
-    let elastic = Elastic::start("http.max_content_length: 64kb\nindexing_pressure.memory.primary.limit: 4kb\n");
+    let elastic =
+        Elastic::start("http.max_content_length: 64kb\nindexing_pressure.memory.primary.limit: 4kb\n");
     let mut run = Run::start(&elastic, "pressure");
     run.wait_for("nodewarden_bulk_requests_total", "refused");
     run.wait_for("nodewarden_bulk_items_total", "\"429\"");

@@ -4,7 +4,7 @@
 use std::{thread, time::Duration};
 
 use crate::support::{
-    Agent, BulkServer, Chance, Fault, Kubelet, Load, LogDir, assert_ledger, pods_config, seconds,
+    Agent, BulkServer, Chance, Fault, Kubelet, Load, LogDir, Stream, assert_ledger, pods_config, seconds,
     wait_for_documents, wait_until,
 };
 
@@ -116,3 +116,32 @@ pub const EVERYTHING: [Fault; 10] = [
     Fault::Unauthorized,
     Fault::Forbidden,
 ];
+
+/// Under which nothing comes back at all.
+pub const STANDSTILLS: [Fault; 2] = [Fault::Stall, Fault::Refuse];
+
+/// Somebody has to open that index again; meanwhile the others get their documents.
+#[test]
+fn documents_of_one_index_forbidden_with_403() {
+    let (server, logs) = (BulkServer::start(Load::SHORT.seed), LogDir::new());
+    let config =
+        shipping(&logs, &server).replace("  bulk:", "  index: 'app-{kubernetes.namespace}'\n  bulk:");
+    server.close(Some("app-shop"));
+    let kubelet = Kubelet::start(&logs, Load::SHORT);
+    let closed: Vec<String> =
+        (0..50).map(|line| format!("line {line} for an index that is closed")).collect();
+    let mut file = logs.container("shop", "cart-0", "app");
+    closed.iter().for_each(|text| file.line(Stream::Stdout, text));
+    let mut agent = Agent::start(&config, &[]);
+    wait_for_documents(&server, 3000, || agent.log());
+    assert!(agent.log().contains("cluster_block_exception"), "it says why they wait:\n{}", agent.log());
+    agent.kill_9();
+    agent.start_again();
+    wait_for_documents(&server, server.documents() + 3000, || agent.log());
+    assert!(!server.has(&closed[0]));
+    server.close(None);
+    let written = kubelet.stop();
+    let total = written.lines() + closed.len() as u64;
+    server.assert_each_once(total, written.texts().chain(closed), || agent.log());
+    assert_ledger(&agent);
+}

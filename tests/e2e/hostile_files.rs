@@ -13,9 +13,8 @@ use serde_json::Value;
 use crate::{
     faults::shipping,
     support::{
-        Agent, BulkServer, Kubelet, Launch, Load, LogDir, Stream, assert_ledger,
-        ledger::Ledger,
-        seconds, temp_dir, uid, wait_until,
+        Agent, BulkServer, Kubelet, Launch, Load, LogDir, Stream, assert_ledger, ledger::Ledger, seconds,
+        temp_dir, uid, wait_until,
     },
 };
 
@@ -43,7 +42,7 @@ fn raw(path: &Path, bytes: &[u8]) {
 #[test]
 fn five_hundred_busy_files() {
     let (server, logs) = (BulkServer::start(SEED), LogDir::new());
-    let load = Load { pods: 500, bytes_per_second: 1_000_000, ..Load::SHORT };
+    let load = Load { pods: 500, bytes_per_second: 1_000_000, rotate_at: 1 << 30, ..Load::SHORT };
     let kubelet = Kubelet::start(&logs, load);
     let agent = Agent::start(&shipping(&logs, &server), &[]);
     wait_until("each file was written to some times", seconds(60), || match kubelet.lines() {
@@ -114,7 +113,8 @@ fn a_longer_line_is_cut_and_what_is_left_out_is_counted() {
 fn bytes_that_are_not_utf_8() {
     let (server, logs) = (BulkServer::start(SEED), LogDir::new());
     let bytes: Vec<u8> = (0..=255).filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
-    let cut_character = [b"half a gr\xc3".as_slice(), b" and a surrogate \xed\xa0\x80 and Latin 1: Gr\xfc\xdfe"].concat();
+    let cut_character =
+        [b"half a gr\xc3".as_slice(), b" and a surrogate \xed\xa0\x80 and Latin 1: Gr\xfc\xdfe"].concat();
     let cri = logs.pods().join(format!("shop_cart-0_{}/app/0.log", uid("cart-0")));
     let (plain, mut texts) = (logs.path().join("bytes.txt"), Vec::new());
     for (number, bytes) in [bytes, cut_character].iter().enumerate() {
@@ -141,7 +141,11 @@ fn nul_bytes() {
     raw(&logs.path().join("nul.txt"), format!("{nuls}only then text\nplain\n").as_bytes());
     let agent = Agent::start(&shipping_all(&logs, &server), &[]);
     let only_then = format!("{nuls}only then text");
-    assert_texts(&server, &agent, ["before\0after", &nuls, "the next", &only_then, "plain"].map(str::to_owned).into());
+    assert_texts(
+        &server,
+        &agent,
+        ["before\0after", &nuls, "the next", &only_then, "plain"].map(str::to_owned).into(),
+    );
     assert_ledger(&agent);
 }
 
@@ -199,11 +203,15 @@ fn permissions_that_change() {
     may(&path, 0o644);
     wait_until("it is read", seconds(20), || row(&agent, &path).map(drop));
     write(&mut file, "everybody may");
-    wait_until("two lines are there", seconds(20), || if server.documents() == 2 { Ok(()) } else { Err(agent.log()) });
+    wait_until("two lines are there", seconds(20), || {
+        if server.documents() == 2 { Ok(()) } else { Err(agent.log()) }
+    });
     // Who has it open goes on reading; after a restart it waits.
     may(&path, 0o600);
     write(&mut file, "read by who has it open");
-    wait_until("the third is there", seconds(20), || if server.documents() == 3 { Ok(()) } else { Err(agent.log()) });
+    wait_until("the third is there", seconds(20), || {
+        if server.documents() == 3 { Ok(()) } else { Err(agent.log()) }
+    });
     agent.kill_9();
     write(&mut file, "not to be read, then rotated");
     agent.start_again();
@@ -235,11 +243,20 @@ fn a_symlink_whose_target_is_not_mounted() {
     wait_for_an_error(&agent, &link, "link to a file that is not there");
     assert_texts(&server, &agent, vec!["another pod's line".to_owned()]);
     // It is mounted, with a rotated file beside it.
-    let json = |text: &str| format!("{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-21T10:00:00.00000000{}Z\"}}\n", text.len() % 10);
+    let json = |text: &str| {
+        format!(
+            "{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-21T10:00:00.00000000{}Z\"}}\n",
+            text.len() % 10
+        )
+    };
     let elsewhere = logs.path().join("elsewhere");
     raw(&elsewhere.join(format!("{name}.1")), json("rotated before").as_bytes());
     raw(&elsewhere.join(name), json("written since").as_bytes());
     fs::rename(&elsewhere, &docker).expect("it is there");
-    assert_texts(&server, &agent, ["another pod's line", "rotated before", "written since"].map(str::to_owned).into());
+    assert_texts(
+        &server,
+        &agent,
+        ["another pod's line", "rotated before", "written since"].map(str::to_owned).into(),
+    );
     assert_ledger(&agent);
 }

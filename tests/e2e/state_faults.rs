@@ -12,8 +12,8 @@ use rustix::process::Signal;
 use crate::{
     faults::shipping,
     support::{
-        Agent, BulkServer, Cgroup, Chance, Disk, Fault, Kubelet, Launch, Load, LogDir, assert_ledger, repository,
-        seconds, temp_dir, wait_for_documents, wait_until,
+        Agent, BulkServer, Cgroup, Chance, Disk, Fault, Kubelet, Launch, Load, LogDir, assert_ledger,
+        repository, seconds, temp_dir, wait_for_documents, wait_until,
     },
 };
 
@@ -122,7 +122,8 @@ fn a_state_directory_that_is_corrupt() {
         });
         agent.kill_9();
         for path in files_in(&agent.state_dir()) {
-            let is_position = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("positions"));
+            let is_position =
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("positions"));
             let mut bytes = fs::read(&path).expect("a state file");
             let at = chance.below(bytes.len() as u64 + 1) as usize;
             match damage {

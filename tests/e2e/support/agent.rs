@@ -155,11 +155,6 @@ impl Agent {
         state_dir(&self.launch, self.dir.path())
     }
 
-    /// Whether it runs.
-    pub fn is_alive(&mut self) -> bool {
-        self.child.try_wait().expect("its state").is_none()
-    }
-
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()

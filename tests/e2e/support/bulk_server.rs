@@ -180,7 +180,12 @@ impl BulkServer {
     /// Waits until as many documents are there as lines were written, all different, then looks for each of the lines:
     /// count = distinct = written.
     #[track_caller]
-    pub fn assert_each_once(&self, count: u64, texts: impl Iterator<Item = String>, agent: impl Fn() -> String) {
+    pub fn assert_each_once(
+        &self,
+        count: u64,
+        texts: impl Iterator<Item = String>,
+        agent: impl Fn() -> String,
+    ) {
         let written = Tally { documents: count, distinct_ids: count, distinct_messages: count };
         wait_until("every line is a document once", seconds(120), || {
             let tally = self.tally();
@@ -463,7 +468,8 @@ impl Head {
             return Ok(None);
         }
         let path = first.split(' ').nth(1).unwrap_or_default();
-        let is_bulk = first.starts_with("POST ") && path.split('?').next().is_some_and(|p| p.ends_with("/_bulk"));
+        let is_bulk =
+            first.starts_with("POST ") && path.split('?').next().is_some_and(|p| p.ends_with("/_bulk"));
         let mut head = Self { is_bulk, is_gzip: false, length: 0 };
         loop {
             let mut line = String::new();
@@ -486,7 +492,9 @@ fn gunzip(body: &[u8]) -> io::Result<Vec<u8>> {
 
 fn answer(mut stream: &TcpStream, status: u16, body: &str, headers: &str) -> io::Result<()> {
     let length = body.len();
-    let head = format!("HTTP/1.1 {status} said\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 {status} said\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n"
+    );
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())
 }
 

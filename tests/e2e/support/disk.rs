@@ -105,14 +105,17 @@ impl Cgroup {
     pub fn with_memory(bytes: u64) -> Option<Self> {
         let root = Path::new("/sys/fs/cgroup");
         let name = format!("nodewarden-test-{}", std::process::id());
-        let limits = [(root.join("memory"), "memory.limit_in_bytes", false), (root.to_owned(), "memory.max", true)];
+        let limits =
+            [(root.join("memory"), "memory.limit_in_bytes", false), (root.to_owned(), "memory.max", true)];
         for (parent, file, is_v2) in limits {
             if is_v2 {
                 // Fails where it is on already, or can't be.
                 let _ = fs::write(parent.join("cgroup.subtree_control"), "+memory");
             }
             let group = Self { path: parent.join(&name), is_v2 };
-            if fs::create_dir(&group.path).is_ok() && fs::write(group.path.join(file), bytes.to_string()).is_ok() {
+            if fs::create_dir(&group.path).is_ok()
+                && fs::write(group.path.join(file), bytes.to_string()).is_ok()
+            {
                 return Some(group);
             }
         }

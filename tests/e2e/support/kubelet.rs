@@ -55,6 +55,7 @@ pub struct Kubelet {
     stopped: Arc<AtomicBool>,
     lines: Arc<Vec<AtomicU64>>,
     rotations: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
     load: Load,
 }
 
@@ -64,6 +65,8 @@ pub struct Written {
     lines: Vec<u64>,
     load: Load,
     pub rotations: u64,
+    /// Of the files, with the runtime's times and streams.
+    pub bytes: u64,
 }
 
 impl Kubelet {
@@ -71,10 +74,11 @@ impl Kubelet {
     pub fn start(logs: &LogDir, load: Load) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
         let lines: Arc<Vec<_>> = Arc::new((0..load.pods).map(|_| AtomicU64::new(0)).collect());
-        let rotations = Arc::new(AtomicU64::new(0));
+        let (rotations, bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let mut pods: Vec<Pod> = (0..load.pods).map(|pod| Pod::new(&logs.pods(), pod, load)).collect();
         let thread = {
-            let (stopped, lines, rotations) = (Arc::clone(&stopped), Arc::clone(&lines), Arc::clone(&rotations));
+            let (stopped, lines) = (Arc::clone(&stopped), Arc::clone(&lines));
+            let (rotations, bytes) = (Arc::clone(&rotations), Arc::clone(&bytes));
             thread::spawn(move || {
                 let (start, mut written, mut chance) = (Instant::now(), 0, Chance::new(load.seed));
                 while !stopped.load(Relaxed) {
@@ -88,11 +92,12 @@ impl Kubelet {
                             rotations.fetch_add(1, Relaxed);
                         }
                     }
+                    bytes.store(written, Relaxed);
                     thread::sleep(Duration::from_millis(5));
                 }
             })
         };
-        Self { thread: Some(thread), stopped, lines, rotations, load }
+        Self { thread: Some(thread), stopped, lines, rotations, bytes, load }
     }
 
     /// Lines written by now.
@@ -107,6 +112,7 @@ impl Kubelet {
             lines: self.lines.iter().map(|lines| lines.load(Relaxed)).collect(),
             load: self.load,
             rotations: self.rotations.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
         }
     }
 
@@ -143,7 +149,8 @@ impl Written {
 
     /// The text of every line that is no poison.
     pub fn texts(&self) -> impl Iterator<Item = String> {
-        let numbered = self.lines.iter().enumerate().flat_map(|(pod, lines)| (0..*lines).map(move |line| (pod, line)));
+        let numbered =
+            self.lines.iter().enumerate().flat_map(|(pod, lines)| (0..*lines).map(move |line| (pod, line)));
         numbered.map(|(pod, line)| text(pod, line, &self.load)).filter(|text| !text.contains(POISON))
     }
 }
@@ -224,7 +231,9 @@ impl Pod {
         }
         while self.rotated.len() + 2 > self.load.keep {
             let oldest = self.rotated.remove(0);
-            fs::remove_file(gz(&oldest)).or_else(|_| fs::remove_file(&oldest)).expect("the oldest is removed");
+            fs::remove_file(gz(&oldest))
+                .or_else(|_| fs::remove_file(&oldest))
+                .expect("the oldest is removed");
         }
         if self.load.gzip {
             self.rotated.iter().filter(|path| path.exists()).for_each(|path| compress(path));

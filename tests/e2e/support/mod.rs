@@ -28,7 +28,7 @@ pub use bulk_server::{BulkServer, Fault, wait_for_documents};
 pub use chance::Chance;
 pub use disk::{Cgroup, Disk};
 pub use elastic::Elastic;
-pub use kubelet::{Kubelet, Load};
+pub use kubelet::{Kubelet, Load, Written};
 pub use ledger::assert_ledger;
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
 pub use prometheus::{Prometheus, promtool_check};
