@@ -19,6 +19,7 @@ use super::{Chance, LogDir, bulk_server::POISON, uid};
 /// How much is written, and how it is rotated.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
+    pub namespace: &'static str,
     pub pods: usize,
     /// Of all pods together.
     pub bytes_per_second: u64,
@@ -38,6 +39,7 @@ pub struct Load {
 impl Load {
     /// A little of everything for some seconds: each file is rotated some times a second, and none is deleted.
     pub const SHORT: Self = Self {
+        namespace: "load",
         pods: 4,
         bytes_per_second: 400_000,
         text: 200,
@@ -158,7 +160,9 @@ impl Written {
 /// The text of a line; different from all others, with some characters that have to be escaped.
 fn text(pod: usize, line: u64, load: &Load) -> String {
     let poison = if load.poison_every > 0 && line % load.poison_every == 0 { POISON } else { "" };
-    let mut text = format!("pod {pod} line {line:09} {poison}\"took\"=\t{}ms ", line * 7919 % 1009);
+    let namespace = load.namespace;
+    let mut text =
+        format!("{namespace} pod {pod} line {line:09} {poison}\"took\"=\t{}ms ", line * 7919 % 1009);
     let filler = "GET /cart/checkout?item=Grüße status=200 agent=Mozilla upstream=10.2.3.4:8080 ";
     let length = load.text.max(text.len());
     while text.len() < length {
@@ -185,7 +189,7 @@ struct Pod {
 impl Pod {
     fn new(pods: &Path, number: usize, load: Load) -> Self {
         let name = format!("busy-{number}");
-        let path = pods.join(format!("load_{name}_{}", uid(&name))).join("app").join("0.log");
+        let path = pods.join(format!("{}_{name}_{}", load.namespace, uid(&name))).join("app").join("0.log");
         fs::create_dir_all(path.parent().expect("a folder")).expect("the folder is made");
         let file = File::create_new(&path).expect("a new log file");
         let (rotated, buffer) = (Vec::new(), Vec::new());
