@@ -28,7 +28,7 @@ impl Turn {
     fn of_this_run() -> Self {
         let seconds = asked("SOAK_SECONDS");
         let seed = asked("SOAK_SEED").unwrap_or(1);
-        let turn = Self { time: Duration::from_secs(seconds.unwrap_or(8)), seed, is_long: seconds.is_some() };
+        let turn = Self { time: Duration::from_secs(seconds.unwrap_or(6)), seed, is_long: seconds.is_some() };
         eprintln!("soak: {turn:?}");
         turn
     }
@@ -112,7 +112,7 @@ fn kill_9_under_rotation_into_the_bulk_server() {
 fn kill_9_under_rotation_and_every_fault() {
     let turn = Turn::of_this_run();
     let (server, logs) = (BulkServer::start(turn.seed), LogDir::new());
-    let load = Load { poison_every: 1009, ..turn.load(1_000_000) };
+    let load = Load { poison_every: 1009, rotate_at: 100_000, keep: usize::MAX, ..turn.load(1_000_000) };
     let (kubelet, start) = (Kubelet::start(&logs, load), Instant::now());
     let mut agent = Agent::start(&faults::shipping(&logs, &server), &[]);
     let ends = end_at_random(&mut agent, turn, |chance| {

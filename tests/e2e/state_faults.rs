@@ -61,6 +61,21 @@ fn a_state_directory_that_is_full() {
     finish(&server, &agent, kubelet);
 }
 
+/// The very first start finds no room for anything; it begins to read by itself when there is some.
+#[test]
+fn a_state_directory_that_is_full_from_the_start() {
+    let Some(disk) = Disk::mount(256) else { return };
+    disk.fill();
+    let (server, logs) = (BulkServer::start(LOAD.seed), LogDir::new());
+    let kubelet = Kubelet::start(&logs, LOAD);
+    let agent = Agent::start_as(disk.launch(), &shipping(&logs, &server), &[]);
+    thread::sleep(Duration::from_secs(2));
+    eprintln!("{}", agent.log());
+    disk.empty();
+    wait_for_documents(&server, 500, || agent.log());
+    finish(&server, &agent, kubelet);
+}
+
 /// Refused documents have to be kept before they count as done: with a full disk they wait.
 #[test]
 fn dead_letters_on_a_full_disk() {
@@ -164,7 +179,7 @@ fn a_cgroup_of_64_mib_with_the_sink_away() {
     let Some(group) = Cgroup::with_memory(64 << 20) else { return };
     let (server, logs) = (BulkServer::start(LOAD.seed), LogDir::new());
     server.fail(&[Fault::Refuse], 100);
-    let load = Load { pods: 20, bytes_per_second: 20_000_000, rotate_at: 1 << 20, ..LOAD };
+    let load = Load { pods: 20, bytes_per_second: 10_000_000, rotate_at: 1 << 20, ..LOAD };
     let kubelet = Kubelet::start(&logs, load);
     let mut agent = Agent::start_as(group.launch(), &shipping(&logs, &server).replace("128Ki", "5Mi"), &[]);
     let budget = agent.metric("nodewarden_memory_budget_bytes", &[]);
