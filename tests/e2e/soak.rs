@@ -133,6 +133,32 @@ fn kill_9_under_rotation_and_every_fault() {
     assert_ledger(&agent);
 }
 
+/// The agent gives each request up in the end and sends it again; all of them were carried out.
+#[test]
+fn a_stall_that_is_longer_than_the_agent_waits() {
+    let turn = Turn::of_this_run();
+    if !turn.is_long {
+        eprintln!("SKIPPED: it takes a minute and a half, and is a part of make soak");
+        return;
+    }
+    let (server, logs) = (BulkServer::start(turn.seed), LogDir::new());
+    let kubelet = Kubelet::start(&logs, Load { seed: turn.seed, ..Load::SHORT });
+    let agent = Agent::start(&faults::shipping(&logs, &server), &[]);
+    wait_for_documents(&server, 1000, || agent.log());
+    server.fail(&[Fault::Stall], 100);
+    wait_until("a request is given up", seconds(90), || {
+        if agent.metric("nodewarden_bulk_requests_total", &["retry"]) > 0.0 {
+            Ok(())
+        } else {
+            Err(agent.log())
+        }
+    });
+    server.heal();
+    let written = kubelet.stop();
+    server.assert_each_once(written.lines(), written.texts(), || agent.log());
+    assert_eq!(assert_ledger(&agent).read_lines, written.lines());
+}
+
 fn asked(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a whole number")))

@@ -159,7 +159,7 @@ impl Written {
 
 /// The text of a line; different from all others, with some characters that have to be escaped.
 fn text(pod: usize, line: u64, load: &Load) -> String {
-    let poison = if load.poison_every > 0 && line % load.poison_every == 0 { POISON } else { "" };
+    let poison = if load.poison_every > 0 && line.is_multiple_of(load.poison_every) { POISON } else { "" };
     let namespace = load.namespace;
     let mut text =
         format!("{namespace} pod {pod} line {line:09} {poison}\"took\"=\t{}ms ", line * 7919 % 1009);
@@ -205,7 +205,7 @@ impl Pod {
             let text = text(self.number, self.lines, &self.load);
             self.lines += 1;
             if chance.below(16) > 0 {
-                self.piece(if self.lines % 8 == 0 { "stderr" } else { "stdout" }, 'F', &text);
+                self.piece(if self.lines.is_multiple_of(8) { "stderr" } else { "stdout" }, 'F', &text);
                 continue;
             }
             let cut = (1 + text.len() / 3..).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
