@@ -12,7 +12,8 @@ use crate::{
     elastic::{assert_same_texts, shipping},
     faults,
     support::{
-        Agent, BulkServer, Chance, Elastic, Kubelet, Load, LogDir, Written, assert_ledger, pods_config,
+        Agent, BulkServer, Chance, Elastic, Fault, Kubelet, Load, LogDir, Written, assert_ledger,
+        pods_config, seconds, wait_for_documents, wait_until,
     },
 };
 
