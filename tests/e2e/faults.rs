@@ -120,6 +120,27 @@ pub const EVERYTHING: [Fault; 10] = [
 /// Under which nothing comes back at all.
 pub const STANDSTILLS: [Fault; 2] = [Fault::Stall, Fault::Refuse];
 
+/// All that the kubelet does to files, while a running agent waits for its server.
+#[test]
+fn rotated_files_compressed_and_the_oldest_deleted_with_the_server_away() {
+    let load = Load { rotate_at: 25_000, keep: 3, gzip: true, ..Load::SHORT };
+    let (server, logs) = (BulkServer::start(load.seed), LogDir::new());
+    let kubelet = Kubelet::start(&logs, load);
+    let agent = Agent::start(&shipping(&logs, &server), &[]);
+    wait_for_documents(&server, 1, || agent.log());
+    server.fail(&[Fault::Refuse], 100);
+    let lines = kubelet.lines();
+    wait_until("the oldest files are gone", seconds(30), || match kubelet.lines() - lines {
+        more if more > 2500 => Ok(()),
+        more => Err(format!("{more} more lines")),
+    });
+    server.heal();
+    let written = kubelet.stop();
+    assert!(written.rotations > 15, "{} rotations", written.rotations);
+    server.assert_each_once(written.lines(), written.texts(), || agent.log());
+    assert_eq!(assert_ledger(&agent).read_lines, written.lines());
+}
+
 /// Somebody has to open that index again; meanwhile the others get their documents.
 #[test]
 fn documents_of_one_index_forbidden_with_403() {
