@@ -65,21 +65,16 @@ fn kill_at_random(agent: &mut Agent, chance: &mut Chance) {
     agent.start_again();
 }
 
-/// Two tests for each fault: with rotation, and with kill -9 of the agent besides.
+/// A test for each fault, with kill -9 of the agent and without, side by side: both mostly wait.
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident: $faults:expr, $percent:expr, $load:expr;)*) => {
-        $($(#[$doc])* mod $name {
-            use super::*;
-
-            #[test]
-            fn under_rotation() {
-                survives(&$faults, $percent, Kills::None, $load);
-            }
-
-            #[test]
-            fn under_rotation_and_kill_9() {
-                survives(&$faults, $percent, Kills::Some, $load);
-            }
+        $($(#[$doc])* #[test] fn $name() {
+            thread::scope(|scope| {
+                for kills in [Kills::None, Kills::Some] {
+                    // Their output is that of the test.
+                    scope.spawn(move || survives(&$faults, $percent, kills, $load));
+                }
+            });
         })*
     };
 }
