@@ -50,12 +50,17 @@ struct Ends {
     stops: u32,
 }
 
-/// Ends the agent at random instants, mostly by SIGKILL, now and then as a node's drain does it.
-fn end_at_random(agent: &mut Agent, turn: Turn, mut each: impl FnMut(&mut Chance)) -> Ends {
+/// Lines that the pods may be ahead of the sink: less than half of what is kept of their files.
+const AHEAD: u64 = 3_000_000;
+/// The same for Elasticsearch, which sets the pace.
+const AHEAD_OF_ELASTICSEARCH: u64 = 100_000;
+
+/// Ends the agent at random instants, `longest` milliseconds apart at most, mostly by SIGKILL, now and then as a node's drain does it.
+fn end_at_random(agent: &mut Agent, turn: Turn, longest: u64, mut each: impl FnMut(&mut Chance)) -> Ends {
     let (mut ends, mut chance, start) = (Ends::default(), Chance::new(turn.seed), Instant::now());
     while start.elapsed() < turn.time {
         // Not to wait for anything: the end meets the agent wherever it is by then.
-        thread::sleep(Duration::from_millis(chance.below(2500)));
+        thread::sleep(Duration::from_millis(chance.below(longest)));
         if chance.below(5) == 0 {
             assert_eq!(agent.end_by(Signal::TERM).code(), Some(0), "{}", agent.log());
             ends.stops += 1;
@@ -85,8 +90,13 @@ fn kill_9_under_rotation_into_elasticsearch() {
     let (elastic, logs) = (Elastic::shared(), LogDir::new());
     let (config, index) = shipping(&logs, elastic, "soak");
     let (kubelet, start) = (Kubelet::start(&logs, turn.load(2_000_000)), Instant::now());
+    kubelet.allow(AHEAD_OF_ELASTICSEARCH);
     let mut agent = Agent::start(&config, &[]);
-    let ends = end_at_random(&mut agent, turn, |_| {});
+    // Bulks of the usual size take this server a second and more: some lives are long enough for an answer.
+    let longest = if turn.is_long { 10_000 } else { 2500 };
+    let ends = end_at_random(&mut agent, turn, longest, |_| {
+        kubelet.allow(elastic.count(&index).unwrap_or_default() + AHEAD_OF_ELASTICSEARCH);
+    });
     let written = kubelet.stop();
     say("into Elasticsearch", start, &written, &ends);
     assert_same_texts(elastic, &index, written.lines(), written.texts(), || agent.log());
@@ -101,7 +111,7 @@ fn kill_9_under_rotation_into_the_bulk_server() {
     let config = format!("{}elasticsearch: {{hosts: ['{}']}}\n", pods_config(&logs), server.url());
     let (kubelet, start) = (Kubelet::start(&logs, turn.load(20_000_000)), Instant::now());
     let mut agent = Agent::start(&config, &[]);
-    let ends = end_at_random(&mut agent, turn, |_| {});
+    let ends = end_at_random(&mut agent, turn, 2500, |_| kubelet.allow(server.documents() + AHEAD));
     let written = kubelet.stop();
     say("into the bulk server", start, &written, &ends);
     server.assert_each_once(written.lines(), written.texts(), || agent.log());
@@ -116,7 +126,8 @@ fn kill_9_under_rotation_and_every_fault() {
     let load = Load { poison_every: 1009, rotate_at: 100_000, keep: usize::MAX, ..turn.load(1_000_000) };
     let (kubelet, start) = (Kubelet::start(&logs, load), Instant::now());
     let mut agent = Agent::start(&faults::shipping(&logs, &server), &[]);
-    let ends = end_at_random(&mut agent, turn, |chance| {
+    let ends = end_at_random(&mut agent, turn, 2500, |chance| {
+        kubelet.allow(server.documents() + AHEAD);
         server.heal();
         let more =
             [faults::EVERYTHING[chance.below(10) as usize], faults::STANDSTILLS[chance.below(2) as usize]];

@@ -58,6 +58,8 @@ pub struct Kubelet {
     lines: Arc<Vec<AtomicU64>>,
     rotations: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
+    /// Lines that the pods may write in all for now.
+    allowed: Arc<AtomicU64>,
     load: Load,
 }
 
@@ -77,14 +79,22 @@ impl Kubelet {
         let stopped = Arc::new(AtomicBool::new(false));
         let lines: Arc<Vec<_>> = Arc::new((0..load.pods).map(|_| AtomicU64::new(0)).collect());
         let (rotations, bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let allowed = Arc::new(AtomicU64::new(u64::MAX));
         let mut pods: Vec<Pod> = (0..load.pods).map(|pod| Pod::new(&logs.pods(), pod, load)).collect();
         let thread = {
             let (stopped, lines) = (Arc::clone(&stopped), Arc::clone(&lines));
             let (rotations, bytes) = (Arc::clone(&rotations), Arc::clone(&bytes));
+            let allowed = Arc::clone(&allowed);
             thread::spawn(move || {
-                let (start, mut written, mut chance) = (Instant::now(), 0, Chance::new(load.seed));
+                let (mut last, mut due, mut written) = (Instant::now(), 0.0, 0);
+                let mut chance = Chance::new(load.seed);
                 while !stopped.load(Relaxed) {
-                    let due = (start.elapsed().as_secs_f64() * load.bytes_per_second as f64) as u64;
+                    let total: u64 = pods.iter().map(|pod| pod.lines).sum();
+                    if total < allowed.load(Relaxed) {
+                        due += last.elapsed().as_secs_f64() * load.bytes_per_second as f64;
+                    }
+                    last = Instant::now();
+                    let due = due as u64;
                     while written < due {
                         let pod = chance.below(load.pods as u64) as usize;
                         // A run of lines of one pod, as programs write them.
@@ -99,12 +109,17 @@ impl Kubelet {
                 }
             })
         };
-        Self { thread: Some(thread), stopped, lines, rotations, bytes, load }
+        Self { thread: Some(thread), stopped, lines, rotations, bytes, allowed, load }
     }
 
     /// Lines written by now.
     pub fn lines(&self) -> u64 {
         self.lines.iter().map(|lines| lines.load(Relaxed)).sum()
+    }
+
+    /// Writes no more than so many lines in all until told again: no machine is so slow that files are deleted unread.
+    pub fn allow(&self, lines: u64) {
+        self.allowed.store(lines, Relaxed);
     }
 
     /// Ends the writing after a whole line.
