@@ -27,7 +27,8 @@ lint: install $(PAGE)/node_modules ## format, clippy, licences of the dependenci
 	cargo deny --locked --workspace check --hide-inclusion-graph bans licenses sources
 	cd $(PAGE) && npm run check
 
-# The models with PROPTEST_CASES, then the agent for SOAK_SECONDS; the seed of a run that failed makes its choices again.
+# The models with PROPTEST_CASES, then the agent for SOAK_SECONDS in each of its tests, as it is built to be used; the seed of
+# a run that failed makes its choices again.
 soak: export PROPTEST_CASES := $(or $(PROPTEST_CASES),1000)
 soak: export SOAK_SECONDS := $(or $(SOAK_SECONDS),600)
 soak: export SOAK_SEED := $(or $(SOAK_SEED),$(shell date +%s))
@@ -36,7 +37,7 @@ soak: install page ## the same tests for long: random rotations and kill -9, mod
 	@echo "make soak SOAK_SEED=$(SOAK_SEED) SOAK_SECONDS=$(SOAK_SECONDS) PROPTEST_CASES=$(PROPTEST_CASES)"
 	cargo test --workspace --locked --lib
 	cargo test --locked --package nodewarden-collectors --test odd_input --test damaged
-	cargo test --locked --test e2e -- --nocapture soak::
+	cargo test --release --locked --test e2e -- --nocapture --test-threads=1 soak:: media::
 
 bench: install page ## CPU of a scrape beside node_exporter's, log lines per CPU second
 	cargo bench --locked --workspace --bench '*'

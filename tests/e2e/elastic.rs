@@ -1,8 +1,13 @@
 //! Log lines into a real Elasticsearch: each line once, whatever happens in between.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    thread,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::support::{
     Agent, Elastic, LogDir, LogFile, Stream, http, pods_config, same, seconds, uid, wait_until,
@@ -42,10 +47,6 @@ impl Pods {
     fn rotate(&mut self) {
         self.files.iter_mut().for_each(LogFile::rotate);
     }
-
-    pub fn rotate_one(&mut self, pod: usize) {
-        self.files[pod].rotate();
-    }
 }
 
 #[track_caller]
@@ -70,6 +71,34 @@ pub fn assert_each_once(elastic: &Elastic, index: &str, written: &[String]) {
     found.sort_unstable();
     found.dedup_by(|a, b| a.id == b.id);
     assert_eq!(found.len(), written.len(), "distinct ids");
+}
+
+/// The same for so many texts that two lists of them would not fit: hashes are compared.
+#[track_caller]
+pub fn assert_same_texts(
+    elastic: &Elastic,
+    index: &str,
+    total: u64,
+    texts: impl Iterator<Item = String>,
+    agent: impl Fn() -> String,
+) {
+    let in_time = seconds(240 + total / 2000);
+    wait_until("every line is a document", in_time, || {
+        let count = elastic.count(index)?;
+        // Each count makes what was indexed searchable, which is work for the server.
+        let pause = Duration::from_millis(if count == total { 0 } else { 250 });
+        thread::sleep(pause);
+        same(&count, &total).map_err(|seen| format!("{seen}; the agent says:\n{}", agent()))
+    });
+    let (mut ids, mut messages) = (HashSet::new(), HashSet::new());
+    elastic.each(index, |found| {
+        ids.insert(xxh3_64(found.id.as_bytes()));
+        messages.insert(xxh3_64(found.message.as_bytes()));
+    });
+    assert_eq!((ids.len() as u64, messages.len() as u64), (total, total), "distinct ids and messages");
+    let missing: Vec<String> =
+        texts.filter(|text| !messages.contains(&xxh3_64(text.as_bytes()))).take(5).collect();
+    assert!(missing.is_empty(), "never stored: {missing:#?}");
 }
 
 fn first_difference<'a>(seen: &[&'a str], expected: &[&'a str]) -> Option<(&'a str, &'a str)> {
@@ -158,25 +187,6 @@ fn a_hundred_thousand_lines_survive_rotations_and_kill_9() {
     assert_eq!(pods.written.len(), 100_000);
     assert_each_once(elastic, &index, &pods.written);
     assert!(agent.peak_mib() < 128, "{} MiB", agent.peak_mib());
-}
-
-#[test]
-fn elasticsearch_may_be_killed_and_come_back() {
-    let (elastic, logs) = (Elastic::start(""), LogDir::new());
-    let (config, index) = shipping(&logs, &elastic, "away");
-    let agent = Agent::start(&config, &[]);
-    let mut pods = Pods::new(&logs, 4);
-    pods.write(500);
-    wait_for_some(&elastic, &index, 1, &agent);
-    pods.write(500);
-    elastic.kill_9();
-    pods.write(500);
-    pods.rotate();
-    pods.write(500);
-    assert_eq!(agent.get("/metrics?collect[]=loadavg").status, 200, "metrics are served meanwhile");
-    elastic.start_again();
-    pods.write(500);
-    assert_each_once(&elastic, &index, &pods.written);
 }
 
 #[test]

@@ -15,12 +15,16 @@ mod support;
 
 mod beside;
 mod elastic;
+mod elastic_faults;
+mod faults;
 mod feeds;
 mod fixtures;
+mod hostile_files;
 mod logs;
 mod page;
 mod scrape;
 mod shutdown;
 mod soak;
+mod state_faults;
 mod unprivileged;
 mod web;

@@ -54,6 +54,19 @@ unpack_prometheus() {
     || lacks "Prometheus; as root: apt-get install prometheus"
 }
 
+# Unpacked as well: only one test preloads it.
+unpack_faketime() {
+  [ ! -d "$servers/faketime" ] && ! compgen -G '/usr/lib/*/faketime/libfaketime.so.1' > /dev/null || return 0
+  say "libfaketime: Debian's package, unpacked into target/servers"
+  mkdir -p "$servers/faketime.new"
+  if (cd "$servers/faketime.new" && apt-get download -qq -o APT::Sandbox::User=root libfaketime && dpkg-deb -x libfaketime_*.deb .); then
+    mv "$servers/faketime.new" "$servers/faketime"
+  else
+    rm -r "$servers/faketime.new"
+    say "no libfaketime: the test of clock steps is left out"
+  fi
+}
+
 rust_component() { # SUBCOMMAND COMPONENT
   ! cargo "$1" --version > /dev/null 2>&1 || return 0
   say "Rust component $2"
@@ -108,6 +121,7 @@ stop_when_missing
 refresh_lists
 install_packages
 unpack_prometheus
+unpack_faketime
 check_jdk
 rust_component fmt rustfmt
 rust_component clippy clippy

@@ -28,6 +28,8 @@ pub struct Launch {
     pub directory: Option<PathBuf>,
     /// A program and its arguments that start the agent, which they are given with its own arguments behind them.
     pub wrapper: Vec<String>,
+    /// Its state directory, where that is to be a certain one.
+    pub state: Option<PathBuf>,
 }
 
 /// A running agent; it is killed when the value goes away, and speaks up when the test failed.
@@ -104,6 +106,17 @@ impl Agent {
         http::get(&self.metrics, path).expect("the metrics listener answers")
     }
 
+    /// The sum of one of its metrics over the series whose labels hold these words.
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let page = self.get("/metrics?collect[]=loadavg").text();
+        let series = page.lines().filter(|line| {
+            let rest = line.strip_prefix(name).unwrap_or_default();
+            rest.starts_with(['{', ' ']) && labels.iter().all(|label| rest.contains(label))
+        });
+        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     /// GET from the admin listener with the token, as programs send it.
     #[track_caller]
     pub fn admin(&self, path: &str) -> Response {
@@ -127,7 +140,7 @@ impl Agent {
     pub fn run(&self, args: &[&str]) -> Output {
         let mut all: Vec<&str> = args.to_vec();
         let config = config_flag(self.dir.path());
-        let state = state_flag(self.dir.path());
+        let state = state_flag(&self.launch, self.dir.path());
         all.extend([config.as_str(), state.as_str()]);
         nodewarden(&all)
     }
@@ -135,6 +148,11 @@ impl Agent {
     /// What it has said since it was started last.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Where it keeps its state.
+    pub fn state_dir(&self) -> PathBuf {
+        state_dir(&self.launch, self.dir.path())
     }
 
     /// Its process.
@@ -214,7 +232,7 @@ fn started_by(launch: &Launch) -> Command {
 fn spawn(launch: &Launch, dir: &Path, args: &[String]) -> Child {
     let log = File::create(dir.join("log")).expect("a log file");
     started_by(launch)
-        .args([config_flag(dir), state_flag(dir)])
+        .args([config_flag(dir), state_flag(launch, dir)])
         .args(args)
         .stdout(log.try_clone().expect("the log file once more"))
         .stderr(log)
@@ -226,8 +244,12 @@ fn config_flag(dir: &Path) -> String {
     format!("--config.file={}", dir.join("config.yaml").display())
 }
 
-fn state_flag(dir: &Path) -> String {
-    format!("--state.dir={}", dir.join("state").display())
+fn state_flag(launch: &Launch, dir: &Path) -> String {
+    format!("--state.dir={}", state_dir(launch, dir).display())
+}
+
+fn state_dir(launch: &Launch, dir: &Path) -> PathBuf {
+    launch.state.clone().unwrap_or_else(|| dir.join("state"))
 }
 
 /// A field of the logfmt line with this message: `msg="metrics listener ready" address=127.0.0.1:41234`.

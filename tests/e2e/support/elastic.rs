@@ -8,6 +8,7 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -56,7 +57,7 @@ impl Elastic {
 
     fn start_in(dir: PathBuf, own_dir: Option<TempDir>, settings: &str) -> Self {
         let server = Self { port: free_port(), dir, _own_dir: own_dir, server: Mutex::new(None) };
-        fs::write(server.settings_path(), settings).expect("the settings are written");
+        server.set(settings);
         server.start_again();
         server.expect("PUT", "/_index_template/logs", Some(&template()));
         server
@@ -89,6 +90,24 @@ impl Elastic {
         child.wait().expect("its end");
     }
 
+    /// Other lines for elasticsearch.yml, from the next start on.
+    pub fn set(&self, settings: &str) {
+        fs::write(self.settings_path(), settings).expect("the settings are written");
+    }
+
+    /// Sends it a signal: with SIGSTOP it keeps its port and its connections, and answers nothing until SIGCONT.
+    pub fn signal(&self, signal: Signal) {
+        let server = self.server.lock().expect("no test failed in between");
+        let pid = Pid::from_child(server.as_ref().expect("the server runs"));
+        kill_process(pid, signal).expect("the signal is sent");
+    }
+
+    /// PUT of JSON, which it takes.
+    #[track_caller]
+    pub fn put(&self, path: &str, body: &Value) -> Value {
+        self.expect("PUT", path, Some(body))
+    }
+
     /// Its address for the agent's `elasticsearch.hosts`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
@@ -116,18 +135,24 @@ impl Elastic {
         hits.into_iter().map(|hit| hit["_source"].clone()).collect()
     }
 
-    /// Every document of an index, page by page.
+    /// Every document of an index.
     #[track_caller]
     pub fn all(&self, index: &str) -> Vec<Found> {
+        let mut all = Vec::new();
+        self.each(index, |found| all.push(found));
+        all
+    }
+
+    /// Every document of an index, page by page.
+    #[track_caller]
+    pub fn each(&self, index: &str, mut take: impl FnMut(Found)) {
         let ask = json!({"size": 10_000, "sort": ["_doc"], "_source": ["message"]});
         let mut page = self.expect("POST", &format!("/{index}/_search?scroll=1m"), Some(&ask));
-        let mut all = Vec::new();
         while let Some(hits) = page["hits"]["hits"].as_array().filter(|hits| !hits.is_empty()) {
-            all.extend(hits.iter().map(found));
+            hits.iter().map(found).for_each(&mut take);
             let next = json!({"scroll": "1m", "scroll_id": page["_scroll_id"]});
             page = self.expect("POST", "/_search/scroll", Some(&next));
         }
-        all
     }
 
     fn address(&self) -> String {

@@ -1,12 +1,16 @@
 //! What the end-to-end tests share: the agent as a process, real servers, files that grow as a node's do.
 
 pub mod agent;
+pub mod bulk_server;
 mod chance;
+mod disk;
 mod elastic;
 #[path = "../../../collectors/tests/support/fixtures.rs"]
 pub mod fixtures;
 pub mod http;
 mod journal;
+pub mod kubelet;
+pub mod ledger;
 mod log_files;
 pub mod machine;
 #[path = "../../../collectors/tests/support/peer.rs"]
@@ -25,9 +29,13 @@ use std::{
 };
 
 pub use agent::{Agent, Launch, NO_LOGS, nodewarden, taken_port};
+pub use bulk_server::{BulkServer, Fault, wait_for_documents};
 pub use chance::Chance;
+pub use disk::{Cgroup, Disk};
 pub use elastic::Elastic;
 pub use journal::JournalDir;
+pub use kubelet::{Kubelet, Load, Written};
+pub use ledger::assert_ledger;
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
 pub use peer::Peer;
 pub use prometheus::{Prometheus, promtool_check};
