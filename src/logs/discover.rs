@@ -10,7 +10,10 @@ use std::{
 
 use rustix::fs::inotify;
 
-use super::record::{Container, Origin};
+use super::{
+    record::{Container, Origin},
+    tail::is_gzip,
+};
 
 /// Where to look for log files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,11 @@ impl Found {
     pub fn is_rotated(&self) -> bool {
         self.path != self.active_path
     }
+
+    /// Whether it is a rotated file that was compressed.
+    pub fn is_gzip(&self) -> bool {
+        is_gzip(&self.path)
+    }
 }
 
 /// What one look around found.
@@ -79,6 +87,10 @@ pub fn enumerate(sources: &[Source]) -> Enumeration {
     }
     let mut seen = HashSet::new();
     found.files.retain(|file| seen.insert(file.path.clone()));
+    // While it is being made the file itself is there; a copy is recognised best when all others are known.
+    let (copies, mut files): (Vec<_>, Vec<_>) = found.files.into_iter().partition(Found::is_gzip);
+    files.extend(copies.into_iter().filter(|copy| !seen.contains(&copy.path.with_extension(""))));
+    found.files = files;
     found
 }
 
@@ -149,15 +161,17 @@ fn parse_pod_directory(name: &str) -> Option<(&str, &str, &str)> {
     Some((fields.next()?, fields.next()?, fields.next()?))
 }
 
-/// "3.log" or "3.log.20261121-101010", the kubelet's rotated name; its compressed files end in ".gz" or ".tmp".
+/// "3.log" or "3.log.20261121-101010", the kubelet's rotated name, or that with ".gz"; while it compresses a file that ends
+/// in ".tmp".
 fn parse_container_file(name: &str) -> Option<u32> {
     let (restart, rest) = name.split_once(".log")?;
     let is_ours = rest.is_empty() || rest.strip_prefix('.').is_some_and(is_rotation_suffix);
     if is_ours { restart.parse().ok() } else { None }
 }
 
-/// What logrotate or the kubelet append: digits, dashes; never a compressed copy.
+/// What logrotate or the kubelet append: digits, dashes, and ".gz" when they compress.
 fn is_rotation_suffix(suffix: &str) -> bool {
+    let suffix = suffix.strip_suffix(".gz").unwrap_or(suffix);
     !suffix.is_empty() && suffix.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
@@ -170,7 +184,8 @@ fn enumerate_files(include: &[glob::Pattern], exclude: &[glob::Pattern], found: 
         let Ok(paths) = glob::glob(pattern.as_str()) else { continue };
         for path in paths {
             match path {
-                Ok(path) if path.is_file() => add_with_rotated(&path, exclude, found),
+                // Without the file it was rotated from, a compressed one is somebody's archive.
+                Ok(path) if path.is_file() && !is_gzip(&path) => add_with_rotated(&path, exclude, found),
                 Ok(_) => {}
                 Err(error) => found.problems.push((error.path().to_owned(), error.into())),
             }
@@ -305,7 +320,7 @@ mod tests {
         touch(&dir.path().join("stray.txt"));
         let source = Source::Kubernetes { path: dir.path().into(), exclude_namespaces: vec!["quiet".into()] };
         let found = enumerate(&[source]);
-        assert_eq!(names(&found), ["2.log", "2.log.20261121-101010"]);
+        assert_eq!(names(&found), ["1.log.20261121-101010.gz", "2.log", "2.log.20261121-101010"]);
         assert_eq!(
             found.files[0].origin,
             Origin::Container(Container {
@@ -316,14 +331,15 @@ mod tests {
                 restart: 2,
             })
         );
-        assert_eq!(found.files.iter().filter(|file| file.is_rotated()).count(), 1);
+        assert!(found.files.last().is_some_and(Found::is_gzip), "copies come last");
+        assert_eq!(found.files.iter().filter(|file| file.is_rotated()).count(), 2);
         assert!(found.directories.contains(&dir.path().join("shop_cart-1_u-1/app")));
     }
 
     #[test]
     fn plain_files_bring_their_rotated_siblings() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        for name in ["syslog", "syslog.1", "syslog-20261121", "syslog.2.gz", "syslogd", "debug"] {
+        for name in ["syslog", "syslog.1", "syslog-20261121", "syslog.2.gz", "syslog.1.gz", "app.gz", "syslogd", "debug"] {
             touch(&dir.path().join(name));
         }
         let pattern =
@@ -333,7 +349,8 @@ mod tests {
         // Here the wildcard matches the siblings by themselves, and each file is there once.
         assert_eq!(names(&found), ["syslog", "syslog-20261121", "syslog.1", "syslog.2.gz", "syslogd"]);
         let source = Source::Files { include: vec![pattern("syslog")], exclude: vec![] };
-        assert_eq!(names(&enumerate(&[source])), ["syslog", "syslog-20261121", "syslog.1"]);
+        // "syslog.1.gz" is being made of "syslog.1".
+        assert_eq!(names(&enumerate(&[source])), ["syslog", "syslog-20261121", "syslog.1", "syslog.2.gz"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The reader's thread: finds files, reads their lines in turns, fills batches, keeps the positions.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::{
         Arc,
@@ -23,7 +23,9 @@ use super::{
     mail::{Mail, Mailbox},
     output::Output,
     shape::Encoding,
+    spill::{self, FRAME, SharedSpill},
     table::Table,
+    tail::Tail,
     turn::{Ended, TURN, Turn},
 };
 use crate::metrics::own::LogMetrics;
@@ -37,6 +39,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often positions are written when they move, while there are few.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
+/// How long to wait after the spill could not be written.
+const SPILL_PAUSE: Duration = Duration::from_secs(5);
+/// Bytes that are spilled before the files are read again.
+const SPILL_STEP: u64 = 4 << 20;
+
 /// What the reader is told at start.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -48,8 +55,10 @@ pub struct Options {
     pub max_line: usize,
     /// The batches.
     pub batch: BatchLimits,
-    /// Where positions are kept; exists.
+    /// Where positions are kept, and what is spilled; exists.
     pub state_dir: PathBuf,
+    /// How much may be spilled.
+    pub spill: spill::Limits,
 }
 
 /// The reader; [`Reader::run`] is its thread.
@@ -59,6 +68,12 @@ pub struct Reader {
     mailbox: Mailbox,
     watcher: Watcher,
     checkpoint: Checkpoint,
+    spill: SharedSpill,
+    /// Whether the spill was damaged when it was opened.
+    spill_was_damaged: bool,
+    spill_failed: bool,
+    /// Files whose unconfirmed bytes go into the spill.
+    vanishing: BTreeSet<FileKey>,
     /// Files with unread bytes, in the order of their turns.
     turns: VecDeque<FileKey>,
     /// No buffer is free: nothing is read until a batch comes back.
@@ -83,6 +98,7 @@ struct Due {
     enumerated: Instant,
     look: Instant,
     checkpoint: Instant,
+    spill: Instant,
 }
 
 impl Reader {
@@ -100,6 +116,10 @@ impl Reader {
         for complaint in &known.complaints {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
         }
+        let (spill, complaints) = SharedSpill::open(&options.state_dir.join("spill"), options.spill);
+        for complaint in &complaints {
+            tracing::error!("{complaint}");
+        }
         let now = Instant::now();
         let (sources, encodings) = options.sources.into_iter().unzip();
         Self {
@@ -114,13 +134,17 @@ impl Reader {
             mailbox,
             watcher: Watcher::new(),
             checkpoint,
+            spill,
+            spill_was_damaged: !complaints.is_empty(),
+            spill_failed: false,
+            vanishing: BTreeSet::new(),
             turns: VecDeque::new(),
             blocked: false,
             stopped: false,
             moved: false,
             checkpoint_failed: false,
             buffer: Vec::new(),
-            due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now },
+            due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now, spill: now },
             sources,
             max_line: options.max_line,
             metrics,
@@ -139,6 +163,8 @@ impl Reader {
             }
             self.sleep(now);
         }
+        // Nobody else will hold what has no name any more.
+        self.spill_vanishing(Instant::now(), u64::MAX);
         self.write_positions(Instant::now(), true);
     }
 
@@ -151,6 +177,7 @@ impl Reader {
         if !self.stopped {
             self.look_around(now);
             self.look_at_files(now);
+            self.spill_vanishing(now, SPILL_STEP);
             self.read_turns(now);
             self.output.close_aged(now, false);
         }
@@ -217,11 +244,13 @@ impl Reader {
         for key in self.table.keys() {
             self.look_at_file(key, now);
         }
+        self.table.give_up_truncated(now);
         self.moved |= self.table.first_run_is_over();
-        self.count_files(now);
         if let Some(ready) = self.ready.take() {
+            self.take_in_spilled(now);
             ready();
         }
+        self.count_files(now);
         // A look at a file is about a microsecond: many quiet files are asked less often.
         self.due.look = now
             + LOOK_EVERY.max(Duration::from_millis(self.table.len() as u64 / 2)).min(Duration::from_secs(2));
@@ -234,13 +263,24 @@ impl Reader {
             Ok(look) => look,
             Err(error) => return file.fail("could not be looked at", &error),
         };
-        file.unlinked = look.unlinked;
+        let was_unlinked = std::mem::replace(&mut file.unlinked, look.unlinked);
+        if look.unlinked && !was_unlinked {
+            // A compressed copy may be there now.
+            self.table.look_for_copies();
+            self.due.enumerate = now;
+            return;
+        }
+        if file.is_to_be_spilled() {
+            self.vanishing.insert(key);
+        }
         if look.size != file.size {
             file.grew = now;
             let held = std::mem::replace(&mut file.size, look.size);
             match file.is_written_anew(tail) {
                 Ok(true) => {
                     self.table.restart_truncated(key, held, now);
+                    // What was not read of it may be in a copy.
+                    self.due.enumerate = now;
                     // Known before anything is read: after a crash this is not taken for what was confirmed.
                     return self.write_positions_now(now);
                 }
@@ -282,7 +322,7 @@ impl Reader {
         } else if file.is_finished(now) {
             file.tail = None;
             if file.unlinked {
-                self.table.forget(key);
+                self.table.let_go(key, now);
             }
             self.moved = true;
         }
@@ -344,8 +384,129 @@ impl Reader {
         let ended = turn.run(&mut self.buffer);
         self.buffer.clear();
         self.buffer.shrink_to(TURN);
+        let damaged = self.spill.lock().take_damaged_bytes();
+        if damaged > 0 {
+            self.metrics.lost_bytes.with_label_values(&["spill_damaged"]).inc_by(damaged);
+        }
         self.blocked = ended == Ended::NoRoom;
         ended != Ended::Done
+    }
+
+    /// Files that only the spill knows, from before a restart.
+    fn take_in_spilled(&mut self, now: Instant) {
+        let reason = if self.spill_was_damaged { "spill_damaged" } else { "spill_full" };
+        let headers = self.spill.lock().files();
+        for header in headers {
+            if let Some(missing) = self.table.take_in_spilled(header, &self.spill, now) {
+                self.metrics.lost_bytes.with_label_values(&[reason]).inc_by(missing);
+            }
+        }
+        self.due.look = now;
+    }
+
+    /// Copies about `budget` unconfirmed bytes of files that have no name any more.
+    fn spill_vanishing(&mut self, now: Instant, budget: u64) {
+        if self.vanishing.is_empty() || now < self.due.spill {
+            return;
+        }
+        let mut left = budget;
+        while left > 0
+            && let Some(key) = self.vanishing.pop_first()
+        {
+            match self.spill_some(key, left, now) {
+                Ok((copied, is_done)) => {
+                    left = left.saturating_sub(copied);
+                    if !is_done {
+                        self.vanishing.insert(key);
+                    }
+                    if std::mem::take(&mut self.spill_failed) {
+                        tracing::info!("files that vanish are kept in the spill again");
+                    }
+                }
+                Err(error) => {
+                    self.vanishing.insert(key);
+                    self.due.spill = now + SPILL_PAUSE;
+                    if !std::mem::replace(&mut self.spill_failed, true) {
+                        tracing::error!(%error, "could not spill a log file that was deleted before all its lines were taken: it is kept open");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// How much was copied of one file, and whether there is nothing more of it for now.
+    fn spill_some(&mut self, key: FileKey, budget: u64, now: Instant) -> std::io::Result<(u64, bool)> {
+        let Some(file) = self.table.get_mut(key) else { return Ok((0, true)) };
+        let Some(header) = file.spill_header().filter(|_| file.is_to_be_spilled()) else { return Ok((0, true)) };
+        let Some(tail) = &file.tail else { return Ok((0, true)) };
+        // A compressed one is unpacked once more, beside the turns that read it.
+        let tail = tail.another()?;
+        let begin = file.spilled_to.max(file.confirmed_to());
+        let (mut at, mut dropped, mut block) = (begin, Vec::new(), Vec::new());
+        let mut is_end = false;
+        let mut spill = self.spill.lock();
+        let mut kept = Ok(());
+        while !is_end && at - begin < budget {
+            tail.read_block(at, &mut block, FRAME)?;
+            is_end = block.len() < FRAME;
+            let whole = memchr::memrchr(b'\n', &block).map(|newline| newline + 1).filter(|_| !is_end);
+            block.truncate(whole.unwrap_or(block.len()));
+            if block.is_empty() {
+                break;
+            }
+            match spill.append(&header, at, &block) {
+                Ok(gone) => dropped.extend(gone),
+                Err(error) => {
+                    kept = Err(error);
+                    break;
+                }
+            }
+            at += block.len() as u64;
+        }
+        let synced = spill.sync();
+        drop(spill);
+        self.count_dropped(&dropped);
+        kept.and(synced)?;
+        let Some(file) = self.table.get_mut(key) else { return Ok((0, true)) };
+        file.spilled_to = at;
+        if let Some(size) = tail.unpacked_size() {
+            file.size = size;
+        }
+        if is_end && file.unlinked && file.is_complete(now) && at >= file.size {
+            let missing = self.spill.lock().missing(header.id, file.read_to, file.size);
+            tracing::info!(path = %file.path.display(), bytes = file.lag(), "the log file was deleted before all its lines were taken, they are kept in the spill");
+            self.table.read_spilled(key, &self.spill);
+            self.count_lost(missing);
+        }
+        Ok((at - begin, is_end))
+    }
+
+    /// Counts what is gone of files that are read from the spill; others are still there themselves.
+    fn count_dropped(&mut self, dropped: &[spill::Dropped]) {
+        for gone in dropped {
+            let file = self.table.by_id(gone.id);
+            let Some(file) = file.filter(|file| file.tail.as_ref().is_some_and(Tail::is_spilled)) else { continue };
+            let unread = gone.span.start.max(file.read_to);
+            let missing = self.spill.lock().missing(gone.id, unread, gone.span.end.max(unread));
+            self.count_lost(missing);
+        }
+    }
+
+    fn count_lost(&self, bytes: u64) {
+        if bytes > 0 {
+            tracing::warn!(bytes, "the spill is full, log lines are lost");
+            self.metrics.lost_bytes.with_label_values(&["spill_full"]).inc_by(bytes);
+        }
+    }
+
+    /// What is confirmed, and written as such, need not be kept.
+    fn tidy_spill(&mut self) {
+        let ids = self.spill.lock().ids();
+        for id in ids {
+            let confirmed = self.table.by_id(id).map_or(u64::MAX, |file| file.confirmed_to());
+            self.spill.lock().confirmed(id, confirmed);
+        }
     }
 
     fn write_positions_now(&mut self, now: Instant) {
@@ -360,6 +521,9 @@ impl Reader {
         match self.checkpoint.write(self.table.positions()) {
             Ok(()) => {
                 self.moved = false;
+                if self.ready.is_none() {
+                    self.tidy_spill();
+                }
                 if std::mem::take(&mut self.checkpoint_failed) {
                     tracing::info!("positions are written again");
                 }
@@ -378,6 +542,7 @@ impl Reader {
         if !self.turns.is_empty() && !self.blocked && !self.stopped {
             return;
         }
+        let spills = !self.vanishing.is_empty() && !self.stopped;
         let mut wake =
             if self.stopped { now + ENUMERATE_EVERY } else { self.due.enumerate.min(self.due.look) };
         if !self.stopped {
@@ -385,6 +550,9 @@ impl Reader {
         }
         if self.moved {
             wake = wake.min(self.due.checkpoint);
+        }
+        if spills {
+            wake = wake.min(self.due.spill);
         }
         let pause = wake.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: i64::from(pause.subsec_nanos()) };
