@@ -16,7 +16,7 @@ use super::{
     discover::Found,
     format::Format,
     join::Joiner,
-    record::{FileFacts, FileId, Inode, Origin, path_text},
+    record::{FileFacts, FileId, IDENTITY_BYTES, Inode, Origin, path_text},
     shape::Shape,
     spill::Header,
     status::FileStatus,
@@ -66,6 +66,8 @@ pub struct LogFile {
     pub tried: u64,
     /// Bytes in the file at the last look.
     pub size: u64,
+    /// When it was last written to, as of the last look.
+    pub modified: i64,
     /// Bytes on disk of a compressed one, which does not change.
     pub packed_size: u64,
     /// Whether the last look around found it.
@@ -168,6 +170,7 @@ impl LogFile {
             read_to: 0,
             tried: 0,
             size: 0,
+            modified: 0,
             packed_size: 0,
             present: true,
             unlinked: false,
@@ -270,13 +273,20 @@ impl LogFile {
         self.is_complete(now) && !may_come_back && self.confirmed_to() >= self.size && self.acks.is_clear()
     }
 
-    /// Whether what it holds now is not what was read of it. It has just grown or shrunk.
+    /// Whether what it holds now is not what was read of it. It was just written to.
     pub fn is_written_anew(&self, tail: &Tail) -> io::Result<bool> {
         if !tail.is_file() {
             return Ok(false);
         }
         let Some(Identity { first: (length, hash), .. }) = self.identity else { return Ok(false) };
-        Ok(self.size < self.read_to || tail.hash_of_first(length)? != hash)
+        if self.size < self.read_to {
+            return Ok(true);
+        }
+        // The first line may be the same each time; what was read last hardly ever is.
+        match self.ends.0.back() {
+            Some(&last) => Ok(!verify(Some(last), tail)?),
+            None => Ok(tail.hash_at(0, length.min(IDENTITY_BYTES))? != hash),
+        }
     }
 
     /// Notes that nothing is wrong with it any more.

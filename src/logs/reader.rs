@@ -273,8 +273,10 @@ impl Reader {
         if file.is_to_be_spilled() {
             self.vanishing.insert(key);
         }
-        if look.size != file.size {
+        // A file may be truncated and grow to its old size between two looks.
+        if look.size != file.size || look.modified != file.modified {
             file.grew = now;
+            file.modified = look.modified;
             let held = std::mem::replace(&mut file.size, look.size);
             match file.is_written_anew(tail) {
                 Ok(true) => {

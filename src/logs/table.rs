@@ -64,7 +64,9 @@ pub struct Table {
 impl Table {
     /// An empty table. `first_run_bytes` bounds the history that is read of each file on the very first run.
     pub fn new(known: Known, first_run_bytes: u64, encodings: Vec<Encoding>, metrics: LogMetrics) -> Self {
-        let remembers_content = known.positions.values().any(|position| position.content.is_some());
+        let mut positions = known.positions.values();
+        let remembers_content =
+            !known.first_run && positions.len() == 0 || positions.any(|position| position.content.is_some());
         Self {
             files: BTreeMap::new(),
             by_place: HashMap::new(),

@@ -38,6 +38,8 @@ enum Medium {
 pub struct Look {
     /// Its size now; of a compressed one as far as it is known yet.
     pub size: u64,
+    /// When it was last written to, in nanoseconds since the epoch; 0 for what does not change.
+    pub modified: i64,
     /// Whether no name leads to it any more.
     pub unlinked: bool,
 }
@@ -99,10 +101,11 @@ impl Tail {
         match &self.medium {
             Medium::File(file) => {
                 let metadata = file.metadata()?;
-                Ok(Look { size: metadata.len(), unlinked: metadata.nlink() == 0 })
+                let modified = metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec());
+                Ok(Look { size: metadata.len(), modified, unlinked: metadata.nlink() == 0 })
             }
             Medium::Gzip(gzip) => gzip.look(),
-            Medium::Spilled { size, .. } => Ok(Look { size: *size, unlinked: true }),
+            Medium::Spilled { size, .. } => Ok(Look { size: *size, modified: 0, unlinked: true }),
         }
     }
 
@@ -134,11 +137,6 @@ impl Tail {
         }
         let is_known = length == IDENTITY_BYTES || nothing_more_comes && length > 0;
         Ok(is_known.then_some(bytes))
-    }
-
-    /// The beginning of the file, at most [`IDENTITY_BYTES`] and at most as much as `length`, as a hash.
-    pub fn hash_of_first(&self, length: usize) -> io::Result<u64> {
-        self.hash_at(0, length.min(IDENTITY_BYTES))
     }
 
     /// The bytes from `offset` on, at most `length` of them, as a hash.

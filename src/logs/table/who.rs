@@ -109,6 +109,13 @@ impl Table {
             if let Some(position) = self.known_by_content(file, tail, first)? {
                 return Ok(Who::Known(Box::new(position.clone())));
             }
+            for other in self.files.values().filter(|other| other.truncated.is_some() && other.tail.is_some()) {
+                let is_alike = other.active_path == file.active_path
+                    && other.identity.as_ref().is_some_and(|identity| identity.first == first);
+                if is_alike && other.size == file.size && other.is_held_by(tail)? {
+                    return Ok(Who::Copy);
+                }
+            }
         }
         // A second file with the identity of one in the table is a copy of it.
         if self.ids.contains_key(&base) {

@@ -90,7 +90,7 @@ impl Gzip {
         if !std::mem::take(&mut state.used) {
             state.stream = None;
         }
-        Ok(Look { size: state.size, unlinked: self.file.metadata()?.nlink() == 0 })
+        Ok(Look { size: state.size, modified: 0, unlinked: self.file.metadata()?.nlink() == 0 })
     }
 
     pub fn read_block(&self, offset: u64, buffer: &mut Vec<u8>, limit: usize) -> io::Result<()> {

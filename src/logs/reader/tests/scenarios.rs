@@ -30,14 +30,23 @@ impl Scene {
         self.crash();
     }
 
+    /// What the sink has more or less often than it was written, of plain files without what a runtime puts before it.
+    fn odd(&self) -> Vec<(String, i32)> {
+        let mut counts: BTreeMap<String, i32> = BTreeMap::new();
+        for text in self.delivered.values() {
+            let text = String::from_utf8_lossy(text);
+            *counts.entry(text.rsplit(" stdout F ").next().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        for text in &self.written {
+            *counts.entry(String::from_utf8_lossy(text).into_owned()).or_default() -= 1;
+        }
+        counts.into_iter().filter(|(_, count)| *count != 0).collect()
+    }
+
     #[track_caller]
     fn assert_each_once(&self) {
-        let mut delivered: Vec<String> =
-            self.delivered.values().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
-        delivered.sort();
-        let written: Vec<String> =
-            self.written.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
-        assert_eq!(delivered, written);
+        let odd = self.odd();
+        assert!(odd.is_empty(), "{} lines: {:?}", odd.len(), &odd[..odd.len().min(4)]);
     }
 
     /// Nothing was given to the sink again.
@@ -408,6 +417,8 @@ fn a_deleted_file_is_kept_until_the_sink_takes_its_lines() {
         scene.assert_offered_once();
         scene.rest();
         assert_eq!((scene.spilled_files(), scene.lost("spill_full")), (0, 0));
+        // For a while a compressed copy is reckoned with.
+        scene.step(Duration::from_secs(700));
         assert_eq!(scene.reader.table.len(), 1);
     }
 }
