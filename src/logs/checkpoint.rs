@@ -134,8 +134,11 @@ impl ContentEntry {
     }
 
     fn read(self) -> Option<Content> {
-        let check =
-            Check { at: self.check_at, length: usize::try_from(self.check_length).ok()?, hash: self.check_hash };
+        let check = Check {
+            at: self.check_at,
+            length: usize::try_from(self.check_length).ok()?,
+            hash: self.check_hash,
+        };
         let is_sane = check.length > 0 && check.length <= CHECK_BYTES && check.at >= self.check_length;
         Some(Content {
             active: self.active,
@@ -300,7 +303,11 @@ mod tests {
                 active: format!("/var/log/{number}").into(),
                 document: FileId([number; 12]),
                 first: (17, 99),
-                check: Some(Check { at: offset, length: usize::try_from(offset).expect("small"), hash: u64::MAX }),
+                check: Some(Check {
+                    at: offset,
+                    length: usize::try_from(offset).expect("small"),
+                    hash: u64::MAX,
+                }),
                 truncated: number == 2,
             }),
         }

@@ -339,7 +339,16 @@ mod tests {
     #[test]
     fn plain_files_bring_their_rotated_siblings() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        for name in ["syslog", "syslog.1", "syslog-20261121", "syslog.2.gz", "syslog.1.gz", "app.gz", "syslogd", "debug"] {
+        for name in [
+            "syslog",
+            "syslog.1",
+            "syslog-20261121",
+            "syslog.2.gz",
+            "syslog.1.gz",
+            "app.gz",
+            "syslogd",
+            "debug",
+        ] {
             touch(&dir.path().join(name));
         }
         let pattern =

@@ -440,7 +440,9 @@ impl Reader {
     /// How much was copied of one file, and whether there is nothing more of it for now.
     fn spill_some(&mut self, key: FileKey, budget: u64, now: Instant) -> std::io::Result<(u64, bool)> {
         let Some(file) = self.table.get_mut(key) else { return Ok((0, true)) };
-        let Some(header) = file.spill_header().filter(|_| file.is_to_be_spilled()) else { return Ok((0, true)) };
+        let Some(header) = file.spill_header().filter(|_| file.is_to_be_spilled()) else {
+            return Ok((0, true));
+        };
         let Some(tail) = &file.tail else { return Ok((0, true)) };
         // A compressed one is unpacked once more, beside the turns that read it.
         let tail = tail.another()?;
@@ -488,7 +490,9 @@ impl Reader {
     fn count_dropped(&mut self, dropped: &[spill::Dropped]) {
         for gone in dropped {
             let file = self.table.by_id(gone.id);
-            let Some(file) = file.filter(|file| file.tail.as_ref().is_some_and(Tail::is_spilled)) else { continue };
+            let Some(file) = file.filter(|file| file.tail.as_ref().is_some_and(Tail::is_spilled)) else {
+                continue;
+            };
             let unread = gone.span.start.max(file.read_to);
             let missing = self.spill.lock().missing(gone.id, unread, gone.span.end.max(unread));
             self.count_lost(missing);

@@ -206,7 +206,8 @@ impl Spill {
         let more = (first.len() + packed.len()) as u64 + DISK_BLOCK;
         while !self.has_room(more)? {
             let Some((&oldest, _)) = self.segments.first_key_value() else {
-                dropped.push(Dropped { id: header.id, span: Span { start, end: start + bytes.len() as u64 } });
+                dropped
+                    .push(Dropped { id: header.id, span: Span { start, end: start + bytes.len() as u64 } });
                 return Ok(dropped);
             };
             if open == Some(oldest) {
@@ -292,7 +293,8 @@ impl Spill {
         }
         let path = self.path(number);
         if segment.is_damaged {
-            tracing::warn!("{}", set_aside(&path, "a frame of it could not be read"));
+            let message = set_aside(&path, "a frame of it could not be read");
+            tracing::warn!("{message}");
         } else if let Err(error) = fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {

@@ -260,8 +260,9 @@ impl Table {
     /// Closed files that are gone need not be remembered. Not to be found is not enough: perhaps their directory can't be
     /// listed now. Where a directory is left, a compressed copy may appear in it under another name.
     fn forget_vanished(&mut self, now: Instant) {
-        let is_missing =
-            |path: &std::path::Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let is_missing = |path: &std::path::Path| {
+            fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
         let mut gone = Vec::new();
         for (key, file) in &mut self.files {
             if file.tail.is_some() || file.present || file.truncated.is_some() {
@@ -269,7 +270,8 @@ impl Table {
             }
             let place = (file.inode.device, file.inode.number);
             // Its name may be another file's by now.
-            let is_gone = file.vanished.is_some() || is_missing(&file.path) || self.by_place.get(&place) != Some(key);
+            let is_gone =
+                file.vanished.is_some() || is_missing(&file.path) || self.by_place.get(&place) != Some(key);
             if !is_gone {
                 continue;
             }
@@ -362,7 +364,8 @@ impl Table {
     pub fn give_up_truncated(&mut self, now: Instant) {
         let is_over = |file: &LogFile| {
             let since = file.truncated.filter(|_| file.tail.is_none() && !file.present);
-            since.is_some_and(|since| now.saturating_duration_since(since) >= COPY_PATIENCE) && file.acks.is_clear()
+            since.is_some_and(|since| now.saturating_duration_since(since) >= COPY_PATIENCE)
+                && file.acks.is_clear()
         };
         let over: Vec<FileKey> =
             self.files.iter().filter(|(_, file)| is_over(file)).map(|(key, _)| *key).collect();

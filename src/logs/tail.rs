@@ -101,7 +101,8 @@ impl Tail {
         match &self.medium {
             Medium::File(file) => {
                 let metadata = file.metadata()?;
-                let modified = metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec());
+                let modified =
+                    metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec());
                 Ok(Look { size: metadata.len(), modified, unlinked: metadata.nlink() == 0 })
             }
             Medium::Gzip(gzip) => gzip.look(),
@@ -120,7 +121,9 @@ impl Tail {
     /// The first offset from `offset` on that can be read: beyond `offset` where bytes were dropped.
     pub fn readable_from(&self, offset: u64) -> u64 {
         match &self.medium {
-            Medium::Spilled { spill, id, size } => spill.lock().readable_from(*id, offset).unwrap_or(*size).max(offset),
+            Medium::Spilled { spill, id, size } => {
+                spill.lock().readable_from(*id, offset).unwrap_or(*size).max(offset)
+            }
             _ => offset,
         }
     }

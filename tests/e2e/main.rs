@@ -17,6 +17,7 @@ mod beside;
 mod elastic;
 mod fixtures;
 mod logs;
+mod media;
 mod page;
 mod scrape;
 mod shutdown;

@@ -46,7 +46,12 @@ fn pods(logs: &Path) -> Source {
     Source::Kubernetes { path: logs.into(), exclude_namespaces: vec![] }
 }
 
-fn start(source: Source, state: &Path, limits: spill::Limits, now: Instant) -> (Reader, Sender, mpsc::Receiver<Batch>) {
+fn start(
+    source: Source,
+    state: &Path,
+    limits: spill::Limits,
+    now: Instant,
+) -> (Reader, Sender, mpsc::Receiver<Batch>) {
     let (mail, mailbox) = mailbox().expect("an eventfd");
     let (batches, queue) = mpsc::channel(3);
     let options = Options {
@@ -105,7 +110,8 @@ impl Scene {
     /// The rotated files, the oldest first.
     fn rotated(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.home).expect("listed").map(|entry| entry.expect("an entry").path());
-        let mut rotated: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().contains(".log.")).collect();
+        let mut rotated: Vec<PathBuf> =
+            entries.filter(|path| path.to_string_lossy().contains(".log.")).collect();
         rotated.sort();
         rotated
     }
@@ -200,7 +206,8 @@ impl Scene {
     /// kill -9: what is in flight is forgotten, only what the checkpoint says remains.
     fn crash(&mut self) {
         self.in_flight.clear();
-        (self.reader, self.mail, self.queue) = start(self.source.clone(), self.state.path(), self.spill, self.now);
+        (self.reader, self.mail, self.queue) =
+            start(self.source.clone(), self.state.path(), self.spill, self.now);
     }
 
     fn settle(&mut self) {

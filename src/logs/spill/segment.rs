@@ -198,7 +198,8 @@ impl Frame {
             crc: u32::from_le_bytes(*crc),
             at,
         };
-        let is_sane = frame.raw > 0 && frame.raw as usize <= FRAME && frame.start.checked_add(FRAME as u64).is_some();
+        let is_sane =
+            frame.raw > 0 && frame.raw as usize <= FRAME && frame.start.checked_add(FRAME as u64).is_some();
         is_sane.then_some(frame)
     }
 
@@ -274,7 +275,8 @@ impl Segment {
         let mut bytes = [0; FRAME_HEADER];
         while segment.bytes < length {
             let at = segment.bytes + FRAME_HEADER as u64;
-            let frame = file.read_exact_at(&mut bytes, segment.bytes).ok().and_then(|()| Frame::parse(&bytes, at));
+            let frame =
+                file.read_exact_at(&mut bytes, segment.bytes).ok().and_then(|()| Frame::parse(&bytes, at));
             match frame {
                 Some(frame) if frame.start == segment.end && at + u64::from(frame.packed) <= length => {
                     segment.bytes = at + u64::from(frame.packed);

@@ -109,7 +109,7 @@ impl Table {
             if let Some(position) = self.known_by_content(file, tail, first)? {
                 return Ok(Who::Known(Box::new(position.clone())));
             }
-            for other in self.files.values().filter(|other| other.truncated.is_some() && other.tail.is_some()) {
+            for other in self.files.values().filter(|other| other.truncated.is_some() && other.present) {
                 let is_alike = other.active_path == file.active_path
                     && other.identity.as_ref().is_some_and(|identity| identity.first == first);
                 if is_alike && other.size == file.size && other.is_held_by(tail)? {
@@ -123,8 +123,8 @@ impl Table {
         }
         if let Some(position) = self.known.get(&base) {
             let content = position.content.as_ref();
-            let is_same = position.offset <= file.size
-                && verify(content.and_then(|content| content.check), tail)?;
+            let is_same =
+                position.offset <= file.size && verify(content.and_then(|content| content.check), tail)?;
             // A compressed file can't have been truncated, only cut.
             return Ok(if is_same || tail.is_gzip() && position.offset != TRUNCATED {
                 Who::Known(Box::new(position.clone()))
@@ -151,7 +151,12 @@ impl Table {
     }
 
     /// What is known of a file that this one, which was renamed or made by copying, is the continuation of.
-    fn known_by_content(&self, file: &LogFile, tail: &Tail, first: (usize, u64)) -> io::Result<Option<&Position>> {
+    fn known_by_content(
+        &self,
+        file: &LogFile,
+        tail: &Tail,
+        first: (usize, u64),
+    ) -> io::Result<Option<&Position>> {
         for position in self.known.values() {
             let Some(content) = &position.content else { continue };
             let is_alike = content.first == first

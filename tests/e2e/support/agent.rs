@@ -147,6 +147,11 @@ impl Agent {
         peak_mib(self.pid())
     }
 
+    /// Its state directory.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("log")
     }

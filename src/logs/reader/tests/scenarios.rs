@@ -58,7 +58,7 @@ impl Scene {
 
     fn copytruncate(&self, to: &str) {
         fs::copy(self.path("0.log"), self.path(to)).expect("copied");
-        fs::OpenOptions::new().write(true).truncate(true).open(self.path("0.log")).expect("truncated");
+        OpenOptions::new().write(true).truncate(true).open(self.path("0.log")).expect("truncated");
     }
 
     fn spilled_files(&self) -> usize {
@@ -67,7 +67,8 @@ impl Scene {
 
     /// Descriptors of deleted files under the folder of the logs.
     fn deleted_and_open(&self) -> usize {
-        let links = fs::read_dir("/proc/self/fd").expect("listed").flatten().flat_map(|fd| fs::read_link(fd.path()));
+        let links =
+            fs::read_dir("/proc/self/fd").expect("listed").flatten().flat_map(|fd| fs::read_link(fd.path()));
         let home = self.home.to_string_lossy().into_owned();
         links
             .map(|link| link.to_string_lossy().into_owned())
@@ -322,7 +323,8 @@ fn copytruncate_of_a_file_with_the_same_first_line_each_time_is_told_apart() {
         scene.settle();
         scene.rest();
         let texts: BTreeSet<Vec<u8>> = scene.delivered.values().cloned().collect();
-        let expected: BTreeSet<Vec<u8>> = scene.written.iter().cloned().chain([b"log opened".to_vec()]).collect();
+        let expected: BTreeSet<Vec<u8>> =
+            scene.written.iter().cloned().chain([b"log opened".to_vec()]).collect();
         assert_eq!(texts, expected, "down: {is_down}");
         assert_eq!((scene.delivered.len(), scene.offered), (6, 6), "down: {is_down}");
     }
@@ -496,7 +498,8 @@ fn away_under_rotation(scene: &mut Scene, rotations: usize) -> u64 {
             // Random words: they do not compress to nothing.
             let noise: String = (0..12).map(|word| format!("{:016x}", hash_of_words(number, word))).collect();
             let text = format!("line-{number} {noise}");
-            let line = format!("2026-11-21T11:{:02}:{:02}.{number:09}Z stdout F {text}\n", round / 60, round % 60);
+            let line =
+                format!("2026-11-21T11:{:02}:{:02}.{number:09}Z stdout F {text}\n", round / 60, round % 60);
             scene.append(line.as_bytes());
             sizes.insert(text.as_bytes().to_vec(), line.len() as u64);
             scene.written.insert(text.into_bytes());
@@ -504,7 +507,9 @@ fn away_under_rotation(scene: &mut Scene, rotations: usize) -> u64 {
         scene.step(Duration::from_millis(600));
         scene.rotate();
         scene.step(Duration::from_millis(600));
-        if let Some(plain) = scene.rotated().iter().rev().nth(1).filter(|path| path.extension() != Some("gz".as_ref())) {
+        if let Some(plain) =
+            scene.rotated().iter().rev().nth(1).filter(|path| path.extension() != Some("gz".as_ref()))
+        {
             scene.compress(plain);
         }
         let rotated = scene.rotated();
@@ -524,7 +529,11 @@ fn away_under_rotation(scene: &mut Scene, rotations: usize) -> u64 {
         scene.step(Duration::from_secs(2));
         scene.deliver(0, true);
     }
-    assert_eq!(scene.delivered.len(), scene.delivered.values().collect::<BTreeSet<_>>().len(), "nothing twice");
+    assert_eq!(
+        scene.delivered.len(),
+        scene.delivered.values().collect::<BTreeSet<_>>().len(),
+        "nothing twice"
+    );
     missing(scene)
 }
 
@@ -644,7 +653,8 @@ fn a_link_whose_target_is_mounted_later_is_read_then() {
     let status = scene.reader.table.status(scene.now);
     assert_eq!(status[0].last_error.as_deref(), Some("it is a link to a file that is not there"));
     fs::create_dir(target.parent().expect("a parent")).expect("made");
-    fs::write(&target, "{\"log\":\"hello\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-21T10:00:00.1Z\"}\n").expect("written");
+    fs::write(&target, "{\"log\":\"hello\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-21T10:00:00.1Z\"}\n")
+        .expect("written");
     scene.written.insert(b"hello".to_vec());
     scene.settle();
     scene.assert_offered_once();
