@@ -206,10 +206,16 @@ impl Table {
         Ok(place)
     }
 
-    fn insert(&mut self, file: LogFile) -> FileKey {
+    fn insert(&mut self, file: LogFile) {
+        let place = (file.inode.device, file.inode.number);
+        let key = self.insert_nowhere(file);
+        self.by_place.insert(place, key);
+    }
+
+    /// A file that has no place on disk any more: its inode may be another one's.
+    fn insert_nowhere(&mut self, file: LogFile) -> FileKey {
         let key = FileKey(self.next_key);
         self.next_key += 1;
-        self.by_place.insert((file.inode.device, file.inode.number), key);
         self.files.insert(key, file);
         key
     }
@@ -437,8 +443,7 @@ impl Table {
         let tail = Tail::spilled(spill.clone(), header.id, size);
         let mut file = LogFile::new(found, tail, header.inode, now);
         (file.present, file.unlinked, file.size, file.spilled_to) = (false, true, size, size);
-        let key = self.insert(file);
-        self.leave_place(key);
+        let key = self.insert_nowhere(file);
         let beginning = Beginning {
             base: header.id,
             document: header.document,
