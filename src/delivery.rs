@@ -209,6 +209,7 @@ fn reader_options(
         max_line: config.logs.max_line as usize,
         batch,
         state_dir: config.state_dir.clone(),
+        root: config.host.rootfs.clone(),
         spill: spill::Limits {
             max_bytes: config.store.max_bytes,
             min_free: f64::from(config.store.min_free) / 100.0,

@@ -66,18 +66,20 @@ pub struct Enumeration {
     pub files: Vec<Found>,
     /// The directories that new files may appear in.
     pub directories: HashSet<PathBuf>,
+    /// Whether a link was followed under the host's root, because its target is not there.
+    pub under_root: bool,
     /// Directories that could not be listed.
     pub problems: Vec<(PathBuf, io::Error)>,
 }
 
-/// Looks at every source.
-pub fn enumerate(sources: &[Source]) -> Enumeration {
+/// Looks at every source. Links that lead nowhere are followed under `root`, where the host's file systems are seen.
+pub fn enumerate(sources: &[Source], root: &Path) -> Enumeration {
     let mut found = Enumeration::default();
     for (number, source) in sources.iter().enumerate() {
         let before = found.files.len();
         match source {
             Source::Kubernetes { path, exclude_namespaces } => {
-                enumerate_pods(path, exclude_namespaces, &mut found);
+                enumerate_pods(path, exclude_namespaces, root, &mut found);
             }
             Source::Files { include, exclude } => enumerate_files(include, exclude, &mut found),
         }
@@ -94,8 +96,8 @@ pub fn enumerate(sources: &[Source]) -> Enumeration {
     found
 }
 
-fn enumerate_pods(root: &Path, exclude_namespaces: &[String], found: &mut Enumeration) {
-    for (pod_path, pod_name) in list(root, found) {
+fn enumerate_pods(path: &Path, exclude_namespaces: &[String], root: &Path, found: &mut Enumeration) {
+    for (pod_path, pod_name) in list(path, found) {
         let Some((namespace, pod, uid)) = parse_pod_directory(&pod_name) else {
             continue;
         };
@@ -110,13 +112,13 @@ fn enumerate_pods(root: &Path, exclude_namespaces: &[String], found: &mut Enumer
                 name: container,
                 restart: 0,
             };
-            enumerate_container(&container_path, &container, found);
+            enumerate_container(&container_path, &container, root, found);
         }
     }
 }
 
 /// One container's files, its earlier runs' included.
-fn enumerate_container(directory: &Path, container: &Container, found: &mut Enumeration) {
+fn enumerate_container(directory: &Path, container: &Container, root: &Path, found: &mut Enumeration) {
     for (path, file_name) in list(directory, found) {
         let Some(restart) = parse_container_file(&file_name) else {
             continue;
@@ -124,12 +126,29 @@ fn enumerate_container(directory: &Path, container: &Container, found: &mut Enum
         let origin = Origin::Container(Container { restart, ..container.clone() });
         let active_path = directory.join(format!("{restart}.log"));
         // With Docker the name is a link to a file that Docker rotates in its own directory.
-        for path in link_target(&path).iter().flat_map(|target| rotated_siblings(target)) {
+        let mut target = link_target(&path);
+        let (mut path, mut active_path) = (path, active_path);
+        if let Some(elsewhere) = target.as_deref().and_then(|target| under_root(target, root)) {
+            found.under_root = true;
+            path.clone_from(&elsewhere);
+            active_path.clone_from(&elsewhere);
+            target = Some(elsewhere);
+        }
+        for path in target.iter().flat_map(|target| rotated_siblings(target)) {
             let (active_path, origin) = (active_path.clone(), origin.clone());
             found.files.push(Found { path, active_path, origin, source: 0 });
         }
         found.files.push(Found { path, active_path, origin, source: 0 });
     }
+}
+
+/// Where a file that is not there is under the host's root.
+fn under_root(target: &Path, root: &Path) -> Option<PathBuf> {
+    if root == Path::new("/") || target.exists() {
+        return None;
+    }
+    let elsewhere = root.join(target.strip_prefix("/").ok()?);
+    elsewhere.exists().then_some(elsewhere)
 }
 
 /// Where a symbolic link leads to; `None` when it is none.
@@ -319,7 +338,7 @@ mod tests {
         touch(&dir.path().join("quiet_x_u-2/app/0.log"));
         touch(&dir.path().join("stray.txt"));
         let source = Source::Kubernetes { path: dir.path().into(), exclude_namespaces: vec!["quiet".into()] };
-        let found = enumerate(&[source]);
+        let found = enumerate(&[source], Path::new("/"));
         assert_eq!(names(&found), ["1.log.20261121-101010.gz", "2.log", "2.log.20261121-101010"]);
         assert_eq!(
             found.files[0].origin,
@@ -354,18 +373,21 @@ mod tests {
         let pattern =
             |name: &str| glob::Pattern::new(&format!("{}/{name}", dir.path().display())).expect("a pattern");
         let source = Source::Files { include: vec![pattern("*")], exclude: vec![pattern("d*")] };
-        let found = enumerate(std::slice::from_ref(&source));
+        let found = enumerate(std::slice::from_ref(&source), Path::new("/"));
         // Here the wildcard matches the siblings by themselves, and each file is there once.
         assert_eq!(names(&found), ["syslog", "syslog-20261121", "syslog.1", "syslog.2.gz", "syslogd"]);
         let source = Source::Files { include: vec![pattern("syslog")], exclude: vec![] };
         // "syslog.1.gz" is being made of "syslog.1".
-        assert_eq!(names(&enumerate(&[source])), ["syslog", "syslog-20261121", "syslog.1", "syslog.2.gz"]);
+        assert_eq!(
+            names(&enumerate(&[source], Path::new("/"))),
+            ["syslog", "syslog-20261121", "syslog.1", "syslog.2.gz"]
+        );
     }
 
     #[test]
     fn a_missing_tree_is_no_problem_but_an_unreadable_one_is() {
         let source = Source::Kubernetes { path: "/nonexistent/pods".into(), exclude_namespaces: vec![] };
-        let found = enumerate(&[source]);
+        let found = enumerate(&[source], Path::new("/"));
         assert!(found.files.is_empty() && found.problems.is_empty());
     }
 
@@ -405,7 +427,7 @@ mod tests {
             Source::Kubernetes { path: "/nonexistent/pods".into(), exclude_namespaces: vec![] },
             Source::Files { include: vec![pattern], exclude: vec![] },
         ];
-        assert_eq!(enumerate(&sources).files[0].source, 1);
+        assert_eq!(enumerate(&sources, Path::new("/")).files[0].source, 1);
     }
 
     #[test]
@@ -417,8 +439,30 @@ mod tests {
         let container = pods.join("shop_cart-1_u-1/app");
         fs::create_dir_all(&container).expect("made");
         std::os::unix::fs::symlink(docker.join("c1-json.log"), container.join("0.log")).expect("linked");
-        let found = enumerate(&[Source::Kubernetes { path: pods, exclude_namespaces: vec![] }]);
+        let found =
+            enumerate(&[Source::Kubernetes { path: pods, exclude_namespaces: vec![] }], Path::new("/"));
         assert_eq!(names(&found), ["0.log", "c1-json.log.1"]);
         assert!(found.files.iter().all(|file| file.active_path == container.join("0.log")));
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_followed_under_the_hosts_root() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (pods, root) = (dir.path().join("pods"), dir.path().join("root"));
+        let target = Path::new("/nonexistent/docker/c1-json.log");
+        let here = root.join("nonexistent/docker/c1-json.log");
+        touch(&here);
+        touch(&here.with_extension("log.1"));
+        let container = pods.join("shop_cart-1_u-1/app");
+        fs::create_dir_all(&container).expect("made");
+        std::os::unix::fs::symlink(target, container.join("0.log")).expect("linked");
+        let source = Source::Kubernetes { path: pods, exclude_namespaces: vec![] };
+        let found = enumerate(std::slice::from_ref(&source), &root);
+        assert!(found.under_root);
+        assert_eq!(names(&found), ["c1-json.log", "c1-json.log.1"]);
+        assert_eq!(found.files.iter().filter(|file| file.is_rotated()).count(), 1);
+        assert!(found.files.iter().all(|file| file.active_path == here));
+        let found = enumerate(&[source], Path::new("/"));
+        assert_eq!((found.under_root, names(&found)), (false, vec!["0.log".to_owned()]));
     }
 }

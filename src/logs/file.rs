@@ -82,6 +82,8 @@ pub struct LogFile {
     pub grew: Instant,
     /// When it was last confirmed up to its end.
     pub caught_up: Instant,
+    /// When anything of it was confirmed last.
+    pub moved: Instant,
     /// What went wrong last.
     pub error: Option<String>,
 }
@@ -178,6 +180,7 @@ impl LogFile {
             queued: false,
             grew: now,
             caught_up: now,
+            moved: now,
             error: None,
         }
     }
@@ -189,7 +192,8 @@ impl LogFile {
     }
 
     /// Everything of it in this batch is confirmed.
-    pub fn confirmed(&mut self, batch: u64) {
+    pub fn confirmed(&mut self, batch: u64, now: Instant) {
+        self.moved = now;
         self.acks.confirmed(batch);
         let confirmed = self.confirmed_to();
         self.acks.passed(confirmed);
@@ -224,6 +228,11 @@ impl LogFile {
             && self.identity.is_some()
             && self.tail.as_ref().is_some_and(|tail| !tail.is_spilled())
             && (self.confirmed_to() < self.size || !self.acks.is_clear())
+    }
+
+    /// Whether the sink has taken nothing of it for a while although there is something to take.
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        self.lag() > 0 && now.saturating_duration_since(self.caught_up.max(self.moved)) >= GRACE
     }
 
     /// What is written before its spilled bytes.

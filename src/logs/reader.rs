@@ -59,6 +59,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// How much may be spilled.
     pub spill: spill::Limits,
+    /// Where the host's root is seen, for links that lead nowhere here.
+    pub root: PathBuf,
 }
 
 /// The reader; [`Reader::run`] is its thread.
@@ -84,6 +86,9 @@ pub struct Reader {
     buffer: Vec<u8>,
     due: Due,
     sources: Vec<Source>,
+    root: PathBuf,
+    /// Whether it was said that links are followed under that root.
+    said_root: bool,
     max_line: usize,
     metrics: LogMetrics,
     /// The namespaces of the files that are open.
@@ -146,6 +151,8 @@ impl Reader {
             buffer: Vec::new(),
             due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now, spill: now },
             sources,
+            root: options.root,
+            said_root: false,
             max_line: options.max_line,
             metrics,
             namespaces: Vec::new(),
@@ -189,7 +196,7 @@ impl Reader {
     fn take_mail(&mut self, now: Instant) -> bool {
         while let Some(mail) = self.mailbox.take() {
             match mail {
-                Mail::Confirmed(batch) => self.confirm(batch),
+                Mail::Confirmed(batch) => self.confirm(batch, now),
                 Mail::Files(reply) => {
                     // Who asked may have gone meanwhile.
                     let _ = reply.send(self.table.status(now));
@@ -204,7 +211,7 @@ impl Reader {
         true
     }
 
-    fn confirm(&mut self, batch: Batch) {
+    fn confirm(&mut self, batch: Batch, now: Instant) {
         for part in &batch.files {
             let namespace = [part.facts.origin.namespace()];
             let (lines, bytes) = (part.lines - part.dead_lines, part.bytes - part.dead_bytes);
@@ -212,7 +219,7 @@ impl Reader {
             self.metrics.acked_bytes.with_label_values(&namespace).inc_by(bytes);
             self.in_flight.fetch_sub(part.lines, Relaxed);
             if let Some(file) = self.table.get_mut(part.key) {
-                file.confirmed(batch.number);
+                file.confirmed(batch.number, now);
             }
         }
         self.output.give_back(batch);
@@ -229,7 +236,10 @@ impl Reader {
         if now < self.due.enumerate {
             return;
         }
-        let found = enumerate(&self.sources);
+        let found = enumerate(&self.sources, &self.root);
+        if found.under_root && !std::mem::replace(&mut self.said_root, true) {
+            tracing::info!(root = %self.root.display(), "log files are links to files that are not there, they are read under the host's root");
+        }
         self.watcher.watch(&found.directories);
         self.table.reconcile(found, now);
         self.due.enumerated = now;
@@ -448,19 +458,27 @@ impl Reader {
         let tail = tail.another()?;
         let begin = file.spilled_to.max(file.confirmed_to());
         let (mut at, mut dropped, mut block) = (begin, Vec::new(), Vec::new());
-        let mut is_end = false;
+        let (mut is_end, mut is_full, is_deleted) = (false, false, file.unlinked);
         let mut spill = self.spill.lock();
         let mut kept = Ok(());
         while !is_end && at - begin < budget {
-            tail.read_block(at, &mut block, FRAME)?;
+            if let Err(error) = tail.read_block(at, &mut block, FRAME) {
+                tracing::warn!(path = %header.path.display(), %error, "a deleted log file can't be read to its end");
+                block.clear();
+            }
             is_end = block.len() < FRAME;
             let whole = memchr::memrchr(b'\n', &block).map(|newline| newline + 1).filter(|_| !is_end);
             block.truncate(whole.unwrap_or(block.len()));
             if block.is_empty() {
                 break;
             }
-            match spill.append(&header, at, &block) {
-                Ok(gone) => dropped.extend(gone),
+            // What is still there takes nobody's place.
+            match spill.append(&header, at, &block, is_deleted.then_some(&mut dropped)) {
+                Ok(false) if !is_deleted => {
+                    is_full = true;
+                    break;
+                }
+                Ok(_) => {}
                 Err(error) => {
                     kept = Err(error);
                     break;
@@ -474,6 +492,10 @@ impl Reader {
         kept.and(synced)?;
         let Some(file) = self.table.get_mut(key) else { return Ok((0, true)) };
         file.spilled_to = at;
+        if is_full {
+            file.doomed = false;
+            return Ok((at - begin, true));
+        }
         if let Some(size) = tail.unpacked_size() {
             file.size = size;
         }

@@ -187,48 +187,48 @@ impl Spill {
         Ok(())
     }
 
-    /// Keeps bytes of a file from `start` on, at most [`FRAME`] of them; what had to be dropped for that, which may be these
-    /// bytes themselves. They are on disk after the next [`Self::sync`].
-    pub fn append(&mut self, header: &Header, start: u64, bytes: &[u8]) -> io::Result<Vec<Dropped>> {
+    /// Keeps bytes of a file from `start` on, at most [`FRAME`] of them. What has to be dropped for that is noted in `dropped`, and
+    /// may be these bytes themselves; without it nothing is dropped. Whether they are kept: on disk after the next
+    /// [`Self::sync`].
+    pub fn append(
+        &mut self,
+        header: &Header,
+        start: u64,
+        bytes: &[u8],
+        mut dropped: Option<&mut Vec<Dropped>>,
+    ) -> io::Result<bool> {
         let (frame, packed) = Frame::pack(start, bytes)?;
-        let mut dropped = Vec::new();
         let largest = self.largest_segment();
         let open = self.by_file.get(&header.id).and_then(|numbers| numbers.last().copied());
         let mut open = open.filter(|number| {
-            self.segments.get(number).is_some_and(|segment| {
-                segment.end == start
-                    && segment.bytes + packed.len() as u64 <= largest
-                    && segment.end - segment.start < SEGMENT_RAW
-                    && self.dirty.contains_key(number)
-            })
+            self.dirty.contains_key(number)
+                && self.segments.get(number).is_some_and(|segment| {
+                    segment.end == start
+                        && segment.bytes + packed.len() as u64 <= largest
+                        && segment.end - segment.start < SEGMENT_RAW
+                })
         });
-        let first = if open.is_none() { header.line()? } else { Vec::new() };
-        let more = (first.len() + packed.len()) as u64 + DISK_BLOCK;
-        while !self.has_room(more)? {
+        let first = if open.is_none() { header.line()?.len() as u64 } else { 0 };
+        while !self.has_room(first + packed.len() as u64 + DISK_BLOCK)? {
+            let Some(dropped) = &mut dropped else { return Ok(false) };
             let Some((&oldest, _)) = self.segments.first_key_value() else {
-                dropped
-                    .push(Dropped { id: header.id, span: Span { start, end: start + bytes.len() as u64 } });
-                return Ok(dropped);
+                dropped.push(Dropped { id: header.id, span: Span { start, end: frame.end() } });
+                return Ok(false);
             };
-            if open == Some(oldest) {
-                open = None;
-            }
+            open = open.filter(|open| *open != oldest);
             dropped.extend(self.remove(oldest));
         }
         let number = match open {
             Some(number) => number,
-            None => match self.create(header, start) {
-                Ok(number) => number,
-                Err(error) => return Err(error),
-            },
+            None => self.create(header, start)?,
         };
         let (Some(segment), Some(file)) = (self.segments.get_mut(&number), self.dirty.get(&number)) else {
-            return Ok(dropped);
+            return Ok(false);
         };
         let before = on_disk(segment.bytes);
         segment.append(file, frame, &packed)?;
         self.bytes += on_disk(segment.bytes) - before;
-        Ok(dropped)
+        Ok(true)
     }
 
     fn create(&mut self, header: &Header, start: u64) -> io::Result<u64> {

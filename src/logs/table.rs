@@ -36,6 +36,9 @@ const GONE_FOR: Duration = Duration::from_secs(600);
 /// What is remembered of one name from before truncations that no copy was found of.
 const TRUNCATED_KEPT: usize = 8;
 
+/// Rotated files of a container that the kubelet keeps beside the active one, if it is not told otherwise.
+const ROTATED_KEPT: usize = 4;
+
 /// Where a file lies, without what only an open file tells.
 type Place = (u64, u64);
 
@@ -58,6 +61,8 @@ pub struct Table {
     first_run_bytes: u64,
     /// The form of the documents, by number of the source.
     encodings: Vec<Encoding>,
+    /// Rotated files of a container that are kept before the oldest is deleted, as far as that was seen.
+    rotated_kept: usize,
     metrics: LogMetrics,
 }
 
@@ -79,6 +84,7 @@ impl Table {
             archives_are_history: !remembers_content,
             first_run_bytes,
             encodings,
+            rotated_kept: ROTATED_KEPT,
             metrics,
         }
     }
@@ -169,6 +175,40 @@ impl Table {
         }
         self.errors = errors;
         self.forget_vanished(now);
+        self.foresee_deletions(now);
+    }
+
+    /// The oldest rotated file of a container is deleted at its next rotation: what the sink does not take of it is kept in
+    /// time, for nobody could keep it when the agent is killed just then.
+    fn foresee_deletions(&mut self, now: Instant) {
+        let mut rotated: HashMap<PathBuf, Vec<FileKey>> = HashMap::new();
+        let mut deleted: HashSet<PathBuf> = HashSet::new();
+        for (key, file) in &mut self.files {
+            file.doomed = false;
+            if file.origin == Origin::Plain || file.path == file.active_path {
+                continue;
+            }
+            if file.present {
+                rotated.entry(file.active_path.clone()).or_default().push(*key);
+            } else if file.unlinked && file.tail.as_ref().is_some_and(|tail| !tail.is_spilled()) {
+                deleted.insert(file.active_path.clone());
+            }
+        }
+        for (active, mut keys) in rotated {
+            // Where one is being deleted now, as many are kept as are left. One that is just compressed is there twice.
+            if deleted.contains(&active) {
+                self.rotated_kept = self.rotated_kept.min(keys.len().max(1));
+            }
+            if keys.len() < self.rotated_kept {
+                continue;
+            }
+            // Their names end with the time of their rotation.
+            keys.sort_by_cached_key(|key| self.files.get(key).map(|file| file.path.clone()));
+            let oldest = keys.first().and_then(|key| self.files.get_mut(key));
+            if let Some(oldest) = oldest.filter(|oldest| oldest.is_stuck(now)) {
+                oldest.doomed = true;
+            }
+        }
     }
 
     /// The first look around is over: files that appear from now on are new, not history. Whether this was the first run.

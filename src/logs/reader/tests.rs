@@ -61,6 +61,7 @@ fn start(
         batch: BatchLimits { max_bytes: 2500, max_wait: Duration::from_secs(1), buffers: 3 },
         state_dir: state.into(),
         spill: limits,
+        root: "/".into(),
     };
     let own = Own::new(Registry::new()).expect("a registry");
     let mut reader = Reader::new(options, batches, mailbox, own.logs, Arc::default(), Box::new(|| ()));

@@ -43,7 +43,7 @@ impl Scene {
     fn look(&mut self) -> Vec<(String, u64, FileId)> {
         let pattern = |path: &Path| glob::Pattern::new(&path.to_string_lossy()).expect("a pattern");
         let source = Source::Files { include: vec![pattern(&self.path("app.log"))], exclude: vec![] };
-        self.table.reconcile(enumerate(&[source]), self.now);
+        self.table.reconcile(enumerate(&[source], Path::new("/")), self.now);
         for key in self.table.keys() {
             let file = self.table.get_mut(key).expect("it is there");
             // What a file held before it was truncated waits for a copy.
@@ -124,7 +124,7 @@ fn a_link_that_leads_nowhere_is_said() {
     fs::create_dir_all(&container).expect("made");
     std::os::unix::fs::symlink("/nonexistent/c1-json.log", container.join("0.log")).expect("linked");
     let source = Source::Kubernetes { path: scene.directory.path().into(), exclude_namespaces: vec![] };
-    scene.table.reconcile(enumerate(&[source]), scene.now);
+    scene.table.reconcile(enumerate(&[source], Path::new("/")), scene.now);
     let status = scene.table.status(scene.now);
     assert_eq!(status[0].last_error.as_deref(), Some("it is a link to a file that is not there"));
 }
@@ -177,7 +177,7 @@ fn a_closed_file_is_not_taken_for_what_has_an_active_name() {
     scene.table.get_mut(key).expect("there").tail = None;
     let pattern = glob::Pattern::new(&scene.path("app.log").to_string_lossy()).expect("a pattern");
     let source = Source::Files { include: vec![pattern], exclude: vec![] };
-    scene.table.reconcile(enumerate(&[source]), scene.now);
+    scene.table.reconcile(enumerate(&[source], Path::new("/")), scene.now);
     assert!(scene.table.files().all(|file| file.tail.is_some()), "it is opened");
 }
 
@@ -190,7 +190,7 @@ fn container_files_whose_first_line_has_no_time_are_known_by_their_inode() {
         fs::write(container.join(name), "same first line\n").expect("written");
     }
     let source = Source::Kubernetes { path: scene.directory.path().into(), exclude_namespaces: vec![] };
-    scene.table.reconcile(enumerate(&[source]), scene.now);
+    scene.table.reconcile(enumerate(&[source], Path::new("/")), scene.now);
     for key in scene.table.keys() {
         scene.table.get_mut(key).expect("there").size = 16;
         assert!(scene.table.identify(key, scene.now).expect("read"));
