@@ -335,3 +335,6 @@ fn set_aside(path: &Path, what: &str) -> String {
 fn on_disk(bytes: u64) -> u64 {
     bytes.div_ceil(DISK_BLOCK) * DISK_BLOCK
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,6 +175,15 @@ impl Scene {
         let _ = fs::rename(self.path("0.log"), self.path(&rotated));
     }
 
+    fn copytruncate(&mut self) {
+        self.rotations += 1;
+        let copy = format!("0.log.20261121-{:06}", self.rotations);
+        // Nothing was written yet, or nothing since the last rotation.
+        if fs::copy(self.path("0.log"), self.path(&copy)).is_ok() {
+            fs::write(self.path("0.log"), "").expect("truncated");
+        }
+    }
+
     fn step(&mut self, by: Duration) {
         self.now += by;
         assert!(self.reader.step(self.now));
@@ -230,6 +239,7 @@ enum Action {
     Line { in_parts: bool },
     Lines(usize),
     Rotate,
+    CopyTruncate,
     Compress,
     DeleteOldest,
     Step(u64),
@@ -242,6 +252,7 @@ fn action() -> impl Strategy<Value = Action> {
         4 => any::<bool>().prop_map(|in_parts| Action::Line { in_parts }),
         2 => (1_usize..80).prop_map(Action::Lines),
         2 => Just(Action::Rotate),
+        1 => Just(Action::CopyTruncate),
         1 => Just(Action::Compress),
         1 => Just(Action::DeleteOldest),
         6 => (1_u64..4000).prop_map(Action::Step),
@@ -264,6 +275,7 @@ proptest! {
                 Action::Line { in_parts } => scene.line(in_parts),
                 Action::Lines(count) => (0..count).for_each(|_| scene.line(false)),
                 Action::Rotate => scene.rotate(),
+                Action::CopyTruncate => scene.copytruncate(),
                 Action::Compress => {
                     let rotated = scene.rotated();
                     let plain = rotated.iter().find(|path| path.extension().is_some_and(|name| name != "gz"));
