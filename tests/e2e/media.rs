@@ -156,7 +156,7 @@ fn a_file_whose_permissions_change_is_read_when_it_may_be() {
     append(&path, "open", 20, &mut expected);
     wait_for_exactly(&agent, &expected);
     // Root may read it all the same.
-    fs::set_permissions(&path, Permissions::from_mode(0)).expect("changed");
+    fs::set_permissions(&path, Permissions::from_mode(0o000)).expect("changed");
     append(&path, "closed", 20, &mut expected);
     fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("changed");
     append(&path, "open again", 20, &mut expected);
