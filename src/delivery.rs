@@ -19,6 +19,7 @@ use crate::{
         local::Local,
         reader,
         shape::{BulkEncoding, Encoding},
+        spill,
         status::SinkState,
     },
     metrics::Own,
@@ -215,6 +216,11 @@ fn reader_options(
         max_line: config.logs.max_line as usize,
         batch,
         state_dir: config.state_dir.clone(),
+        root: config.host.rootfs.clone(),
+        spill: spill::Limits {
+            max_bytes: config.store.max_bytes,
+            min_free: f64::from(config.store.min_free) / 100.0,
+        },
     })
 }
 

@@ -3,7 +3,8 @@
 //! One text file, so that people can read it: a header line `nodewarden-positions 1 CRC32 LENGTH`, then one JSON object a
 //! line. Checksum and length are of everything after the header, so that any cut or flipped bit shows. It is written beside
 //! and renamed over the old one, which stays as `positions.old`; an unreadable file is set aside as `positions.corrupt`.
-//! Unknown keys are passed over, so that the previous release reads what this one wrote.
+//! Unknown keys are passed over and missing ones have a default, so that the previous release reads what this one wrote and
+//! the other way round: the version is of what would mislead the other one.
 
 use std::{
     collections::HashMap,
@@ -34,10 +35,41 @@ pub struct Position {
     pub path: PathBuf,
     /// When the file was last in the table, in seconds since the epoch.
     pub seen: u64,
+    /// What it held, for files; the previous release did not write this.
+    pub content: Option<Content>,
+}
+
+/// What a file held, so that it is known again in a copy and is not mistaken for what was written over it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The name under which it is or was written to.
+    pub active: PathBuf,
+    /// Its identity in documents.
+    pub document: FileId,
+    /// Length and hash of its first line.
+    pub first: (usize, u64),
+    /// The last bytes before the confirmed offset, or before one a little below.
+    pub check: Option<Check>,
+    /// Whether it was truncated, so that it can only be found again in a copy.
+    pub truncated: bool,
+}
+
+/// Some bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// The offset after the last of them.
+    pub at: u64,
+    /// How many they are.
+    pub length: usize,
+    /// Their hash.
+    pub hash: u64,
 }
 
 /// The offset of a file that was truncated: beyond any size, so that nothing it holds now is taken for what was confirmed.
 pub const TRUNCATED: u64 = u64::MAX;
+
+/// Bytes in a [`Check`] at most.
+pub const CHECK_BYTES: usize = 256;
 
 /// A file that was not seen for this long before the last writing will not come back, in seconds.
 const FORGET_AFTER: u64 = 7 * 24 * 3600;
@@ -55,6 +87,67 @@ struct Entry {
     path: String,
     #[serde(default)]
     seen: u64,
+    #[serde(flatten)]
+    content: Option<ContentEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ContentEntry {
+    active: PathBuf,
+    document: String,
+    first_length: usize,
+    first_hash: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    check_at: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    check_length: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    check_hash: u64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    truncated: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl ContentEntry {
+    fn of(content: &Content) -> Self {
+        let (at, length, hash) =
+            content.check.map_or((0, 0, 0), |check| (check.at, check.length as u64, check.hash));
+        Self {
+            active: content.active.clone(),
+            document: content.document.hex(),
+            first_length: content.first.0,
+            first_hash: content.first.1,
+            check_at: at,
+            check_length: length,
+            check_hash: hash,
+            truncated: content.truncated,
+        }
+    }
+
+    fn read(self) -> Option<Content> {
+        let check = Check {
+            at: self.check_at,
+            length: usize::try_from(self.check_length).ok()?,
+            hash: self.check_hash,
+        };
+        let is_sane = check.length > 0 && check.length <= CHECK_BYTES && check.at >= self.check_length;
+        Some(Content {
+            active: self.active,
+            document: FileId::from_hex(&self.document)?,
+            first: (self.first_length, self.first_hash),
+            check: is_sane.then_some(check),
+            truncated: self.truncated,
+        })
+    }
 }
 
 /// What was known at start.
@@ -130,6 +223,7 @@ impl Checkpoint {
                 birth: position.inode.birth,
                 path: position.path.to_string_lossy().into_owned(),
                 seen: position.seen,
+                content: position.content.as_ref().map(ContentEntry::of),
             };
             serde_json::to_writer(&mut self.body, &entry)?;
             self.body.push(b'\n');
@@ -164,7 +258,8 @@ fn parse(bytes: &[u8]) -> Result<HashMap<FileId, Position>, String> {
         let id = FileId::from_hex(&entry.id).ok_or_else(|| format!("{:?} is no identity", entry.id))?;
         let inode = Inode { device: entry.device, number: entry.inode, birth: entry.birth };
         let Entry { offset, generation, seen, .. } = entry;
-        let position = Position { id, offset, generation, inode, path: entry.path.into(), seen };
+        let content = entry.content.and_then(ContentEntry::read);
+        let position = Position { id, offset, generation, inode, path: entry.path.into(), seen, content };
         if seen.saturating_add(FORGET_AFTER) > *written.get_or_insert(seen) {
             positions.insert(id, position);
         }
@@ -204,6 +299,17 @@ mod tests {
             inode: Inode { device: 1, number: u64::from(number), birth: 5 },
             path: format!("/var/log/{number}").into(),
             seen: 1000,
+            content: Some(Content {
+                active: format!("/var/log/{number}").into(),
+                document: FileId([number; 12]),
+                first: (17, 99),
+                check: Some(Check {
+                    at: offset,
+                    length: usize::try_from(offset).expect("small"),
+                    hash: u64::MAX,
+                }),
+                truncated: number == 2,
+            }),
         }
     }
 
@@ -274,5 +380,45 @@ mod tests {
         assert!(known.complaints[0].contains("positions.corrupt"), "{:?}", known.complaints);
         assert!(dir.path().join("positions.corrupt").exists());
         assert!(!known.first_run);
+    }
+
+    /// As the first release wrote it.
+    const FIRST_RELEASE: &str = "{\"id\":\"010101010101010101010101\",\"offset\":10,\"generation\":1,\"device\":1,\
+        \"inode\":1,\"birth\":5,\"path\":\"/var/log/1\",\"seen\":1000}\n";
+
+    #[test]
+    fn a_checkpoint_of_the_first_release_opens() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let header =
+            format!("{MAGIC} 1 {:08x} {}\n", crc32fast::hash(FIRST_RELEASE.as_bytes()), FIRST_RELEASE.len());
+        fs::write(dir.path().join("positions"), header + FIRST_RELEASE).expect("written");
+        let known = Checkpoint::new(dir.path()).load();
+        assert_eq!(known.complaints, [""; 0]);
+        let expected = Position { generation: 1, content: None, ..position(1, 10) };
+        assert_eq!(known.positions.into_values().collect::<Vec<_>>(), [expected]);
+    }
+
+    #[test]
+    fn the_first_release_reads_what_is_written() {
+        /// What it asks for; other keys it passes over.
+        #[derive(Deserialize)]
+        struct FirstEntry {
+            id: String,
+            offset: u64,
+            generation: u32,
+            device: u64,
+            inode: u64,
+            birth: u64,
+            path: String,
+            seen: u64,
+        }
+        let (dir, _) = written(&[position(2, 20)]);
+        let text = fs::read_to_string(dir.path().join("positions")).expect("read");
+        let (header, entry) = text.split_once('\n').expect("a header");
+        assert!(header.starts_with("nodewarden-positions 1 "));
+        let entry: FirstEntry = serde_json::from_str(entry.trim()).expect("an entry");
+        assert_eq!((entry.id, entry.offset, entry.generation), (FileId([2; 12]).hex(), 20, 0));
+        assert_eq!((entry.device, entry.inode, entry.birth), (1, 2, 5));
+        assert_eq!((entry.path.as_str(), entry.seen), ("/var/log/2", 1000));
     }
 }

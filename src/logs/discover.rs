@@ -10,7 +10,10 @@ use std::{
 
 use rustix::fs::inotify;
 
-use super::record::{Container, Origin};
+use super::{
+    record::{Container, Origin},
+    tail::is_gzip,
+};
 
 /// Where to look for log files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +64,11 @@ impl Found {
     pub fn is_rotated(&self) -> bool {
         self.path != self.active_path
     }
+
+    /// Whether it is a rotated file that was compressed.
+    pub fn is_gzip(&self) -> bool {
+        is_gzip(&self.path)
+    }
 }
 
 /// What one look around found.
@@ -70,18 +78,20 @@ pub struct Enumeration {
     pub files: Vec<Found>,
     /// The directories that new files may appear in.
     pub directories: HashSet<PathBuf>,
+    /// Whether a link was followed under the host's root, because its target is not there.
+    pub under_root: bool,
     /// Directories that could not be listed.
     pub problems: Vec<(PathBuf, io::Error)>,
 }
 
-/// Looks at every source.
-pub fn enumerate(sources: &[Source]) -> Enumeration {
+/// Looks at every source. Links that lead nowhere are followed under `root`, where the host's file systems are seen.
+pub fn enumerate(sources: &[Source], root: &Path) -> Enumeration {
     let mut found = Enumeration::default();
     for (number, source) in sources.iter().enumerate() {
         let before = found.files.len();
         match source {
             Source::Kubernetes { path, exclude_namespaces } => {
-                enumerate_pods(path, exclude_namespaces, &mut found);
+                enumerate_pods(path, exclude_namespaces, root, &mut found);
             }
             Source::Files { include, exclude } => enumerate_files(include, exclude, &mut found),
             Source::Journal { .. } | Source::Kernel { .. } => {}
@@ -92,11 +102,15 @@ pub fn enumerate(sources: &[Source]) -> Enumeration {
     }
     let mut seen = HashSet::new();
     found.files.retain(|file| seen.insert(file.path.clone()));
+    // While it is being made the file itself is there; a copy is recognised best when all others are known.
+    let (copies, mut files): (Vec<_>, Vec<_>) = found.files.into_iter().partition(Found::is_gzip);
+    files.extend(copies.into_iter().filter(|copy| !seen.contains(&copy.path.with_extension(""))));
+    found.files = files;
     found
 }
 
-fn enumerate_pods(root: &Path, exclude_namespaces: &[String], found: &mut Enumeration) {
-    for (pod_path, pod_name) in list(root, found) {
+fn enumerate_pods(path: &Path, exclude_namespaces: &[String], root: &Path, found: &mut Enumeration) {
+    for (pod_path, pod_name) in list(path, found) {
         let Some((namespace, pod, uid)) = parse_pod_directory(&pod_name) else {
             continue;
         };
@@ -111,13 +125,13 @@ fn enumerate_pods(root: &Path, exclude_namespaces: &[String], found: &mut Enumer
                 name: container,
                 restart: 0,
             };
-            enumerate_container(&container_path, &container, found);
+            enumerate_container(&container_path, &container, root, found);
         }
     }
 }
 
 /// One container's files, its earlier runs' included.
-fn enumerate_container(directory: &Path, container: &Container, found: &mut Enumeration) {
+fn enumerate_container(directory: &Path, container: &Container, root: &Path, found: &mut Enumeration) {
     for (path, file_name) in list(directory, found) {
         let Some(restart) = parse_container_file(&file_name) else {
             continue;
@@ -125,12 +139,29 @@ fn enumerate_container(directory: &Path, container: &Container, found: &mut Enum
         let origin = Origin::Container(Container { restart, ..container.clone() });
         let active_path = directory.join(format!("{restart}.log"));
         // With Docker the name is a link to a file that Docker rotates in its own directory.
-        for path in link_target(&path).iter().flat_map(|target| rotated_siblings(target)) {
+        let mut target = link_target(&path);
+        let (mut path, mut active_path) = (path, active_path);
+        if let Some(elsewhere) = target.as_deref().and_then(|target| under_root(target, root)) {
+            found.under_root = true;
+            path.clone_from(&elsewhere);
+            active_path.clone_from(&elsewhere);
+            target = Some(elsewhere);
+        }
+        for path in target.iter().flat_map(|target| rotated_siblings(target)) {
             let (active_path, origin) = (active_path.clone(), origin.clone());
             found.files.push(Found { path, active_path, origin, source: 0 });
         }
         found.files.push(Found { path, active_path, origin, source: 0 });
     }
+}
+
+/// Where a file that is not there is under the host's root.
+fn under_root(target: &Path, root: &Path) -> Option<PathBuf> {
+    if root == Path::new("/") || target.exists() {
+        return None;
+    }
+    let elsewhere = root.join(target.strip_prefix("/").ok()?);
+    elsewhere.exists().then_some(elsewhere)
 }
 
 /// Where a symbolic link leads to; `None` when it is none.
@@ -162,15 +193,17 @@ fn parse_pod_directory(name: &str) -> Option<(&str, &str, &str)> {
     Some((fields.next()?, fields.next()?, fields.next()?))
 }
 
-/// "3.log" or "3.log.20261121-101010", the kubelet's rotated name; its compressed files end in ".gz" or ".tmp".
+/// "3.log" or "3.log.20261121-101010", the kubelet's rotated name, or that with ".gz"; while it compresses a file that ends
+/// in ".tmp".
 fn parse_container_file(name: &str) -> Option<u32> {
     let (restart, rest) = name.split_once(".log")?;
     let is_ours = rest.is_empty() || rest.strip_prefix('.').is_some_and(is_rotation_suffix);
     if is_ours { restart.parse().ok() } else { None }
 }
 
-/// What logrotate or the kubelet append: digits, dashes; never a compressed copy.
+/// What logrotate or the kubelet append: digits, dashes, and ".gz" when they compress.
 fn is_rotation_suffix(suffix: &str) -> bool {
+    let suffix = suffix.strip_suffix(".gz").unwrap_or(suffix);
     !suffix.is_empty() && suffix.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
@@ -183,7 +216,8 @@ fn enumerate_files(include: &[glob::Pattern], exclude: &[glob::Pattern], found: 
         let Ok(paths) = glob::glob(pattern.as_str()) else { continue };
         for path in paths {
             match path {
-                Ok(path) if path.is_file() => add_with_rotated(&path, exclude, found),
+                // Without the file it was rotated from, a compressed one is somebody's archive.
+                Ok(path) if path.is_file() && !is_gzip(&path) => add_with_rotated(&path, exclude, found),
                 Ok(_) => {}
                 Err(error) => found.problems.push((error.path().to_owned(), error.into())),
             }
@@ -317,8 +351,8 @@ mod tests {
         touch(&dir.path().join("quiet_x_u-2/app/0.log"));
         touch(&dir.path().join("stray.txt"));
         let source = Source::Kubernetes { path: dir.path().into(), exclude_namespaces: vec!["quiet".into()] };
-        let found = enumerate(&[source]);
-        assert_eq!(names(&found), ["2.log", "2.log.20261121-101010"]);
+        let found = enumerate(&[source], Path::new("/"));
+        assert_eq!(names(&found), ["1.log.20261121-101010.gz", "2.log", "2.log.20261121-101010"]);
         assert_eq!(
             found.files[0].origin,
             Origin::Container(Container {
@@ -329,30 +363,44 @@ mod tests {
                 restart: 2,
             })
         );
-        assert_eq!(found.files.iter().filter(|file| file.is_rotated()).count(), 1);
+        assert!(found.files.last().is_some_and(Found::is_gzip), "copies come last");
+        assert_eq!(found.files.iter().filter(|file| file.is_rotated()).count(), 2);
         assert!(found.directories.contains(&dir.path().join("shop_cart-1_u-1/app")));
     }
 
     #[test]
     fn plain_files_bring_their_rotated_siblings() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        for name in ["syslog", "syslog.1", "syslog-20261121", "syslog.2.gz", "syslogd", "debug"] {
+        for name in [
+            "syslog",
+            "syslog.1",
+            "syslog-20261121",
+            "syslog.2.gz",
+            "syslog.1.gz",
+            "app.gz",
+            "syslogd",
+            "debug",
+        ] {
             touch(&dir.path().join(name));
         }
         let pattern =
             |name: &str| glob::Pattern::new(&format!("{}/{name}", dir.path().display())).expect("a pattern");
         let source = Source::Files { include: vec![pattern("*")], exclude: vec![pattern("d*")] };
-        let found = enumerate(std::slice::from_ref(&source));
+        let found = enumerate(std::slice::from_ref(&source), Path::new("/"));
         // Here the wildcard matches the siblings by themselves, and each file is there once.
         assert_eq!(names(&found), ["syslog", "syslog-20261121", "syslog.1", "syslog.2.gz", "syslogd"]);
         let source = Source::Files { include: vec![pattern("syslog")], exclude: vec![] };
-        assert_eq!(names(&enumerate(&[source])), ["syslog", "syslog-20261121", "syslog.1"]);
+        // "syslog.1.gz" is being made of "syslog.1".
+        assert_eq!(
+            names(&enumerate(&[source], Path::new("/"))),
+            ["syslog", "syslog-20261121", "syslog.1", "syslog.2.gz"]
+        );
     }
 
     #[test]
     fn a_missing_tree_is_no_problem_but_an_unreadable_one_is() {
         let source = Source::Kubernetes { path: "/nonexistent/pods".into(), exclude_namespaces: vec![] };
-        let found = enumerate(&[source]);
+        let found = enumerate(&[source], Path::new("/"));
         assert!(found.files.is_empty() && found.problems.is_empty());
     }
 
@@ -392,7 +440,7 @@ mod tests {
             Source::Kubernetes { path: "/nonexistent/pods".into(), exclude_namespaces: vec![] },
             Source::Files { include: vec![pattern], exclude: vec![] },
         ];
-        assert_eq!(enumerate(&sources).files[0].source, 1);
+        assert_eq!(enumerate(&sources, Path::new("/")).files[0].source, 1);
     }
 
     #[test]
@@ -404,8 +452,30 @@ mod tests {
         let container = pods.join("shop_cart-1_u-1/app");
         fs::create_dir_all(&container).expect("made");
         std::os::unix::fs::symlink(docker.join("c1-json.log"), container.join("0.log")).expect("linked");
-        let found = enumerate(&[Source::Kubernetes { path: pods, exclude_namespaces: vec![] }]);
+        let found =
+            enumerate(&[Source::Kubernetes { path: pods, exclude_namespaces: vec![] }], Path::new("/"));
         assert_eq!(names(&found), ["0.log", "c1-json.log.1"]);
         assert!(found.files.iter().all(|file| file.active_path == container.join("0.log")));
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_followed_under_the_hosts_root() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (pods, root) = (dir.path().join("pods"), dir.path().join("root"));
+        let target = Path::new("/nonexistent/docker/c1-json.log");
+        let here = root.join("nonexistent/docker/c1-json.log");
+        touch(&here);
+        touch(&here.with_extension("log.1"));
+        let container = pods.join("shop_cart-1_u-1/app");
+        fs::create_dir_all(&container).expect("made");
+        std::os::unix::fs::symlink(target, container.join("0.log")).expect("linked");
+        let source = Source::Kubernetes { path: pods, exclude_namespaces: vec![] };
+        let found = enumerate(std::slice::from_ref(&source), &root);
+        assert!(found.under_root);
+        assert_eq!(names(&found), ["c1-json.log", "c1-json.log.1"]);
+        assert_eq!(found.files.iter().filter(|file| file.is_rotated()).count(), 1);
+        assert!(found.files.iter().all(|file| file.active_path == here));
+        let found = enumerate(&[source], Path::new("/"));
+        assert_eq!((found.under_root, names(&found)), (false, vec!["0.log".to_owned()]));
     }
 }

@@ -183,6 +183,7 @@ impl Feed {
     fn position(&self, now: u64) -> Position {
         let path = format!("{}:{}", self.kind.as_str(), path_text(&self.facts.path));
         Position {
+            content: None,
             id: self.facts.id,
             offset: self.confirmed_to(),
             generation: 0,

@@ -1,6 +1,7 @@
 //! What the reader knows of one log file: where it is, who it is, how far it is read and confirmed.
 
 use std::{
+    collections::VecDeque,
     io,
     path::PathBuf,
     sync::Arc,
@@ -11,14 +12,15 @@ use prometheus::IntCounter;
 
 use super::{
     ack::Acks,
-    checkpoint::Position,
+    checkpoint::{CHECK_BYTES, Check, Content, Position},
     discover::Found,
     format::Format,
     join::Joiner,
-    record::{FileFacts, FileId, Inode, Origin, path_text},
+    record::{FileFacts, FileId, IDENTITY_BYTES, Inode, Origin, path_text},
     shape::Shape,
+    spill::Header,
     status::FileStatus,
-    tail::Tail,
+    tail::{Tail, hash_of},
 };
 
 /// How long a file that nobody should write to any more has to be still before it counts as complete: the container runtime
@@ -28,7 +30,7 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// One log file.
 #[derive(Debug)]
 pub struct LogFile {
-    /// `None` when everything of it is confirmed and no more will come.
+    /// `None` when everything of it is confirmed and no more will come, and while a truncated one was not found in a copy.
     pub tail: Option<Tail>,
     /// Where the file is now.
     pub path: PathBuf,
@@ -50,22 +52,38 @@ pub struct LogFile {
     pub acks: Acks,
     /// Where a line starts that is longer than allowed and whose end was not reached yet.
     pub overlong: Option<u64>,
+    /// What was read last, to know the file again.
+    pub ends: Ends,
+    /// When it was truncated: what it held then is looked for in a copy.
+    pub truncated: Option<Instant>,
+    /// When it was closed and found no more.
+    pub vanished: Option<Instant>,
+    /// Every unconfirmed byte below is in the spill as well.
+    pub spilled_to: u64,
     /// Every byte below was taken.
     pub read_to: u64,
     /// Where the last read ended: what lies between [`Self::read_to`] and here is no whole line.
     pub tried: u64,
     /// Bytes in the file at the last look.
     pub size: u64,
+    /// When it was last written to, as of the last look.
+    pub modified: i64,
+    /// Bytes on disk of a compressed one, which does not change.
+    pub packed_size: u64,
     /// Whether the last look around found it.
     pub present: bool,
     /// Whether no name leads to it any more.
     pub unlinked: bool,
+    /// Whether it is the next one to be deleted.
+    pub doomed: bool,
     /// Whether it waits in the queue of files to read.
     pub queued: bool,
     /// When it last grew.
     pub grew: Instant,
     /// When it was last confirmed up to its end.
     pub caught_up: Instant,
+    /// When anything of it was confirmed last.
+    pub moved: Instant,
     /// What went wrong last.
     pub error: Option<String>,
 }
@@ -75,7 +93,8 @@ pub struct LogFile {
 pub struct Identity {
     /// The facts that travel with its lines.
     pub facts: Arc<FileFacts>,
-    /// Who it was before it was truncated for the first time.
+    /// By what the checkpoint knows it: who it was before it was truncated for the first time, or, for what it held before a
+    /// truncation, that with the generation.
     pub base: FileId,
     /// Length and hash of its beginning: another one means that it was truncated and written anew.
     pub first: (usize, u64),
@@ -96,6 +115,41 @@ pub struct Counters {
     pub read_bytes: IntCounter,
 }
 
+/// The last bytes of what was read, as far back as batches wait for their confirmation.
+#[derive(Debug, Default)]
+pub struct Ends(VecDeque<Check>);
+
+impl Ends {
+    /// What is known of a file that is read on.
+    pub fn known(check: Option<Check>) -> Self {
+        Self(check.into_iter().collect())
+    }
+
+    fn push(&mut self, at: u64, bytes: &[u8]) {
+        let last = &bytes[bytes.len().saturating_sub(CHECK_BYTES)..];
+        if !last.is_empty() {
+            self.0.push_back(Check { at, length: last.len(), hash: hash_of(last) });
+        }
+    }
+
+    /// The last one that is confirmed.
+    fn check(&self, confirmed: u64) -> Option<Check> {
+        self.0.iter().rev().find(|check| check.at <= confirmed).copied()
+    }
+
+    fn passed(&mut self, confirmed: u64) {
+        while self.0.get(1).is_some_and(|next| next.at <= confirmed) {
+            self.0.pop_front();
+        }
+    }
+}
+
+/// Whether a file holds these bytes.
+pub fn verify(check: Option<Check>, tail: &Tail) -> io::Result<bool> {
+    let Some(Check { at, length, hash }) = check else { return Ok(true) };
+    Ok(tail.hash_at(at.saturating_sub(length as u64), length)? == hash)
+}
+
 impl LogFile {
     /// A file just opened; nobody knows yet who it is.
     pub fn new(found: Found, tail: Tail, inode: Inode, now: Instant) -> Self {
@@ -111,14 +165,22 @@ impl LogFile {
             joiner: Joiner::default(),
             acks: Acks::default(),
             overlong: None,
+            ends: Ends::default(),
+            truncated: None,
+            vanished: None,
+            spilled_to: 0,
             read_to: 0,
             tried: 0,
             size: 0,
+            modified: 0,
+            packed_size: 0,
             present: true,
             unlinked: false,
+            doomed: false,
             queued: false,
             grew: now,
             caught_up: now,
+            moved: now,
             error: None,
         }
     }
@@ -130,9 +192,64 @@ impl LogFile {
     }
 
     /// Everything of it in this batch is confirmed.
-    pub fn confirmed(&mut self, batch: u64) {
+    pub fn confirmed(&mut self, batch: u64, now: Instant) {
+        self.moved = now;
         self.acks.confirmed(batch);
-        self.acks.passed(self.confirmed_to());
+        let confirmed = self.confirmed_to();
+        self.acks.passed(confirmed);
+        self.ends.passed(confirmed);
+    }
+
+    /// These bytes before [`Self::read_to`] were just taken.
+    pub fn remember_end(&mut self, taken: &[u8]) {
+        let at = self.read_to;
+        if taken.len() >= CHECK_BYTES || taken.len() as u64 >= at {
+            self.ends.push(at, taken);
+        } else if let Some(tail) = self.tail.as_ref().filter(|tail| tail.is_file()) {
+            let length = at.min(CHECK_BYTES as u64);
+            let mut bytes = Vec::new();
+            match tail.read_block(at - length, &mut bytes, length as usize) {
+                Ok(()) => self.ends.push(at, &bytes),
+                Err(_) => self.ends.push(at, taken),
+            }
+        } else {
+            self.ends.push(at, taken);
+        }
+    }
+
+    /// Whether `tail` holds what was confirmed of this file.
+    pub fn is_held_by(&self, tail: &Tail) -> io::Result<bool> {
+        verify(self.ends.check(self.confirmed_to()), tail)
+    }
+
+    /// Whether its bytes are, or will soon be, gone with its descriptor, and some are not confirmed.
+    pub fn is_to_be_spilled(&self) -> bool {
+        (self.unlinked || self.doomed && self.spilled_to < self.size)
+            && self.identity.is_some()
+            && self.tail.as_ref().is_some_and(|tail| !tail.is_spilled())
+            && (self.confirmed_to() < self.size || !self.acks.is_clear())
+    }
+
+    /// Whether the sink has taken nothing of it for a while although there is something to take.
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        self.lag() > 0 && now.saturating_duration_since(self.caught_up.max(self.moved)) >= GRACE
+    }
+
+    /// What is written before its spilled bytes.
+    pub fn spill_header(&self) -> Option<Header> {
+        let identity = self.identity.as_ref()?;
+        Some(Header {
+            id: identity.base,
+            document: identity.facts.id,
+            generation: identity.generation,
+            first: identity.first,
+            path: self.path.clone(),
+            active_path: self.active_path.clone(),
+            origin: self.origin.clone(),
+            source: self.source,
+            inode: self.inode,
+            size: self.size,
+        })
     }
 
     /// Bytes not yet confirmed.
@@ -145,9 +262,10 @@ impl LogFile {
         self.unlinked || !self.present || self.path != self.active_path
     }
 
-    /// Whether it is dying and was still for long enough to hold nothing more than it holds now.
+    /// Whether it is dying and was still for long enough to hold nothing more than it holds now. Nobody writes to a copy.
     pub fn is_complete(&self, now: Instant) -> bool {
-        self.is_dying() && now.saturating_duration_since(self.grew) >= GRACE
+        let is_copy = self.tail.as_ref().is_some_and(|tail| !tail.is_file());
+        is_copy || self.is_dying() && now.saturating_duration_since(self.grew) >= GRACE
     }
 
     /// Whether reading would bring something new.
@@ -164,10 +282,20 @@ impl LogFile {
         self.is_complete(now) && !may_come_back && self.confirmed_to() >= self.size && self.acks.is_clear()
     }
 
-    /// Whether what it holds now is not what was read of it. It has just grown or shrunk.
+    /// Whether what it holds now is not what was read of it. It was just written to.
     pub fn is_written_anew(&self, tail: &Tail) -> io::Result<bool> {
+        if !tail.is_file() {
+            return Ok(false);
+        }
         let Some(Identity { first: (length, hash), .. }) = self.identity else { return Ok(false) };
-        Ok(self.size < self.read_to || tail.hash_of_first(length)? != hash)
+        if self.size < self.read_to {
+            return Ok(true);
+        }
+        // The first line may be the same each time; what was read last hardly ever is.
+        match self.ends.0.back() {
+            Some(&last) => Ok(!verify(Some(last), tail)?),
+            None => Ok(tail.hash_at(0, length.min(IDENTITY_BYTES))? != hash),
+        }
     }
 
     /// Notes that nothing is wrong with it any more.
@@ -196,6 +324,13 @@ impl LogFile {
             inode: self.inode,
             path: self.path.clone(),
             seen: now,
+            content: Some(Content {
+                active: self.active_path.clone(),
+                document: identity.facts.id,
+                first: identity.first,
+                check: self.ends.check(self.confirmed_to()),
+                truncated: self.truncated.is_some(),
+            }),
         })
     }
 

@@ -7,7 +7,8 @@
 //!                ack -> checkpoint  <------------------------  ship -> sink (Elasticsearch or the local store)
 //! ```
 //! Everything in the reader is plain calls in one thread. There are as many places in the queue as batches, and a fixed
-//! number of batches: when all are on their way, reading stops, and the files are the buffer.
+//! number of batches: when all are on their way, reading stops, and the files are the buffer. What vanishes meanwhile goes
+//! into the spill and is read from there.
 
 pub mod ack;
 pub mod backoff;
@@ -31,6 +32,7 @@ pub mod reader;
 pub mod record;
 pub mod shape;
 pub mod ship;
+pub mod spill;
 pub mod status;
 pub mod table;
 pub mod tail;

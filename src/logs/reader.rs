@@ -1,7 +1,7 @@
 //! The reader's thread: finds files, reads their lines in turns, fills batches, keeps the positions.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::{
         Arc,
@@ -24,7 +24,9 @@ use super::{
     mail::{Mail, Mailbox},
     output::Output,
     shape::Encoding,
+    spill::{self, FRAME, SharedSpill},
     table::Table,
+    tail::Tail,
     turn::{Ended, TURN, Turn},
 };
 use crate::metrics::own::LogMetrics;
@@ -38,6 +40,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often positions are written when they move, while there are few.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
+/// How long to wait after the spill could not be written.
+const SPILL_PAUSE: Duration = Duration::from_secs(5);
+/// Bytes that are spilled before the files are read again.
+const SPILL_STEP: u64 = 4 << 20;
+
 /// What the reader is told at start.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -49,8 +56,12 @@ pub struct Options {
     pub max_line: usize,
     /// The batches.
     pub batch: BatchLimits,
-    /// Where positions are kept; exists.
+    /// Where positions are kept, and what is spilled; exists.
     pub state_dir: PathBuf,
+    /// How much may be spilled.
+    pub spill: spill::Limits,
+    /// Where the host's root is seen, for links that lead nowhere here.
+    pub root: PathBuf,
 }
 
 /// The reader; [`Reader::run`] is its thread.
@@ -62,6 +73,12 @@ pub struct Reader {
     mailbox: Mailbox,
     watcher: Watcher,
     checkpoint: Checkpoint,
+    spill: SharedSpill,
+    /// Whether the spill was damaged when it was opened.
+    spill_was_damaged: bool,
+    spill_failed: bool,
+    /// Files whose unconfirmed bytes go into the spill.
+    vanishing: BTreeSet<FileKey>,
     /// Files with unread bytes, in the order of their turns.
     turns: VecDeque<FileKey>,
     /// No buffer is free: nothing is read until a batch comes back.
@@ -72,6 +89,9 @@ pub struct Reader {
     buffer: Vec<u8>,
     due: Due,
     sources: Vec<Source>,
+    root: PathBuf,
+    /// Whether it was said that links are followed under that root.
+    said_root: bool,
     max_line: usize,
     metrics: LogMetrics,
     /// The namespaces of the files that are open.
@@ -86,6 +106,7 @@ struct Due {
     enumerated: Instant,
     look: Instant,
     checkpoint: Instant,
+    spill: Instant,
 }
 
 impl Reader {
@@ -102,6 +123,10 @@ impl Reader {
         let mut known = checkpoint.load();
         for complaint in &known.complaints {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
+        }
+        let (spill, complaints) = SharedSpill::open(&options.state_dir.join("spill"), options.spill);
+        for complaint in &complaints {
+            tracing::error!("{complaint}");
         }
         let now = Instant::now();
         let limits = FeedLimits { first_run_bytes: options.first_run_bytes, max_line: options.max_line };
@@ -120,14 +145,20 @@ impl Reader {
             mailbox,
             watcher: Watcher::new(),
             checkpoint,
+            spill,
+            spill_was_damaged: !complaints.is_empty(),
+            spill_failed: false,
+            vanishing: BTreeSet::new(),
             turns: VecDeque::new(),
             blocked: false,
             stopped: false,
             moved: false,
             checkpoint_failed: false,
             buffer: Vec::new(),
-            due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now },
+            due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now, spill: now },
             sources,
+            root: options.root,
+            said_root: false,
             max_line: options.max_line,
             metrics,
             namespaces: Vec::new(),
@@ -145,6 +176,8 @@ impl Reader {
             }
             self.sleep(now);
         }
+        // Nobody else will hold what has no name any more.
+        self.spill_vanishing(Instant::now(), u64::MAX);
         self.write_positions(Instant::now(), true);
     }
 
@@ -158,6 +191,7 @@ impl Reader {
             self.look_around(now);
             self.look_at_files(now);
             self.moved |= self.feeds.look(now);
+            self.spill_vanishing(now, SPILL_STEP);
             self.read_turns(now);
             self.read_feeds(now);
             self.output.close_aged(now, false);
@@ -170,7 +204,7 @@ impl Reader {
     fn take_mail(&mut self, now: Instant) -> bool {
         while let Some(mail) = self.mailbox.take() {
             match mail {
-                Mail::Confirmed(batch) => self.confirm(batch),
+                Mail::Confirmed(batch) => self.confirm(batch, now),
                 Mail::Files(reply) => {
                     // Who asked may have gone meanwhile.
                     let rows = self.feeds.status(now).into_iter();
@@ -186,7 +220,7 @@ impl Reader {
         true
     }
 
-    fn confirm(&mut self, batch: Batch) {
+    fn confirm(&mut self, batch: Batch, now: Instant) {
         for part in &batch.files {
             let namespace = [part.facts.origin.namespace()];
             let (lines, bytes) = (part.lines - part.dead_lines, part.bytes - part.dead_bytes);
@@ -196,7 +230,7 @@ impl Reader {
             if is_feed(part.key) {
                 self.feeds.confirmed(part.key, &batch);
             } else if let Some(file) = self.table.get_mut(part.key) {
-                file.confirmed(batch.number);
+                file.confirmed(batch.number, now);
             }
         }
         self.output.give_back(batch);
@@ -213,7 +247,10 @@ impl Reader {
         if now < self.due.enumerate {
             return;
         }
-        let found = enumerate(&self.sources);
+        let found = enumerate(&self.sources, &self.root);
+        if found.under_root && !std::mem::replace(&mut self.said_root, true) {
+            tracing::info!(root = %self.root.display(), "log files are links to files that are not there, they are read under the host's root");
+        }
         self.watcher.watch(&found.directories);
         self.table.reconcile(found, now);
         self.due.enumerated = now;
@@ -228,11 +265,13 @@ impl Reader {
         for key in self.table.keys() {
             self.look_at_file(key, now);
         }
+        self.table.give_up_truncated(now);
         self.moved |= self.table.first_run_is_over();
-        self.count_files(now);
         if let Some(ready) = self.ready.take() {
+            self.take_in_spilled(now);
             ready();
         }
+        self.count_files(now);
         // A look at a file is about a microsecond: many quiet files are asked less often.
         self.due.look = now
             + LOOK_EVERY.max(Duration::from_millis(self.table.len() as u64 / 2)).min(Duration::from_secs(2));
@@ -245,13 +284,26 @@ impl Reader {
             Ok(look) => look,
             Err(error) => return file.fail("could not be looked at", &error),
         };
-        file.unlinked = look.unlinked;
-        if look.size != file.size {
+        let was_unlinked = std::mem::replace(&mut file.unlinked, look.unlinked);
+        if look.unlinked && !was_unlinked {
+            // A compressed copy may be there now.
+            self.table.look_for_copies();
+            self.due.enumerate = now;
+            return;
+        }
+        if file.is_to_be_spilled() {
+            self.vanishing.insert(key);
+        }
+        // A file may be truncated and grow to its old size between two looks.
+        if look.size != file.size || look.modified != file.modified {
             file.grew = now;
+            file.modified = look.modified;
             let held = std::mem::replace(&mut file.size, look.size);
             match file.is_written_anew(tail) {
                 Ok(true) => {
                     self.table.restart_truncated(key, held, now);
+                    // What was not read of it may be in a copy.
+                    self.due.enumerate = now;
                     // Known before anything is read: after a crash this is not taken for what was confirmed.
                     return self.write_positions_now(now);
                 }
@@ -293,7 +345,7 @@ impl Reader {
         } else if file.is_finished(now) {
             file.tail = None;
             if file.unlinked {
-                self.table.forget(key);
+                self.table.let_go(key, now);
             }
             self.moved = true;
         }
@@ -355,6 +407,10 @@ impl Reader {
         let ended = turn.run(&mut self.buffer);
         self.buffer.clear();
         self.buffer.shrink_to(TURN);
+        let damaged = self.spill.lock().take_damaged_bytes();
+        if damaged > 0 {
+            self.metrics.lost_bytes.with_label_values(&["spill_damaged"]).inc_by(damaged);
+        }
         self.blocked = ended == Ended::NoRoom;
         ended != Ended::Done
     }
@@ -363,6 +419,139 @@ impl Reader {
     fn read_feeds(&mut self, now: Instant) {
         if !self.blocked {
             self.blocked = !self.feeds.read(&mut self.output, now);
+        }
+    }
+
+    /// Files that only the spill knows, from before a restart.
+    fn take_in_spilled(&mut self, now: Instant) {
+        let reason = if self.spill_was_damaged { "spill_damaged" } else { "spill_full" };
+        let headers = self.spill.lock().files();
+        for header in headers {
+            if let Some(missing) = self.table.take_in_spilled(header, &self.spill, now) {
+                self.metrics.lost_bytes.with_label_values(&[reason]).inc_by(missing);
+            }
+        }
+        self.due.look = now;
+    }
+
+    /// Copies about `budget` unconfirmed bytes of files that have no name any more.
+    fn spill_vanishing(&mut self, now: Instant, budget: u64) {
+        if self.vanishing.is_empty() || now < self.due.spill {
+            return;
+        }
+        let mut left = budget;
+        while left > 0
+            && let Some(key) = self.vanishing.pop_first()
+        {
+            match self.spill_some(key, left, now) {
+                Ok((copied, is_done)) => {
+                    left = left.saturating_sub(copied);
+                    if !is_done {
+                        self.vanishing.insert(key);
+                    }
+                    if std::mem::take(&mut self.spill_failed) {
+                        tracing::info!("files that vanish are kept in the spill again");
+                    }
+                }
+                Err(error) => {
+                    self.vanishing.insert(key);
+                    self.due.spill = now + SPILL_PAUSE;
+                    if !std::mem::replace(&mut self.spill_failed, true) {
+                        tracing::error!(%error, "could not spill a log file that was deleted before all its lines were taken: it is kept open");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// How much was copied of one file, and whether there is nothing more of it for now.
+    fn spill_some(&mut self, key: FileKey, budget: u64, now: Instant) -> std::io::Result<(u64, bool)> {
+        let Some(file) = self.table.get_mut(key) else { return Ok((0, true)) };
+        let Some(header) = file.spill_header().filter(|_| file.is_to_be_spilled()) else {
+            return Ok((0, true));
+        };
+        let Some(tail) = &file.tail else { return Ok((0, true)) };
+        // A compressed one is unpacked once more, beside the turns that read it.
+        let tail = tail.another()?;
+        let begin = file.spilled_to.max(file.confirmed_to());
+        let (mut at, mut dropped, mut block) = (begin, Vec::new(), Vec::new());
+        let (mut is_end, mut is_full, is_deleted) = (false, false, file.unlinked);
+        let mut spill = self.spill.lock();
+        let mut kept = Ok(());
+        while !is_end && at - begin < budget {
+            if let Err(error) = tail.read_block(at, &mut block, FRAME) {
+                tracing::warn!(path = %header.path.display(), %error, "a deleted log file can't be read to its end");
+                block.clear();
+            }
+            is_end = block.len() < FRAME;
+            let whole = memchr::memrchr(b'\n', &block).map(|newline| newline + 1).filter(|_| !is_end);
+            block.truncate(whole.unwrap_or(block.len()));
+            if block.is_empty() {
+                break;
+            }
+            // What is still there takes nobody's place.
+            match spill.append(&header, at, &block, is_deleted.then_some(&mut dropped)) {
+                Ok(false) if !is_deleted => {
+                    is_full = true;
+                    break;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    kept = Err(error);
+                    break;
+                }
+            }
+            at += block.len() as u64;
+        }
+        let synced = spill.sync();
+        drop(spill);
+        self.count_dropped(&dropped);
+        kept.and(synced)?;
+        let Some(file) = self.table.get_mut(key) else { return Ok((0, true)) };
+        file.spilled_to = at;
+        if is_full {
+            file.doomed = false;
+            return Ok((at - begin, true));
+        }
+        if let Some(size) = tail.unpacked_size() {
+            file.size = size;
+        }
+        if is_end && file.unlinked && file.is_complete(now) && at >= file.size {
+            let missing = self.spill.lock().missing(header.id, file.read_to, file.size);
+            tracing::info!(path = %file.path.display(), bytes = file.lag(), "the log file was deleted before all its lines were taken, they are kept in the spill");
+            self.table.read_spilled(key, &self.spill);
+            self.count_lost(missing);
+        }
+        Ok((at - begin, is_end))
+    }
+
+    /// Counts what is gone of files that are read from the spill; others are still there themselves.
+    fn count_dropped(&mut self, dropped: &[spill::Dropped]) {
+        for gone in dropped {
+            let file = self.table.by_id(gone.id);
+            let Some(file) = file.filter(|file| file.tail.as_ref().is_some_and(Tail::is_spilled)) else {
+                continue;
+            };
+            let unread = gone.span.start.max(file.read_to);
+            let missing = self.spill.lock().missing(gone.id, unread, gone.span.end.max(unread));
+            self.count_lost(missing);
+        }
+    }
+
+    fn count_lost(&self, bytes: u64) {
+        if bytes > 0 {
+            tracing::warn!(bytes, "the spill is full, log lines are lost");
+            self.metrics.lost_bytes.with_label_values(&["spill_full"]).inc_by(bytes);
+        }
+    }
+
+    /// What is confirmed, and written as such, need not be kept.
+    fn tidy_spill(&mut self) {
+        let ids = self.spill.lock().ids();
+        for id in ids {
+            let confirmed = self.table.by_id(id).map_or(u64::MAX, |file| file.confirmed_to());
+            self.spill.lock().confirmed(id, confirmed);
         }
     }
 
@@ -378,6 +567,9 @@ impl Reader {
         match self.checkpoint.write(self.feeds.positions().chain(self.table.positions())) {
             Ok(()) => {
                 self.moved = false;
+                if self.ready.is_none() {
+                    self.tidy_spill();
+                }
                 if std::mem::take(&mut self.checkpoint_failed) {
                     tracing::info!("positions are written again");
                 }
@@ -397,6 +589,7 @@ impl Reader {
         if has_more && !self.blocked && !self.stopped {
             return;
         }
+        let spills = !self.vanishing.is_empty() && !self.stopped;
         let mut wake =
             if self.stopped { now + ENUMERATE_EVERY } else { self.due.enumerate.min(self.due.look) };
         if !self.stopped {
@@ -404,6 +597,9 @@ impl Reader {
         }
         if self.moved {
             wake = wake.min(self.due.checkpoint);
+        }
+        if spills {
+            wake = wake.min(self.due.spill);
         }
         let pause = wake.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: i64::from(pause.subsec_nanos()) };

@@ -1,24 +1,26 @@
 //! The reader's table of log files: who appears, who was renamed, truncated, finished.
 
+mod who;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs, io,
     os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
     batch::FileKey,
-    checkpoint::{Known, Position, TRUNCATED},
+    checkpoint::{Check, Known, Position, TRUNCATED},
     discover::{Enumeration, Found},
-    file::{Counters, Identity, LogFile},
-    format::parse_container_line,
-    record::{FileFacts, FileId, Inode, Origin},
+    file::{Counters, Ends, Identity, LogFile},
+    record::{FileFacts, FileId, Origin},
     shape::{Encoding, Shape},
+    spill::{Header, SharedSpill},
     status::FileStatus,
-    tail::{Tail, hash_of},
+    tail::Tail,
 };
 use crate::metrics::own::LogMetrics;
 
@@ -26,6 +28,16 @@ use crate::metrics::own::LogMetrics;
 pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+/// How long what a file held before it was truncated is looked for in a copy of it.
+const COPY_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a closed file that is gone is remembered while a compressed copy of it may appear.
+const GONE_FOR: Duration = Duration::from_secs(600);
+/// What is remembered of one name from before truncations that no copy was found of.
+const TRUNCATED_KEPT: usize = 8;
+
+/// Rotated files of a container that the kubelet keeps beside the active one, if it is not told otherwise.
+const ROTATED_KEPT: usize = 4;
 
 /// Where a file lies, without what only an open file tells.
 type Place = (u64, u64);
@@ -35,38 +47,44 @@ pub struct Table {
     files: BTreeMap<FileKey, LogFile>,
     by_place: HashMap<Place, FileKey>,
     /// The identities of the files in the table, as of before they were truncated.
-    ids: HashSet<FileId>,
+    ids: HashMap<FileId, FileKey>,
     /// Positions of files that are not in the table (not found yet, or gone), by the same.
     known: HashMap<FileId, Position>,
     /// Files that are left alone: copies of files it reads.
     ignored: HashSet<Place>,
-    /// How plain files began before they were truncated, by their active path.
-    truncated: HashMap<PathBuf, (usize, u64)>,
     /// Paths that could not be opened, with the reason.
     errors: BTreeMap<PathBuf, String>,
     next_key: u32,
     first_run: bool,
+    /// Whether compressed files that nobody knows are history: at the very first run, and at the first one that knows them.
+    archives_are_history: bool,
     first_run_bytes: u64,
     /// The form of the documents, by number of the source.
     encodings: Vec<Encoding>,
+    /// Rotated files of a container that are kept before the oldest is deleted, as far as that was seen.
+    rotated_kept: usize,
     metrics: LogMetrics,
 }
 
 impl Table {
     /// An empty table. `first_run_bytes` bounds the history that is read of each file on the very first run.
     pub fn new(known: Known, first_run_bytes: u64, encodings: Vec<Encoding>, metrics: LogMetrics) -> Self {
+        let mut positions = known.positions.values();
+        let remembers_content =
+            !known.first_run && positions.len() == 0 || positions.any(|position| position.content.is_some());
         Self {
             files: BTreeMap::new(),
             by_place: HashMap::new(),
-            ids: HashSet::new(),
+            ids: HashMap::new(),
             known: known.positions,
             ignored: HashSet::new(),
-            truncated: HashMap::new(),
             errors: BTreeMap::new(),
             next_key: 0,
             first_run: known.first_run,
+            archives_are_history: !remembers_content,
             first_run_bytes,
             encodings,
+            rotated_kept: ROTATED_KEPT,
             metrics,
         }
     }
@@ -156,11 +174,46 @@ impl Table {
             }
         }
         self.errors = errors;
-        self.forget_vanished();
+        self.forget_vanished(now);
+        self.foresee_deletions(now);
+    }
+
+    /// The oldest rotated file of a container is deleted at its next rotation: what the sink does not take of it is kept in
+    /// time, for nobody could keep it when the agent is killed just then.
+    fn foresee_deletions(&mut self, now: Instant) {
+        let mut rotated: HashMap<PathBuf, Vec<FileKey>> = HashMap::new();
+        let mut deleted: HashSet<PathBuf> = HashSet::new();
+        for (key, file) in &mut self.files {
+            file.doomed = false;
+            if file.origin == Origin::Plain || file.path == file.active_path {
+                continue;
+            }
+            if file.present {
+                rotated.entry(file.active_path.clone()).or_default().push(*key);
+            } else if file.unlinked && file.tail.as_ref().is_some_and(|tail| !tail.is_spilled()) {
+                deleted.insert(file.active_path.clone());
+            }
+        }
+        for (active, mut keys) in rotated {
+            // Where one is being deleted now, as many are kept as are left. One that is just compressed is there twice.
+            if deleted.contains(&active) {
+                self.rotated_kept = self.rotated_kept.min(keys.len().max(1));
+            }
+            if keys.len() < self.rotated_kept {
+                continue;
+            }
+            // Their names end with the time of their rotation.
+            keys.sort_by_cached_key(|key| self.files.get(key).map(|file| file.path.clone()));
+            let oldest = keys.first().and_then(|key| self.files.get_mut(key));
+            if let Some(oldest) = oldest.filter(|oldest| oldest.is_stuck(now)) {
+                oldest.doomed = true;
+            }
+        }
     }
 
     /// The first look around is over: files that appear from now on are new, not history. Whether this was the first run.
     pub fn first_run_is_over(&mut self) -> bool {
+        self.archives_are_history = false;
         std::mem::take(&mut self.first_run)
     }
 
@@ -176,6 +229,7 @@ impl Table {
         {
             if file.tail.is_some() || is_still(file, &found, &metadata) {
                 file.present = true;
+                file.vanished = None;
                 file.path = found.path;
                 return Ok(place);
             }
@@ -185,25 +239,40 @@ impl Table {
         let place = (inode.device, inode.number);
         // Names may change between the two calls: then the file that was opened may be known.
         if !self.by_place.contains_key(&place) {
-            self.insert(LogFile::new(found, tail, inode, now));
+            let mut file = LogFile::new(found, tail, inode, now);
+            file.packed_size = metadata.len();
+            self.insert(file);
         }
         Ok(place)
     }
 
     fn insert(&mut self, file: LogFile) {
-        let key = FileKey(self.next_key);
-        self.next_key += 1;
-        self.by_place.insert((file.inode.device, file.inode.number), key);
-        self.files.insert(key, file);
+        let place = (file.inode.device, file.inode.number);
+        let key = self.insert_nowhere(file);
+        self.by_place.insert(place, key);
     }
 
-    /// Takes a file out of the table; its position stays known.
-    pub fn remove(&mut self, key: FileKey) {
-        let Some(file) = self.files.remove(&key) else { return };
+    /// A file that has no place on disk any more: its inode may be another one's.
+    fn insert_nowhere(&mut self, file: LogFile) -> FileKey {
+        let key = FileKey(self.next_key);
+        self.next_key += 1;
+        self.files.insert(key, file);
+        key
+    }
+
+    /// Its place is no longer this file's: another one may get the number.
+    fn leave_place(&mut self, key: FileKey) {
+        let Some(file) = self.files.get(&key) else { return };
         let place = (file.inode.device, file.inode.number);
         if self.by_place.get(&place) == Some(&key) {
             self.by_place.remove(&place);
         }
+    }
+
+    /// Takes a file out of the table; its position stays known.
+    pub fn remove(&mut self, key: FileKey) {
+        self.leave_place(key);
+        let Some(file) = self.files.remove(&key) else { return };
         if let Some(position) = file.position(unix_seconds()) {
             self.ids.remove(&position.id);
             self.known.insert(position.id, position);
@@ -219,84 +288,57 @@ impl Table {
         }
     }
 
+    /// A name is gone: a copy that was left alone because of that file may be wanted now.
+    pub fn look_for_copies(&mut self) {
+        self.ignored.clear();
+    }
+
+    /// The last name of a closed file is gone. Until [`Self::reconcile`] forgets it, a compressed copy may turn up.
+    pub fn let_go(&mut self, key: FileKey, now: Instant) {
+        self.leave_place(key);
+        if let Some(file) = self.files.get_mut(&key) {
+            file.present = false;
+            file.vanished = Some(now);
+        }
+        self.look_for_copies();
+    }
+
     /// Closed files that are gone need not be remembered. Not to be found is not enough: perhaps their directory can't be
-    /// listed now.
-    fn forget_vanished(&mut self) {
-        let is_gone = |file: &LogFile| {
-            let is_missing = || {
-                fs::symlink_metadata(&file.path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-            };
-            file.tail.is_none() && !file.present && is_missing()
+    /// listed now. Where a directory is left, a compressed copy may appear in it under another name.
+    fn forget_vanished(&mut self, now: Instant) {
+        let is_missing = |path: &std::path::Path| {
+            fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };
-        let gone: Vec<FileKey> =
-            self.files.iter().filter(|(_, file)| is_gone(file)).map(|(key, _)| *key).collect();
+        let mut gone = Vec::new();
+        for (key, file) in &mut self.files {
+            if file.tail.is_some() || file.present || file.truncated.is_some() {
+                continue;
+            }
+            let place = (file.inode.device, file.inode.number);
+            // Its name may be another file's by now.
+            let is_gone =
+                file.vanished.is_some() || is_missing(&file.path) || self.by_place.get(&place) != Some(key);
+            if !is_gone {
+                continue;
+            }
+            let since = *file.vanished.get_or_insert(now);
+            let is_dir_gone = file.path.parent().is_none_or(is_missing);
+            if is_dir_gone || now.saturating_duration_since(since) >= GONE_FOR {
+                gone.push(*key);
+            }
+        }
         for key in gone {
             self.forget(key);
         }
-    }
-
-    /// Finds out who a file is once its first line is there, and where to go on reading. Whether it is to be read.
-    pub fn identify(&mut self, key: FileKey, now: Instant) -> io::Result<bool> {
-        let Some(file) = self.files.get(&key) else { return Ok(false) };
-        if file.identity.is_some() {
-            return Ok(true);
-        }
-        let Some(tail) = &file.tail else { return Ok(false) };
-        // Empty files are many, and asked at every look.
-        if file.size == 0 {
-            return Ok(false);
-        }
-        let Some(first) = tail.first_line(file.is_complete(now))? else { return Ok(false) };
-        let (base, inode) = Self::base(file, &first);
-        let beginning = (first.len(), hash_of(&first));
-        // A second file with the identity of one in the table is a copy of it.
-        if self.ids.contains(&base) || self.is_copy_of_truncated(file, base, beginning) {
-            self.ignored.insert((file.inode.device, file.inode.number));
-            self.remove(key);
-            return Ok(false);
-        }
-        let (generation, start) = match self.known.get(&base) {
-            Some(known) if known.offset <= file.size => (known.generation, known.offset),
-            // Shorter than what was confirmed of it: it was truncated.
-            Some(known) => (known.generation + 1, 0),
-            None => (0, self.start_of_unknown(file, tail)?),
-        };
-        let id = FileId::new(&file.origin, inode, generation, &first);
-        self.known.remove(&base);
-        self.settle(key, id, &Beginning { base, first: beginning, generation, start });
-        Ok(true)
-    }
-
-    /// Whether a plain file beside an active one is the copy that `copytruncate` made of it, whose lines are delivered
-    /// already: it was never read, is younger than the active file (which a renamed one never is), and begins as that one
-    /// does, or did before it was truncated.
-    fn is_copy_of_truncated(&self, file: &LogFile, base: FileId, beginning: (usize, u64)) -> bool {
-        let is_known = self.known.contains_key(&base);
-        if is_known || file.origin != Origin::Plain || file.path == file.active_path {
-            return false;
-        }
-        self.files.values().filter(|other| other.path == file.active_path).any(|active| {
-            let first = active.identity.as_ref().map(|identity| identity.first);
-            let begins_alike =
-                first == Some(beginning) || self.truncated.get(&active.path) == Some(&beginning);
-            // Where no file has a birth time nothing tells the two apart: then it is read, as nothing may be lost.
-            begins_alike && active.inode.birth > 0 && file.inode.birth >= active.inode.birth
-        })
-    }
-
-    /// Who a file is whose first line is `first` when it was never truncated, and the inode if that is a part of it.
-    fn base(file: &LogFile, first: &[u8]) -> (FileId, Option<Inode>) {
-        let is_dated =
-            matches!(file.origin, Origin::Container(_)) && parse_container_line(first).time.is_some();
-        let inode = (!is_dated).then_some(file.inode);
-        (FileId::new(&file.origin, inode, 0, first), inode)
     }
 
     /// Where to start in a file that nobody read before: at its beginning, but on the very first run what was there before
     /// the agent is history. Of a plain file that was rotated by then nothing is read, of others their end.
     fn start_of_unknown(&self, file: &LogFile, tail: &Tail) -> io::Result<u64> {
         let is_rotated = file.path != file.active_path;
-        if !self.first_run {
+        if tail.is_gzip() {
+            Ok(if self.archives_are_history { file.size } else { 0 })
+        } else if !self.first_run {
             Ok(0)
         } else if is_rotated && matches!(file.origin, Origin::Plain) {
             Ok(file.size)
@@ -307,10 +349,10 @@ impl Table {
         }
     }
 
-    fn settle(&mut self, key: FileKey, id: FileId, place: &Beginning) {
+    fn settle(&mut self, key: FileKey, beginning: &Beginning) {
         let Some(file) = self.files.get_mut(&key) else { return };
-        let &Beginning { base, first, generation, start } = place;
-        let facts = FileFacts { id, path: file.active_path.clone(), origin: file.origin.clone() };
+        let &Beginning { base, document, first, generation, start, check, truncated } = beginning;
+        let facts = FileFacts { id: document, path: file.active_path.clone(), origin: file.origin.clone() };
         let namespace = [file.origin.namespace()];
         let counters = Counters {
             read_lines: self.metrics.read_lines.with_label_values(&namespace),
@@ -318,21 +360,21 @@ impl Table {
         };
         let shape =
             self.encodings.get(file.source).map_or(Shape::Record, |encoding| Shape::new(encoding, &facts));
-        self.ids.insert(base);
+        self.ids.insert(base, key);
         file.identity = Some(Identity { facts: Arc::new(facts), base, first, generation, shape, counters });
         file.read_to = start;
+        file.ends = Ends::known(check);
+        file.truncated = truncated;
         tracing::debug!(path = %file.path.display(), offset = start, "reading");
     }
 
     /// A file was truncated and perhaps written anew: what it holds now is another file under the same name. `held` bytes
-    /// were in it before.
+    /// were in it before. What was not read of them is looked for in a copy.
     pub fn restart_truncated(&mut self, key: FileKey, held: u64, now: Instant) {
         let Some(old) = self.files.get_mut(&key) else { return };
         let Some(tail) = old.tail.take() else { return };
-        let size = old.size;
-        let unread = held.saturating_sub(old.joiner.pending_from().unwrap_or(old.read_to));
-        tracing::info!(path = %old.path.display(), unread, "the log file was truncated, reading it from its start");
-        self.metrics.lost_bytes.with_label_values(&["truncated"]).inc_by(unread);
+        let size = std::mem::replace(&mut old.size, held);
+        tracing::info!(path = %old.path.display(), "the log file was truncated, reading it from its start");
         let found = Found {
             path: old.path.clone(),
             active_path: old.active_path.clone(),
@@ -340,28 +382,144 @@ impl Table {
             source: old.source,
         };
         let inode = old.inode;
-        let id = old.identity.as_ref().map(|identity| identity.base);
-        if let (Some(identity), Origin::Plain) = (&old.identity, &old.origin) {
-            self.truncated.insert(old.active_path.clone(), identity.first);
+        (old.present, old.truncated) = (false, Some(now));
+        let base = old.identity.as_ref().map(|identity| identity.base);
+        let remembered = old.position(unix_seconds());
+        if let (Some(base), Some(identity)) = (base, &mut old.identity) {
+            identity.base = truncated_key(base, identity.generation);
+            let kept = identity.base;
+            self.ids.remove(&base);
+            self.ids.insert(kept, key);
         }
-        self.remove(key);
-        // What the file holds now is never taken for what was confirmed, even if the first line is the same.
-        if let Some(position) = id.and_then(|id| self.known.get_mut(&id)) {
-            position.offset = TRUNCATED;
+        self.leave_place(key);
+        match (base, remembered) {
+            (Some(base), Some(position)) => {
+                // What the file holds now is never taken for what was confirmed, even if the first line is the same.
+                self.known.insert(base, Position { offset: TRUNCATED, content: None, ..position });
+            }
+            _ => self.remove(key),
         }
+        self.ignored.clear();
         let mut file = LogFile::new(found, tail, inode, now);
         file.size = size;
         self.insert(file);
     }
+
+    /// Gives up looking for copies of truncated files: what was not read of them is lost. Their positions stay known for a
+    /// while, for a copy that turns up late or after a restart.
+    pub fn give_up_truncated(&mut self, now: Instant) {
+        let is_over = |file: &LogFile| {
+            let since = file.truncated.filter(|_| file.tail.is_none() && !file.present);
+            since.is_some_and(|since| now.saturating_duration_since(since) >= COPY_PATIENCE)
+                && file.acks.is_clear()
+        };
+        let over: Vec<FileKey> =
+            self.files.iter().filter(|(_, file)| is_over(file)).map(|(key, _)| *key).collect();
+        for key in over {
+            let Some(file) = self.files.get(&key) else { continue };
+            let unread = file.size.saturating_sub(file.joiner.pending_from().unwrap_or(file.read_to));
+            if unread > 0 {
+                tracing::warn!(path = %file.path.display(), unread, "a truncated log file was not found in a copy");
+                self.metrics.lost_bytes.with_label_values(&["truncated"]).inc_by(unread);
+            }
+            let active = file.active_path.clone();
+            self.remove(key);
+            self.forget_older_truncated(&active);
+        }
+    }
+
+    fn forget_older_truncated(&mut self, active: &std::path::Path) {
+        let is_one = |position: &&Position| {
+            position.content.as_ref().is_some_and(|content| content.truncated && content.active == active)
+        };
+        let mut kept: Vec<(u64, u32, FileId)> = self
+            .known
+            .values()
+            .filter(is_one)
+            .map(|position| (position.seen, position.generation, position.id))
+            .collect();
+        kept.sort_unstable();
+        let surplus = kept.len().saturating_sub(TRUNCATED_KEPT);
+        for (_, _, id) in kept.into_iter().take(surplus) {
+            self.known.remove(&id);
+        }
+    }
+
+    /// The file is read from its spilled copy from now on; its descriptor is closed.
+    pub fn read_spilled(&mut self, key: FileKey, spill: &SharedSpill) {
+        self.leave_place(key);
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let Some(identity) = &file.identity else { return };
+        file.tail = Some(Tail::spilled(spill.clone(), identity.base, file.size));
+        file.tried = file.read_to;
+    }
+
+    /// Takes in a file that only the spill knows; bytes that should be there and are not. `None` when the file itself is
+    /// still there: it is read from there.
+    pub fn take_in_spilled(&mut self, header: Header, spill: &SharedSpill, now: Instant) -> Option<u64> {
+        if let Some(file) = self.ids.get(&header.id).copied().and_then(|key| self.files.get_mut(&key)) {
+            let confirmed = file.confirmed_to();
+            let held = spill.lock();
+            let end = held.end(header.id).unwrap_or(0);
+            if held.missing(header.id, confirmed, end) == 0 {
+                file.spilled_to = end;
+            }
+            return None;
+        }
+        let known = self.known.remove(&header.id);
+        let size = spill.lock().end(header.id)?.max(header.size);
+        let start = match &known {
+            Some(position) if position.offset <= size => position.offset,
+            // Not known any more: then all there is.
+            _ => spill.lock().readable_from(header.id, 0)?,
+        };
+        let content = known.and_then(|position| position.content);
+        let found = Found {
+            path: header.path,
+            active_path: header.active_path,
+            origin: header.origin,
+            source: header.source.min(self.encodings.len().saturating_sub(1)),
+        };
+        let tail = Tail::spilled(spill.clone(), header.id, size);
+        let mut file = LogFile::new(found, tail, header.inode, now);
+        (file.present, file.unlinked, file.size, file.spilled_to) = (false, true, size, size);
+        let key = self.insert_nowhere(file);
+        let beginning = Beginning {
+            base: header.id,
+            document: header.document,
+            first: header.first,
+            generation: header.generation,
+            start,
+            check: content.as_ref().and_then(|content| content.check),
+            truncated: content.filter(|content| content.truncated).map(|_| now),
+        };
+        self.settle(key, &beginning);
+        Some(spill.lock().missing(header.id, start, size))
+    }
+
+    /// The file that the checkpoint knows by this.
+    pub fn by_id(&mut self, id: FileId) -> Option<&mut LogFile> {
+        self.ids.get(&id).and_then(|key| self.files.get_mut(key))
+    }
+}
+
+/// By what the checkpoint knows what a file held before it was truncated.
+fn truncated_key(base: FileId, generation: u32) -> FileId {
+    let mut bytes = b"truncated".to_vec();
+    bytes.extend_from_slice(&base.0);
+    FileId::new(&Origin::Plain, None, generation, &bytes)
 }
 
 /// Where a file begins that was just identified.
 #[derive(Clone, Copy)]
 struct Beginning {
     base: FileId,
+    document: FileId,
     first: (usize, u64),
     generation: u32,
     start: u64,
+    check: Option<Check>,
+    truncated: Option<Instant>,
 }
 
 /// Whether a closed file is what was found. It holds its inode no more, so another file may have got the number: one that
@@ -369,7 +527,8 @@ struct Beginning {
 fn is_still(file: &LogFile, found: &Found, metadata: &fs::Metadata) -> bool {
     let birth = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let is_as_old = birth.is_none_or(|birth| file.inode.birth == birth.as_nanos() as u64);
-    found.is_rotated() && is_as_old && file.size == metadata.len()
+    let size = if found.is_gzip() { file.packed_size } else { file.size };
+    found.is_rotated() && is_as_old && size == metadata.len()
 }
 
 #[cfg(test)]

@@ -1,34 +1,52 @@
-//! One log file, read in large blocks from where it was left.
+//! One log file, read in large blocks from where it was left, whatever its bytes lie in: an open file, a compressed copy, or
+//! what was spilled of it. Offsets are always those of the file as it was written.
+
+mod gzip;
 
 use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
+    sync::Arc,
 };
 
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::record::{IDENTITY_BYTES, Inode};
+use self::gzip::Gzip;
+use super::{
+    record::{FileId, IDENTITY_BYTES, Inode},
+    spill::SharedSpill,
+};
 
-/// An open log file. It holds no bytes: what was not taken is read again.
+/// Where a log file's bytes come from. An open file holds none of them: what was not taken is read again.
 #[derive(Debug)]
 pub struct Tail {
-    file: File,
+    medium: Medium,
 }
 
-/// What a look at an open file says.
+#[derive(Debug)]
+enum Medium {
+    File(Arc<File>),
+    Gzip(Box<Gzip>),
+    Spilled { spill: SharedSpill, id: FileId, size: u64 },
+}
+
+/// What a look at a file says.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
-    /// Its size now.
+    /// Its size now; of a compressed one as far as it is known yet.
     pub size: u64,
+    /// When it was last written to, in nanoseconds since the epoch; 0 for what does not change.
+    pub modified: i64,
     /// Whether no name leads to it any more.
     pub unlinked: bool,
 }
 
 impl Tail {
-    /// Opens a file. A named pipe in the place of a log file is refused instead of waited for.
+    /// Opens a file; one whose name ends in `.gz` is unpacked as it is read. A named pipe in the place of a log file is
+    /// refused instead of waited for.
     pub fn open(path: &Path) -> io::Result<(Self, Inode)> {
         let nonblocking = OFlags::NONBLOCK.bits() as i32;
         let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
@@ -37,21 +55,85 @@ impl Tail {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let inode = Inode { device: metadata.dev(), number: metadata.ino(), birth: birth_time(&file) };
-        Ok((Self { file }, inode))
+        let file = Arc::new(file);
+        let medium = if is_gzip(path) {
+            Medium::Gzip(Box::new(Gzip::new(file, metadata.len())?))
+        } else {
+            Medium::File(file)
+        };
+        Ok((Self { medium }, inode))
     }
 
-    /// Asks the kernel how the file is now.
+    /// What was spilled of the file with this identity, which had `size` bytes.
+    pub fn spilled(spill: SharedSpill, id: FileId, size: u64) -> Self {
+        Self { medium: Medium::Spilled { spill, id, size } }
+    }
+
+    /// The same bytes, to be read independently.
+    pub fn another(&self) -> io::Result<Self> {
+        let medium = match &self.medium {
+            Medium::File(file) => Medium::File(Arc::clone(file)),
+            Medium::Gzip(gzip) => Medium::Gzip(Box::new(gzip.another()?)),
+            Medium::Spilled { spill, id, size } => {
+                Medium::Spilled { spill: spill.clone(), id: *id, size: *size }
+            }
+        };
+        Ok(Self { medium })
+    }
+
+    /// Whether it may be written to.
+    pub fn is_file(&self) -> bool {
+        matches!(self.medium, Medium::File(_))
+    }
+
+    /// Whether it is a compressed copy.
+    pub fn is_gzip(&self) -> bool {
+        matches!(self.medium, Medium::Gzip(_))
+    }
+
+    /// Whether it is what was spilled.
+    pub fn is_spilled(&self) -> bool {
+        matches!(self.medium, Medium::Spilled { .. })
+    }
+
+    /// Asks how the file is now.
     pub fn look(&self) -> io::Result<Look> {
-        let metadata = self.file.metadata()?;
-        Ok(Look { size: metadata.len(), unlinked: metadata.nlink() == 0 })
+        match &self.medium {
+            Medium::File(file) => {
+                let metadata = file.metadata()?;
+                let modified =
+                    metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec());
+                Ok(Look { size: metadata.len(), modified, unlinked: metadata.nlink() == 0 })
+            }
+            Medium::Gzip(gzip) => gzip.look(),
+            Medium::Spilled { size, .. } => Ok(Look { size: *size, modified: 0, unlinked: true }),
+        }
+    }
+
+    /// The size of a compressed one, which may turn out to be larger as it is unpacked.
+    pub fn unpacked_size(&self) -> Option<u64> {
+        match &self.medium {
+            Medium::Gzip(gzip) => Some(gzip.size()),
+            _ => None,
+        }
+    }
+
+    /// The first offset from `offset` on that can be read: beyond `offset` where bytes were dropped.
+    pub fn readable_from(&self, offset: u64) -> u64 {
+        match &self.medium {
+            Medium::Spilled { spill, id, size } => {
+                spill.lock().readable_from(*id, offset).unwrap_or(*size).max(offset)
+            }
+            _ => offset,
+        }
     }
 
     /// The beginning of the file that tells who it is: the first line without its newline, or the first
     /// [`IDENTITY_BYTES`] of a longer one. `None` while the line is not complete and more may come.
     pub fn first_line(&self, nothing_more_comes: bool) -> io::Result<Option<Vec<u8>>> {
-        let mut bytes = vec![0; IDENTITY_BYTES];
-        let length = read_at_most(&self.file, &mut bytes, 0)?;
-        bytes.truncate(length);
+        let mut bytes = Vec::new();
+        self.read_block(0, &mut bytes, IDENTITY_BYTES)?;
+        let length = bytes.len();
         if let Some(end) = memchr::memchr(b'\n', &bytes) {
             bytes.truncate(end);
             return Ok(Some(bytes));
@@ -60,39 +142,50 @@ impl Tail {
         Ok(is_known.then_some(bytes))
     }
 
-    /// The beginning of the file, at most [`IDENTITY_BYTES`] and at most as much as `length`, as a hash.
-    pub fn hash_of_first(&self, length: usize) -> io::Result<u64> {
-        let mut bytes = [0; IDENTITY_BYTES];
-        let length = read_at_most(&self.file, &mut bytes[..length.min(IDENTITY_BYTES)], 0)?;
-        Ok(hash_of(&bytes[..length]))
+    /// The bytes from `offset` on, at most `length` of them, as a hash.
+    pub fn hash_at(&self, offset: u64, length: usize) -> io::Result<u64> {
+        let mut bytes = Vec::new();
+        self.read_block(offset, &mut bytes, length)?;
+        Ok(hash_of(&bytes))
     }
 
     /// Fills `buffer` with at most `limit` bytes from `offset` on.
     pub fn read_block(&self, offset: u64, buffer: &mut Vec<u8>, limit: usize) -> io::Result<()> {
-        buffer.resize(limit, 0);
-        let length = read_at_most(&self.file, buffer, offset)?;
-        buffer.truncate(length);
-        Ok(())
+        match &self.medium {
+            Medium::File(file) => {
+                buffer.resize(limit, 0);
+                let length = read_at_most(file, buffer, offset)?;
+                buffer.truncate(length);
+                Ok(())
+            }
+            Medium::Gzip(gzip) => gzip.read_block(offset, buffer, limit),
+            Medium::Spilled { spill, id, .. } => spill.lock().read(*id, offset, buffer, limit),
+        }
     }
 
     /// The offset after the first newline at or after `offset`: where a reader may start that skips what is before.
     pub fn next_line_start(&self, offset: u64) -> io::Result<u64> {
-        let mut block = vec![0; 64 * 1024];
+        let mut block = Vec::new();
         let mut at = offset;
         loop {
-            let length = read_at_most(&self.file, &mut block, at)?;
-            if length == 0 {
+            self.read_block(at, &mut block, 64 * 1024)?;
+            if block.is_empty() {
                 return Ok(at);
             }
-            if let Some(newline) = memchr::memchr(b'\n', &block[..length]) {
+            if let Some(newline) = memchr::memchr(b'\n', &block) {
                 return Ok(at + newline as u64 + 1);
             }
-            at += length as u64;
+            at += block.len() as u64;
         }
     }
 }
 
-/// The hash of a file's beginning, as [`Tail::hash_of_first`] gives it.
+/// Whether a file of this name is a compressed copy.
+pub fn is_gzip(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gz")
+}
+
+/// The hash of a piece of a file, as [`Tail::hash_at`] gives it.
 pub fn hash_of(beginning: &[u8]) -> u64 {
     xxh3_64(beginning)
 }
@@ -178,5 +271,68 @@ mod tests {
     fn a_directory_is_no_log_file() {
         let (dir, _) = file("");
         assert!(Tail::open(dir.path()).is_err());
+    }
+
+    fn gzip(parts: &[&str]) -> (tempfile::TempDir, std::path::PathBuf) {
+        use std::io::Write;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("log.1.gz");
+        let mut packed = Vec::new();
+        for part in parts {
+            let mut encoder = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::fast());
+            encoder.write_all(part.as_bytes()).expect("packed");
+            encoder.finish().expect("packed");
+        }
+        fs::write(&path, packed).expect("written");
+        (dir, path)
+    }
+
+    #[test]
+    fn a_compressed_file_is_read_at_the_offsets_of_what_was_packed() {
+        let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+        let (_dir, path) = gzip(&[&text]);
+        let (tail, _) = Tail::open(&path).expect("opened");
+        assert_eq!(tail.look().expect("looked").size, text.len() as u64);
+        assert_eq!(tail.first_line(false).expect("read"), Some(b"line 0".to_vec()));
+        let mut buffer = Vec::new();
+        // Forwards, again, backwards, beyond the end.
+        for offset in [1000, 1500, 150_000, 150_000, 10, text.len() - 3, text.len(), text.len() + 9] {
+            tail.read_block(offset as u64, &mut buffer, 64).expect("read");
+            let from = offset.min(text.len());
+            assert_eq!(buffer, &text.as_bytes()[from..(from + 64).min(text.len())], "at {offset}");
+        }
+    }
+
+    #[test]
+    fn a_compressed_file_of_several_members_is_read_to_its_end() {
+        let (_dir, path) = gzip(&["one long first member\n", "two\n"]);
+        let (tail, _) = Tail::open(&path).expect("opened");
+        // Its last four bytes tell of the last member only.
+        assert_eq!(tail.look().expect("looked").size, 4);
+        let mut buffer = Vec::new();
+        tail.read_block(0, &mut buffer, 4).expect("read");
+        assert!(tail.look().expect("looked").size > 4, "there is more");
+        tail.read_block(4, &mut buffer, 100).expect("read");
+        assert_eq!(buffer, b"long first member\ntwo\n");
+        assert_eq!(tail.look().expect("looked").size, 26);
+    }
+
+    #[test]
+    fn of_a_compressed_file_that_was_cut_what_is_there_is_read() {
+        let text = "some words that are packed\n".repeat(1000);
+        let (_dir, path) = gzip(&[&text]);
+        let packed = fs::read(&path).expect("read");
+        fs::write(&path, &packed[..packed.len() / 2]).expect("cut");
+        let (tail, _) = Tail::open(&path).expect("opened");
+        let mut buffer = Vec::new();
+        let mut at = 0;
+        loop {
+            if tail.read_block(at, &mut buffer, 4096).is_err() || buffer.is_empty() {
+                break;
+            }
+            assert!(text.as_bytes()[at as usize..].starts_with(&buffer));
+            at += buffer.len() as u64;
+        }
+        assert_eq!(tail.look().expect("looked").size, at);
     }
 }

@@ -7,6 +7,7 @@ use super::{
     file::LogFile,
     output::{Output, Taken},
     record::Span,
+    tail::Tail,
 };
 
 /// Bytes read of one file before the next one has its turn.
@@ -53,6 +54,10 @@ enum Piece {
 impl Turn<'_> {
     /// Reads a block into `buffer` and takes its lines.
     pub fn run(mut self, buffer: &mut Vec<u8>) -> Ended {
+        if self.skip_gap().is_none() {
+            return Ended::NoRoom;
+        }
+        let start = self.file.read_to;
         let is_full = match self.fill(buffer) {
             Ok(is_full) => is_full,
             Err(error) => {
@@ -61,17 +66,46 @@ impl Turn<'_> {
             }
         };
         self.file.mend();
-        let block_end = self.file.read_to + buffer.len() as u64;
-        let Some(taken) = self.take_lines(buffer) else { return Ended::NoRoom };
+        let block_end = start + buffer.len() as u64;
+        if let Some(size) = self.file.tail.as_ref().and_then(Tail::unpacked_size) {
+            self.file.size = size;
+        }
+        let taken = self.take_lines(buffer);
+        self.file.remember_end(&buffer[..(self.file.read_to - start) as usize]);
+        let Some(taken) = taken else { return Ended::NoRoom };
         self.file.tried = block_end;
         let rest = &buffer[taken..];
         if taken == 0 && rest.len() >= self.longest() {
             return self.take(rest, Piece::Middle).map_or(Ended::NoRoom, |()| Ended::More);
         }
+        if self.is_gap(block_end) {
+            return self.take_last_words(rest).map_or(Ended::NoRoom, |()| Ended::More);
+        }
         if self.file.is_complete(self.now) && block_end >= self.file.size {
             return self.take_last_words(rest).map_or(Ended::NoRoom, |()| Ended::Done);
         }
         if is_full && taken > 0 { Ended::More } else { Ended::Done }
+    }
+
+    /// Goes over bytes that were dropped from the spill: who dropped them counted them. A line that was begun before ends there.
+    fn skip_gap(&mut self) -> Option<()> {
+        let at = self.file.read_to;
+        if !self.is_gap(at) {
+            return Some(());
+        }
+        if self.output.take_held(self.key, self.file, self.now) == Taken::NoRoom {
+            return None;
+        }
+        self.file.overlong = None;
+        self.file.read_to = self.file.tail.as_ref().map_or(at, |tail| tail.readable_from(at));
+        self.file.tried = self.file.read_to;
+        Some(())
+    }
+
+    /// Whether the bytes at this offset were dropped.
+    fn is_gap(&self, offset: u64) -> bool {
+        let tail = self.file.tail.as_ref().filter(|tail| tail.is_spilled());
+        offset < self.file.size && tail.is_some_and(|tail| tail.readable_from(offset) > offset)
     }
 
     /// What may lie between two newlines: a line in a shorter one is seen whole before its text is cut, so that its time and

@@ -26,7 +26,7 @@ fn texts(agent: &Agent, args: &[&str]) -> Vec<String> {
 
 /// Waits until exactly these lines are there, each once, in any order.
 #[track_caller]
-fn wait_for_exactly(agent: &Agent, expected: &[String]) {
+pub fn wait_for_exactly(agent: &Agent, expected: &[String]) {
     let wanted = counted(expected);
     wait_until("every line is in the store once", seconds(30), || {
         let seen = counted(&texts(agent, &[]));
@@ -50,7 +50,7 @@ fn counted(lines: &[String]) -> BTreeMap<String, usize> {
 }
 
 /// Writes `count` numbered lines and adds them to what is expected.
-fn write(file: &mut LogFile, name: &str, count: usize, expected: &mut Vec<String>) {
+pub fn write(file: &mut LogFile, name: &str, count: usize, expected: &mut Vec<String>) {
     for _ in 0..count {
         let text = format!("{name} line {:04} of this file", expected.len());
         file.line(Stream::Stdout, &text);

@@ -21,6 +21,7 @@ mod feeds;
 mod fixtures;
 mod hostile_files;
 mod logs;
+mod media;
 mod page;
 mod scrape;
 mod shutdown;

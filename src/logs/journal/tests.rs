@@ -526,6 +526,7 @@ fn positions_of_feeds_are_told_from_those_of_files() {
         scene
     };
     let file = Position {
+        content: None,
         id: FileId([3; 12]),
         offset: 10,
         generation: 0,

@@ -10,6 +10,8 @@ use std::{
 use prometheus::{Registry, core::Collector};
 use proptest::prelude::*;
 
+mod scenarios;
+
 use super::*;
 use crate::{
     logs::{
@@ -34,42 +36,113 @@ struct Scene {
     now: Instant,
     written: BTreeSet<Vec<u8>>,
     rotations: u32,
+    spill: spill::Limits,
+    source: Source,
+    /// Where the log files are.
+    home: PathBuf,
 }
 
-fn start(logs: &Path, state: &Path, now: Instant) -> (Reader, Sender, mpsc::Receiver<Batch>) {
+fn pods(logs: &Path) -> Source {
+    Source::Kubernetes { path: logs.into(), exclude_namespaces: vec![] }
+}
+
+fn start(
+    source: Source,
+    state: &Path,
+    limits: spill::Limits,
+    now: Instant,
+) -> (Reader, Sender, mpsc::Receiver<Batch>) {
     let (mail, mailbox) = mailbox().expect("an eventfd");
     let (batches, queue) = mpsc::channel(3);
     let options = Options {
-        sources: vec![(
-            Source::Kubernetes { path: logs.into(), exclude_namespaces: vec![] },
-            Encoding::Records,
-        )],
+        sources: vec![(source, Encoding::Records)],
         first_run_bytes: u64::MAX,
         max_line: 1000,
         batch: BatchLimits { max_bytes: 2500, max_wait: Duration::from_secs(1), buffers: 3 },
         state_dir: state.into(),
+        spill: limits,
+        root: "/".into(),
     };
     let own = Own::new(Registry::new()).expect("a registry");
     let mut reader = Reader::new(options, batches, mailbox, own.logs, Arc::default(), Box::new(|| ()));
     // The scene has its own clock.
-    reader.due = Due { enumerate: now, enumerated: now, look: now, checkpoint: now };
+    reader.due = Due { enumerate: now, enumerated: now, look: now, checkpoint: now, spill: now };
     (reader, mail, queue)
 }
 
 impl Scene {
     fn new() -> Self {
-        let (logs, state) =
-            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-        fs::create_dir_all(logs.path().join("shop_cart-1_u-1/app")).expect("made");
+        let logs = tempfile::tempdir().expect("a directory");
+        let home = logs.path().join("shop_cart-1_u-1/app");
+        fs::create_dir_all(&home).expect("made");
+        let source = pods(logs.path());
+        Self::of(logs, home, source)
+    }
+
+    fn of(logs: tempfile::TempDir, home: PathBuf, source: Source) -> Self {
+        let state = tempfile::tempdir().expect("a directory");
         let now = Instant::now();
-        let (reader, mail, queue) = start(logs.path(), state.path(), now);
+        let spill = spill::Limits { max_bytes: 64 << 20, min_free: 0.0 };
+        let (reader, mail, queue) = start(source.clone(), state.path(), spill, now);
         let (in_flight, delivered, written) = Default::default();
         let (offered, rotations) = (0, 0);
-        Self { logs, state, reader, mail, queue, in_flight, delivered, offered, now, written, rotations }
+        Self {
+            logs,
+            state,
+            reader,
+            mail,
+            queue,
+            in_flight,
+            delivered,
+            offered,
+            now,
+            written,
+            rotations,
+            spill,
+            source,
+            home,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.logs.path().join("shop_cart-1_u-1/app").join(name)
+        self.home.join(name)
+    }
+
+    /// The rotated files, the oldest first.
+    fn rotated(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.home).expect("listed").map(|entry| entry.expect("an entry").path());
+        let mut rotated: Vec<PathBuf> =
+            entries.filter(|path| path.to_string_lossy().contains(".log.")).collect();
+        rotated.sort();
+        rotated
+    }
+
+    /// As the kubelet and logrotate do: the copy is there under its name when the file goes.
+    fn compress(&self, path: &Path) {
+        let mut packed = path.to_owned().into_os_string();
+        packed.push(".gz");
+        let file = fs::File::create(packed).expect("made");
+        let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        encoder.write_all(&fs::read(path).expect("read")).expect("packed");
+        encoder.finish().expect("packed");
+        fs::remove_file(path).expect("removed");
+    }
+
+    /// Long enough for every file that vanished to be in the spill.
+    fn rest(&mut self) {
+        for _ in 0..6 {
+            self.step(Duration::from_secs(2));
+        }
+    }
+
+    /// kill -9, and nobody reads until [`Self::start`].
+    fn kill(&mut self) {
+        self.in_flight.clear();
+        self.queue.close();
+    }
+
+    fn lost(&self, reason: &str) -> u64 {
+        self.reader.metrics.lost_bytes.with_label_values(&[reason]).get()
     }
 
     fn append(&self, bytes: &[u8]) {
@@ -100,6 +173,15 @@ impl Scene {
         let rotated = format!("0.log.20261121-{:06}", self.rotations);
         // Nothing was written yet, or nothing since the last rotation.
         let _ = fs::rename(self.path("0.log"), self.path(&rotated));
+    }
+
+    fn copytruncate(&mut self) {
+        self.rotations += 1;
+        let copy = format!("0.log.20261121-{:06}", self.rotations);
+        // Nothing was written yet, or nothing since the last rotation.
+        if fs::copy(self.path("0.log"), self.path(&copy)).is_ok() {
+            fs::write(self.path("0.log"), "").expect("truncated");
+        }
     }
 
     fn step(&mut self, by: Duration) {
@@ -134,7 +216,8 @@ impl Scene {
     /// kill -9: what is in flight is forgotten, only what the checkpoint says remains.
     fn crash(&mut self) {
         self.in_flight.clear();
-        (self.reader, self.mail, self.queue) = start(self.logs.path(), self.state.path(), self.now);
+        (self.reader, self.mail, self.queue) =
+            start(self.source.clone(), self.state.path(), self.spill, self.now);
     }
 
     fn settle(&mut self) {
@@ -156,6 +239,9 @@ enum Action {
     Line { in_parts: bool },
     Lines(usize),
     Rotate,
+    CopyTruncate,
+    Compress,
+    DeleteOldest,
     Step(u64),
     Deliver { at: usize, heard: bool },
     Crash,
@@ -165,7 +251,10 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => any::<bool>().prop_map(|in_parts| Action::Line { in_parts }),
         2 => (1_usize..80).prop_map(Action::Lines),
-        1 => Just(Action::Rotate),
+        2 => Just(Action::Rotate),
+        1 => Just(Action::CopyTruncate),
+        1 => Just(Action::Compress),
+        1 => Just(Action::DeleteOldest),
         6 => (1_u64..4000).prop_map(Action::Step),
         4 => (0_usize..4, proptest::bool::weighted(0.8)).prop_map(|(at, heard)| Action::Deliver { at, heard }),
         1 => Just(Action::Crash),
@@ -179,11 +268,25 @@ proptest! {
     #[test]
     fn every_line_is_delivered_once(actions in proptest::collection::vec(action(), 1..60)) {
         let mut scene = Scene::new();
+        // What was compressed before the very first run is history.
+        scene.step(Duration::ZERO);
         for action in actions {
             match action {
                 Action::Line { in_parts } => scene.line(in_parts),
                 Action::Lines(count) => (0..count).for_each(|_| scene.line(false)),
                 Action::Rotate => scene.rotate(),
+                Action::CopyTruncate => scene.copytruncate(),
+                Action::Compress => {
+                    let rotated = scene.rotated();
+                    let plain = rotated.iter().find(|path| path.extension().is_some_and(|name| name != "gz"));
+                    plain.into_iter().for_each(|path| scene.compress(path));
+                }
+                Action::DeleteOldest => {
+                    // Nobody can read what was never seen, or went while nobody looked.
+                    scene.rest();
+                    scene.rotated().first().into_iter().for_each(|path| fs::remove_file(path).expect("removed"));
+                    scene.rest();
+                }
                 Action::Step(millis) => scene.step(Duration::from_millis(millis)),
                 Action::Deliver { at, heard } => scene.deliver(at, heard),
                 Action::Crash => scene.crash(),
