@@ -18,8 +18,8 @@ const SYSTEM_BUS: &str = "unix:path=/var/run/dbus/system_bus_socket";
 /// Calls under way at a time: a bus refuses more than 128 of one client that wait for their replies.
 const WINDOW: usize = 64;
 
-/// How long the peer may be silent while it owes an answer: less than a scrape waits for a collector.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How long the peer may be silent while it owes an answer.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// What the D-Bus specification allows a message to be.
 const LONGEST: usize = 1 << 27;

@@ -323,12 +323,10 @@ impl Slot {
         let collector = self.entry.name;
         let (was_stuck, was_slow) = (self.stuck.take().is_some(), self.slow);
         self.slow = took > PATIENCE;
-        match (self.slow, was_slow) {
-            (true, false) => {
-                warn!(collector, ?took, "collector is slow, scrapes go on without it until it is faster")
-            }
-            (false, _) if was_stuck || was_slow => info!(collector, "collector returned, it is back"),
-            _ => {}
+        if self.slow && !was_slow {
+            warn!(collector, ?took, "collector is slow, scrapes go on without it until it is faster");
+        } else if !self.slow && (was_stuck || was_slow) {
+            info!(collector, "collector returned, it is back");
         }
     }
 
