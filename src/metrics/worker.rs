@@ -226,7 +226,10 @@ impl Bench {
 
     /// Runs the wanted collectors one after the other; false when the scrape is not this worker's any more.
     fn collect(&self, turn: Turn, wanted: &Wanted, samples: &mut Samples) -> bool {
-        for at in (0..wanted.len()).filter(|&at| wanted[at]) {
+        // Those first that were slow: when one is left behind, nothing else has to be done again.
+        let slow = self.slow();
+        let others = (0..wanted.len()).filter(|at| !slow.contains(at));
+        for at in slow.iter().copied().chain(others).filter(|&at| wanted[at]) {
             match self.lend(turn, at) {
                 Lent::Over => return false,
                 Lent::Stuck(entry, since) => say(entry, since.elapsed(), false, samples),
@@ -240,6 +243,12 @@ impl Bench {
             }
         }
         true
+    }
+
+    /// Which slots were slow the last time.
+    fn slow(&self) -> Vec<usize> {
+        let state = self.lock();
+        state.slots.iter().enumerate().filter(|(_, slot)| slot.slow).map(|(at, _)| at).collect()
     }
 
     fn lend(&self, turn: Turn, at: usize) -> Lent {
