@@ -228,7 +228,10 @@ impl Bench {
 
     /// Runs the wanted collectors one after the other; false when the scrape is not this worker's any more.
     fn collect(&self, turn: Turn, wanted: &Wanted, samples: &mut Samples) -> bool {
-        for at in (0..wanted.len()).filter(|&at| wanted[at]) {
+        // Those first that were slow: when one is left behind, nothing else has to be done again.
+        let slow = self.slow();
+        let others = (0..wanted.len()).filter(|at| !slow.contains(at));
+        for at in slow.iter().copied().chain(others).filter(|&at| wanted[at]) {
             match self.lend(turn, at) {
                 Lent::Over => return false,
                 Lent::Stuck(entry, since) => say(entry, since.elapsed(), false, samples),
@@ -242,6 +245,12 @@ impl Bench {
             }
         }
         true
+    }
+
+    /// Which slots were slow the last time.
+    fn slow(&self) -> Vec<usize> {
+        let state = self.lock();
+        state.slots.iter().enumerate().filter(|(_, slot)| slot.slow).map(|(at, _)| at).collect()
     }
 
     fn lend(&self, turn: Turn, at: usize) -> Lent {
@@ -325,12 +334,10 @@ impl Slot {
         let collector = self.entry.name;
         let (was_stuck, was_slow) = (self.stuck.take().is_some(), self.slow);
         self.slow = took > PATIENCE;
-        match (self.slow, was_slow) {
-            (true, false) => {
-                warn!(collector, ?took, "collector is slow, scrapes go on without it until it is faster")
-            }
-            (false, _) if was_stuck || was_slow => info!(collector, "collector returned, it is back"),
-            _ => {}
+        if self.slow && !was_slow {
+            warn!(collector, ?took, "collector is slow, scrapes go on without it until it is faster");
+        } else if !self.slow && (was_stuck || was_slow) {
+            info!(collector, "collector returned, it is back");
         }
     }
 

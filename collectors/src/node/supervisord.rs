@@ -31,8 +31,8 @@ const LABELS: &[&str] = &["group", "name"];
 /// Starting, running and stopping.
 const UP_STATES: [i64; 3] = [10, 20, 40];
 
-/// How long the answer may take: less than a scrape waits for a collector.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An answer beyond this is not one of supervisord's.
 const LONGEST: u64 = 16 << 20;

@@ -4,7 +4,7 @@ use std::{io, os::fd::AsFd};
 
 use rustix::{
     io::Errno,
-    ioctl::{self, Getter, Opcode, Updater, opcode},
+    ioctl::{self, Opcode, Updater, opcode},
 };
 
 const MAGIC: u8 = 0x94;
@@ -81,9 +81,11 @@ pub type DevErrors = [u64; STATS];
 
 /// Asks the file system behind `file`, which may be any of its files and directories.
 pub fn fs_info(file: impl AsFd) -> io::Result<FsInfo> {
-    // SAFETY: the kernel fills a whole `btrfs_ioctl_fs_info_args`, which `RawFsInfo` is in size and layout, or fails; any
-    // bytes are valid for its integers. Another file system answers ENOTTY.
-    let raw = unsafe { ioctl::ioctl(file, Getter::<FS_INFO, RawFsInfo>::new()) }?;
+    // Since Linux 5.10 the kernel reads flags out of it, though its number says that it only writes; none are set.
+    let mut raw = RawFsInfo { max_id: 0, num_devices: 0, fsid: [0; 16], rest: [0; 124] };
+    // SAFETY: the kernel reads and writes a `btrfs_ioctl_fs_info_args`, which `RawFsInfo` is in size and layout and which
+    // outlives the call; any bytes are valid for its integers. Another file system answers ENOTTY.
+    unsafe { ioctl::ioctl(file, Updater::<FS_INFO, RawFsInfo>::new(&mut raw)) }?;
     Ok(FsInfo { max_id: raw.max_id, num_devices: raw.num_devices, fsid: raw.fsid })
 }
 
