@@ -234,7 +234,7 @@ fn serve_admin(
     let config = &loaded.config;
     let state = AdminState {
         node: config.node_name.clone(),
-        facts: Facts::read(&config.host),
+        facts: Facts::read_aside(&config.host),
         own,
         history,
         config: loaded.text(),

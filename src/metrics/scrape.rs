@@ -16,7 +16,7 @@ use tokio::{
     sync::{Mutex, oneshot},
     time::timeout_at,
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     own::{self, Own},
@@ -229,13 +229,14 @@ pub fn deadline(header: Option<&str>, now: Instant) -> Instant {
 /// it never lies in memory.
 fn print(about: &About, gzip: bool, desk: &mut Desk) -> Bytes {
     about.say(desk);
-    let Desk { samples, page, last_sizes, .. } = desk;
+    let Desk { samples, page, last_sizes, left_out, .. } = desk;
     let last_size = &mut last_sizes[usize::from(gzip)];
     let answer = Vec::with_capacity(*last_size + *last_size / 16);
+    let mut repeated = 0;
     let answer = if gzip {
         page.clear();
         compress(answer, |encoder| {
-            text::write_in_pieces(samples, page, |piece| {
+            repeated = text::write_in_pieces(samples, page, |piece| {
                 if piece.len() >= PIECE {
                     encoder.write_all(piece)?;
                     piece.clear();
@@ -246,9 +247,17 @@ fn print(about: &About, gzip: bool, desk: &mut Desk) -> Bytes {
         })
     } else {
         let mut answer = answer;
-        text::write(samples, &mut answer);
+        repeated = text::write(samples, &mut answer);
         answer
     };
+    // Once, not at each scrape: until there are more of them.
+    if repeated > *left_out {
+        *left_out = repeated;
+        warn!(
+            samples = repeated,
+            "the page leaves out what was said twice, or under a known name with another type or help text: look at the textfiles"
+        );
+    }
     *last_size = answer.len();
     answer.into()
 }

@@ -54,6 +54,8 @@ pub(super) struct Desk {
     pub(super) page: Vec<u8>,
     /// How long the last page was, as it is and compressed.
     pub(super) last_sizes: [usize; 2],
+    /// How many samples a page left out at most because they contradict or repeat others.
+    pub(super) left_out: usize,
     /// The reader of the agent's own process.
     pub(super) process: Process,
 }

@@ -3,7 +3,7 @@
 //! The agent's other parts are seen through plain handles only ([`AdminState`]).
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::{
     answer::{self, Body, json, not_found, sentence},
-    facts::Facts,
+    facts::{self, Facts},
     logs::LogSearch,
     query::Parameters,
     server::Site,
@@ -38,7 +38,7 @@ pub struct AdminState {
     /// The node's name.
     pub node: String,
     /// What the host is.
-    pub facts: Facts,
+    pub facts: Arc<OnceLock<Facts>>,
     /// The agent's counters; the ledger is made of them.
     pub own: Own,
     /// The last ten minutes.
@@ -178,6 +178,7 @@ impl Api {
     fn status(&self) -> Status<'_> {
         let AdminState { node, facts, own, sources, store, live, .. } = &self.state;
         let Live { sink, in_flight_lines } = live();
+        let facts = facts.get().unwrap_or(&facts::UNKNOWN);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         Status {
             version: crate::VERSION,

@@ -1,5 +1,10 @@
 //! What the page's header says of the host; read once.
 
+use std::{
+    sync::{Arc, OnceLock},
+    thread,
+};
+
 use nodewarden_collectors::{Host, host::read_text};
 use tracing::debug;
 
@@ -20,7 +25,30 @@ pub struct Facts {
     pub boot_time_seconds: f64,
 }
 
+/// What is known before the host has answered.
+pub static UNKNOWN: Facts = Facts {
+    os: String::new(),
+    kernel: String::new(),
+    cpus: 0,
+    memory_total_bytes: 0,
+    boot_time_seconds: 0.0,
+};
+
 impl Facts {
+    /// Asks the host in a thread of its own: its files may lie on something that does not answer.
+    pub fn read_aside(host: &Host) -> Arc<OnceLock<Self>> {
+        let (facts, host) = (Arc::new(OnceLock::new()), host.clone());
+        let place = Arc::clone(&facts);
+        let asking = thread::Builder::new().name("facts".into()).spawn(move || {
+            // Nobody else sets it.
+            let _ = place.set(Self::read(&host));
+        });
+        if let Err(error) = asking {
+            debug!(%error, "nobody could be sent to ask the host");
+        }
+        facts
+    }
+
     /// Asks the host.
     pub fn read(host: &Host) -> Self {
         let text = |path: std::path::PathBuf| {

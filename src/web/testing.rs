@@ -120,7 +120,7 @@ pub(super) fn state(files: mail::Sender, store: Option<LocalStore>) -> AdminStat
     };
     AdminState {
         node: "n1".into(),
-        facts: Facts { os: "Debian GNU/Linux 12".into(), cpus: 2, ..Facts::default() },
+        facts: Arc::new(Facts { os: "Debian GNU/Linux 12".into(), cpus: 2, ..Facts::default() }.into()),
         own: own(),
         history: History::default(),
         config: "state_dir: /var/lib/nodewarden\n".into(),
