@@ -18,6 +18,7 @@ pub mod samples;
 pub mod syscall;
 pub mod sysfs;
 pub mod text;
+pub mod words;
 
 pub use collector::{BuildError, CollectError, Collector, Entry, Flag, FlagKind, Options, Settings};
 pub use host::{Host, HostFile};

@@ -3,6 +3,7 @@
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Host, Options, Samples, host,
     sysfs::{self, Attributes, Class, Device, NEVER, Reader},
+    words::digits,
 };
 
 /// This collector in the list.
@@ -163,11 +164,6 @@ fn number_of<'a>(name: &'a str, prefix: &str) -> &'a str {
 fn channel_of(file: &str) -> Option<&str> {
     let number = file.strip_prefix("ch")?.strip_suffix("_ce_count")?;
     (!number.is_empty() && digits(number) == number).then_some(number)
-}
-
-fn digits(text: &str) -> &str {
-    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    &text[..end]
 }
 
 /// A label names controller, row and channel between `#`s where nobody gave it a better one: "mc#0csrow#1channel#2".

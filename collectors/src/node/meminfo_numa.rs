@@ -6,6 +6,7 @@ use crate::{
     BuildError, CollectError, Collector, Entry, Host, Kind, Options, OwnedDesc, Samples, host,
     samples::FamilyId,
     sysfs::{self, Attribute, Buffer},
+    words::digits,
 };
 
 /// This collector in the list.
@@ -100,11 +101,6 @@ fn read<'a>(file: &mut Attribute, buffer: &'a mut Buffer) -> Result<Option<&'a s
 
 fn has_directory(file: &Attribute) -> bool {
     file.path().parent().is_some_and(host::is_dir)
-}
-
-/// The digits that `text` begins with.
-fn digits(text: &str) -> &str {
-    text.split_once(|char: char| !char.is_ascii_digit()).map_or(text, |(digits, _)| digits)
 }
 
 /// `/sys/devices/system/node/node0/meminfo`: "Node 0 MemTotal:       134182340 kB", "Node 0 HugePages_Total:     0".

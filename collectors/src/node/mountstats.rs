@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use crate::{BuildError, CollectError, Collector, Desc, Entry, Host, HostFile, Options, Samples};
+use crate::{
+    BuildError, CollectError, Collector, Desc, Entry, Host, HostFile, Options, Samples,
+    words::{exactly, read},
+};
 
 /// This collector in the list.
 pub const ENTRY: Entry = Entry { name: "mountstats", default_on: false, flags: &[], build };
@@ -643,26 +646,6 @@ fn parse_address(line: &str) -> Option<&str> {
     }
     let address = options.split(',').rev().find_map(|option| option.strip_prefix("addr="));
     Some(address.unwrap_or_default())
-}
-
-/// As many numbers as are asked for.
-fn exactly<'a, const N: usize>(words: impl Iterator<Item = &'a str>) -> Option<[u64; N]> {
-    let (numbers, count) = read(words)?;
-    (count == N).then_some(numbers)
-}
-
-/// The first numbers of a line and how many there are.
-fn read<'a, const N: usize>(words: impl Iterator<Item = &'a str>) -> Option<([u64; N], usize)> {
-    let mut numbers = [0; N];
-    let mut count = 0;
-    for word in words {
-        let number = word.parse().ok()?;
-        if let Some(place) = numbers.get_mut(count) {
-            *place = number;
-        }
-        count += 1;
-    }
-    Some((numbers, count))
 }
 
 #[cfg(test)]

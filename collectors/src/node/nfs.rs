@@ -1,6 +1,9 @@
 //! What the NFS client asked of its servers.
 
-use crate::{BuildError, CollectError, Collector, Desc, Entry, Host, HostFile, Options, Samples};
+use crate::{
+    BuildError, CollectError, Collector, Desc, Entry, Host, HostFile, Options, Samples,
+    words::{counted, exactly},
+};
 
 /// This collector in the list.
 pub const ENTRY: Entry = Entry { name: "nfs", default_on: true, flags: &[], build };
@@ -183,33 +186,6 @@ fn parse(text: &str) -> Result<Counts, String> {
             .ok_or_else(|| format!("the line {key:?} is not one of those known, or has other numbers"))?;
     }
     Ok(counts)
-}
-
-/// As many numbers as are asked for.
-fn exactly<'a, const N: usize>(words: impl Iterator<Item = &'a str>) -> Option<[u64; N]> {
-    let (numbers, count) = read(words)?;
-    (count == N).then_some(numbers)
-}
-
-/// Numbers after their own count, at least `least` of them; those beyond the ones asked for are left out.
-fn counted<'a, const N: usize>(mut words: impl Iterator<Item = &'a str>, least: usize) -> Option<[u64; N]> {
-    let said: usize = words.next()?.parse().ok()?;
-    let (numbers, count) = read(words)?;
-    (count == said && count >= least).then_some(numbers)
-}
-
-/// The first numbers of a line and how many there are.
-fn read<'a, const N: usize>(words: impl Iterator<Item = &'a str>) -> Option<([u64; N], usize)> {
-    let mut numbers = [0; N];
-    let mut count = 0;
-    for word in words {
-        let number = word.parse().ok()?;
-        if let Some(place) = numbers.get_mut(count) {
-            *place = number;
-        }
-        count += 1;
-    }
-    Some((numbers, count))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::{
     BuildError, CollectError, Collector, Desc, Entry, Host, Options, Samples, host,
     sysfs::{self, Class, Device, NEVER, Reader},
+    words::digits,
 };
 
 /// This collector in the list.
@@ -141,11 +142,6 @@ fn namespace_id(name: &str) -> Option<&str> {
     let rest = rest[controller.len()..].strip_prefix('n')?;
     let id = digits(rest);
     (!controller.is_empty() && !id.is_empty()).then_some(id)
-}
-
-fn digits(text: &str) -> &str {
-    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    &text[..end]
 }
 
 #[cfg(test)]
