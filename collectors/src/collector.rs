@@ -48,6 +48,15 @@ impl CollectError {
         Self::Parse { path: path.into(), what: what.into() }
     }
 
+    /// A question to a server or a bus that failed; the kernel's word for a deadline that passed is `EAGAIN`.
+    pub fn asking(what: &'static str, source: io::Error) -> Self {
+        let source = match source.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
+            _ => source,
+        };
+        Self::System { what, source }
+    }
+
     /// The error for a file that could not be read: an absent file means that the kernel lacks the feature.
     pub fn missing_is_no_data(self) -> Self {
         match self {

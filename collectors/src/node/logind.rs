@@ -41,7 +41,7 @@ fn build(_: &Host, _: &Options) -> Result<Box<dyn Collector>, BuildError> {
 
 impl Collector for Logind {
     fn collect(&mut self, _: &Host, out: &mut Samples) -> Result<(), CollectError> {
-        let failed = |source| CollectError::System { what: "could not ask logind", source };
+        let failed = |source| CollectError::asking("could not ask logind", source);
         // A connection that was kept may have lost its bus since: a new one is tried at once.
         if let Some(mut connection) = self.connection.take()
             && let Ok((seats, sessions)) = ask(&mut connection)

@@ -114,9 +114,8 @@ fn build(_: &Host, options: &Options) -> Result<Box<dyn Collector>, BuildError> 
 
 impl Collector for Ntp {
     fn collect(&mut self, _: &Host, out: &mut Samples) -> Result<(), CollectError> {
-        let response = self
-            .query()
-            .map_err(|source| CollectError::System { what: "could not ask the NTP server", source })?;
+        let response =
+            self.query().map_err(|source| CollectError::asking("could not ask the NTP server", source))?;
         out.push(&STRATUM, &[], f64::from(response.stratum));
         out.push(&LEAP, &[], f64::from(response.leap));
         out.push(&RTT, &[], seconds(response.rtt));

@@ -151,7 +151,7 @@ fn base64(bytes: &[u8]) -> String {
 
 impl Collector for Supervisord {
     fn collect(&mut self, _: &Host, out: &mut Samples) -> Result<(), CollectError> {
-        let failed = |source| CollectError::System { what: "could not ask supervisord", source };
+        let failed = |source| CollectError::asking("could not ask supervisord", source);
         let answer = self.ask().map_err(failed)?;
         let odd = |what| failed(io::Error::new(io::ErrorKind::InvalidData, what));
         for process in parse(body(&answer).map_err(odd)?).map_err(odd)? {

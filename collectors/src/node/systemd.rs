@@ -187,7 +187,7 @@ fn whole(options: &Options, flag: &'static str) -> Result<Regex, BuildError> {
 
 impl Collector for Systemd {
     fn collect(&mut self, _: &Host, out: &mut Samples) -> Result<(), CollectError> {
-        let failed = |source| CollectError::System { what: "could not ask systemd", source };
+        let failed = |source| CollectError::asking("could not ask systemd", source);
         // A connection that was kept may have lost its bus since: a new one is tried at once.
         if let Some(mut connection) = self.connection.take() {
             let mark = out.mark();
