@@ -134,7 +134,8 @@ const ECS: &[(&str, usize, Form)] = &[
 ];
 
 /// The words for priorities.
-pub const LEVELS: [&str; 8] = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
+pub const LEVELS: [&str; 8] =
+    ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
 
 /// The fields of one entry; reused from one to the next.
 #[derive(Debug, Clone)]

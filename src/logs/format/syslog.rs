@@ -158,7 +158,8 @@ fn parse_tag(text: &[u8]) -> Option<(&[u8], Option<&[u8]>, &[u8])> {
         None => (text, &b""[..]),
     };
     let tag = word.strip_suffix(b":")?;
-    if tag.is_empty() || tag.len() > LONGEST_TAG || !tag.iter().all(u8::is_ascii_graphic) || is_level(tag) {
+    let is_fit = |byte: &u8| byte.is_ascii_graphic() && !b"\"'{}<>=,;".contains(byte);
+    if tag.is_empty() || tag.len() > LONGEST_TAG || !tag.iter().all(is_fit) || is_level(tag) {
         return None;
     }
     let with_process = tag.strip_suffix(b"]").and_then(|tag| {

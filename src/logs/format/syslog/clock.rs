@@ -172,19 +172,10 @@ mod tests {
     #[test]
     fn the_hour_that_comes_twice_is_told_by_when_it_is_read() {
         let mut clock = Clock::in_zone(TimeZone::posix(BERLIN).expect("a zone"));
-        assert_eq!(
-            nanos(&mut clock, "Oct 25 02:30:00", "2026-10-25T00:30:01Z"),
-            "2026-10-25T00:30:00Z"
-        );
-        assert_eq!(
-            nanos(&mut clock, "Oct 25 02:30:00", "2026-10-25T01:30:01Z"),
-            "2026-10-25T01:30:00Z"
-        );
+        assert_eq!(nanos(&mut clock, "Oct 25 02:30:00", "2026-10-25T00:30:01Z"), "2026-10-25T00:30:00Z");
+        assert_eq!(nanos(&mut clock, "Oct 25 02:30:00", "2026-10-25T01:30:01Z"), "2026-10-25T01:30:00Z");
         // The hour that never comes.
-        assert_eq!(
-            nanos(&mut clock, "Mar 29 02:30:00", "2026-03-29T01:30:01Z"),
-            "2026-03-29T01:30:00Z"
-        );
+        assert_eq!(nanos(&mut clock, "Mar 29 02:30:00", "2026-03-29T01:30:01Z"), "2026-03-29T01:30:00Z");
     }
 
     #[test]
@@ -194,9 +185,13 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_time() {
-        for text in
-            ["Nov 21 24:10:10 ", "Nov 21 10:60:10 ", "Nov 21 10:10:61 ", "Nov 00 10:10:10 ", "nov 21 10:10:10 "]
-        {
+        for text in [
+            "Nov 21 24:10:10 ",
+            "Nov 21 10:60:10 ",
+            "Nov 21 10:10:61 ",
+            "Nov 00 10:10:10 ",
+            "nov 21 10:10:10 ",
+        ] {
             let text: &[u8; 16] = text.as_bytes().try_into().expect("16 bytes");
             assert_eq!(LocalTime::parse(text), None);
         }

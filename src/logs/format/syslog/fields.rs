@@ -10,9 +10,30 @@ use crate::logs::{
 const SEVERITIES: [&str; 8] =
     ["Emergency", "Alert", "Critical", "Error", "Warning", "Notice", "Informational", "Debug"];
 const FACILITIES: [&str; 24] = [
-    "kernel", "user-level", "mail", "system", "security/authorization", "syslogd", "line printer",
-    "network news", "UUCP", "clock", "security/authorization", "FTP", "NTP", "log audit", "log alert",
-    "clock", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+    "kernel",
+    "user-level",
+    "mail",
+    "system",
+    "security/authorization",
+    "syslogd",
+    "line printer",
+    "network news",
+    "UUCP",
+    "clock",
+    "security/authorization",
+    "FTP",
+    "NTP",
+    "log audit",
+    "log alert",
+    "clock",
+    "local0",
+    "local1",
+    "local2",
+    "local3",
+    "local4",
+    "local5",
+    "local6",
+    "local7",
 ];
 
 impl Entry<'_> {
