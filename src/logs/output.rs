@@ -98,7 +98,8 @@ impl Output {
         let parsed = match origin {
             Origin::Container(_) => parse_container_line(text),
             Origin::Plain | Origin::Journal | Origin::Kernel => {
-                books.enter_text(key, identity, acks, guess, text, span, batch);
+                let Identity { facts, shape, counters, .. } = identity;
+                books.enter_text(Place { key, facts, shape, counters, acks }, guess, text, span, batch);
                 *format = guess.format();
                 return Taken::Yes;
             }
@@ -220,28 +221,25 @@ impl Books {
     /// kept as it is, with its time.
     fn enter_text(
         &mut self,
-        key: FileKey,
-        identity: &mut Identity,
-        acks: &mut Acks,
+        place: Place<'_>,
         guess: &mut Guess,
         text: &[u8],
         span: Span,
         batch: &mut Batch,
     ) {
-        let Identity { facts, shape, counters, .. } = identity;
         let (mut time, mut text) = (wall_clock(), text.strip_suffix(b"\r").unwrap_or(text));
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
         if let Some(entry) = guess.read(text) {
             time = self.clock.nanos(entry.time, time);
-            if let Some((schema, node)) = shape.document() {
+            if let Some((schema, node)) = place.shape.document() {
                 entry.render(schema, node, &mut fields);
                 text = entry.message;
             }
         }
         let (text, cut) = limit(text, self.max_line);
         let line = Line { time, stream: Stream::None, text, span, bytes: span.end - span.start };
-        self.write(Place { key, facts, shape, counters, acks }, &line, cut, &fields, batch);
+        self.write(place, &line, cut, &fields, batch);
         self.fields = fields;
     }
 

@@ -154,7 +154,7 @@ fn syslog_lines_have_their_own_time() {
     let invalid = agent.get("/metrics?collect[]=time").text();
     let count = invalid.lines().find(|line| line.starts_with("nodewarden_log_invalid_utf8_lines_total "));
     assert_eq!(count, Some("nodewarden_log_invalid_utf8_lines_total 1"));
-    let status = agent.admin("/api/status").text();
+    let status = agent.admin("/api/v1/files").text();
     assert!(status.contains("\"syslog\""), "{status}");
 }
 
