@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::support::{
-    Agent, Elastic, LogDir, LogFile, Stream, http, pods_config, same, seconds, uid, wait_until,
+    Agent, Elastic, LogDir, LogFile, Stream, http, log_dir_config, pods_config, same, seconds, uid,
+    wait_until,
 };
 
 /// The agent's configuration and the data stream that its lines go to; `name` keeps tests apart on one server.

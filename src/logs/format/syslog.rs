@@ -150,8 +150,11 @@ fn parse_time(line: &[u8]) -> Option<(Written, &[u8])> {
     Some((Written::Local(LocalTime::parse(time)?), rest))
 }
 
+/// A program, its process and the text.
+type Tag<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
+
 /// "sshd[812]: text" is a program, its process and the text.
-fn parse_tag(text: &[u8]) -> Option<(&[u8], Option<&[u8]>, &[u8])> {
+fn parse_tag(text: &[u8]) -> Option<Tag<'_>> {
     let longest = text.get(..=LONGEST_TAG).unwrap_or(text);
     let (word, message) = match memchr::memchr(b' ', longest) {
         Some(end) => text.split_at_checked(end).and_then(|(word, rest)| Some((word, rest.get(1..)?)))?,
