@@ -148,8 +148,8 @@ fn syslog_lines_have_their_own_time() {
         let found = found.iter().find(|found| found["text"] == text.as_str()).expect("the line as it was");
         let said: Timestamp = found["time"].as_str().expect("a time").parse().expect("a time");
         let age = said.as_second() - time.as_second();
-        assert_eq!(age == 0, is_syslog, "{said} for {:.80}", text);
-        assert_eq!(said.subsec_nanosecond() == 123_456_000, text.contains(&iso), "{said} for {:.80}", text);
+        assert_eq!(age == 0, is_syslog, "{said} for {text:.80}");
+        assert_eq!(said.subsec_nanosecond() == 123_456_000, text.contains(&iso), "{said} for {text:.80}");
     }
     let invalid = agent.get("/metrics?collect[]=time").text();
     let count = invalid.lines().find(|line| line.starts_with("nodewarden_log_invalid_utf8_lines_total "));
