@@ -133,7 +133,9 @@ const ECS: &[(&str, usize, Form)] = &[
     ("user.id", 6, Form::Text),
 ];
 
-const LEVELS: [&str; 8] = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
+/// The words for priorities.
+pub const LEVELS: [&str; 8] =
+    ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
 
 /// The fields of one entry; reused from one to the next.
 #[derive(Debug, Clone)]
@@ -263,7 +265,7 @@ fn level(value: &[u8]) -> Option<&'static [u8]> {
 }
 
 /// Digits that JSON takes as a number and Elasticsearch as a `long`.
-fn is_number(value: &[u8]) -> bool {
+pub fn is_number(value: &[u8]) -> bool {
     let digits = value.strip_prefix(b"-").unwrap_or(value);
     let is_plain = digits == b"0" || digits.first().is_some_and(|first| *first != b'0');
     is_plain && digits.len() <= 18 && digits.iter().all(u8::is_ascii_digit)

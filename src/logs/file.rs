@@ -14,7 +14,7 @@ use super::{
     ack::Acks,
     checkpoint::{CHECK_BYTES, Check, Content, Position},
     discover::Found,
-    format::Format,
+    format::{Format, syslog::Guess},
     join::Joiner,
     record::{FileFacts, FileId, IDENTITY_BYTES, Inode, Origin, path_text},
     shape::Shape,
@@ -46,6 +46,8 @@ pub struct LogFile {
     pub identity: Option<Identity>,
     /// How its lines are written.
     pub format: Format,
+    /// The same of a file that is not a container's, as it is made up line by line.
+    pub guess: Guess,
     /// Parts waiting for the end of their line.
     pub joiner: Joiner,
     /// Batches waiting for their confirmation.
@@ -162,6 +164,7 @@ impl LogFile {
             inode,
             identity: None,
             format: Format::Unknown,
+            guess: Guess::default(),
             joiner: Joiner::default(),
             acks: Acks::default(),
             overlong: None,

@@ -1,4 +1,6 @@
-//! One physical line of a file, taken apart: CRI, Docker JSON, or just text.
+//! One physical line of a file, taken apart: CRI, Docker JSON, syslog, or just text.
+
+pub mod syslog;
 
 use std::borrow::Cow;
 
@@ -16,6 +18,8 @@ pub enum Format {
     Cri,
     /// `{"log":"text\n","stream":"stdout","time":"2026-11-21T10:00:00.123456789Z"}` (Docker's json-file).
     Docker,
+    /// `Nov 21 10:00:00 host program[pid]: text` and its relatives.
+    Syslog,
     /// The whole line is text.
     Plain,
 }
@@ -27,6 +31,7 @@ impl Format {
             Self::Unknown => "unknown",
             Self::Cri => "cri",
             Self::Docker => "docker",
+            Self::Syslog => "syslog",
             Self::Plain => "plain",
         }
     }

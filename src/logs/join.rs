@@ -103,7 +103,7 @@ impl Joiner {
 }
 
 /// At most `max` bytes of `text`, and how many were left out.
-fn limit(text: &[u8], max: usize) -> (&[u8], u64) {
+pub fn limit(text: &[u8], max: usize) -> (&[u8], u64) {
     match text.get(..max) {
         Some(kept) => (kept, (text.len() - max) as u64),
         None => (text, 0),

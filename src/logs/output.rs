@@ -14,9 +14,12 @@ use super::{
     ack::Acks,
     batch::{Batch, BatchLimits, Batcher, FileKey},
     file::{Counters, Identity, LogFile},
-    format::{parse_container_line, parse_plain_line},
-    join::Joined,
-    record::{FileFacts, Line, Origin, Span},
+    format::{
+        parse_container_line,
+        syslog::{Guess, clock::Clock},
+    },
+    join::{Joined, limit},
+    record::{FileFacts, Line, Origin, Span, Stream},
     shape::Shape,
 };
 use crate::metrics::own::LogMetrics;
@@ -73,13 +76,20 @@ impl Output {
         metrics: LogMetrics,
         in_flight: Arc<AtomicU64>,
     ) -> Self {
-        let books = Books { max_line, metrics, in_flight, marked: Vec::new() };
+        let books = Books {
+            max_line,
+            metrics,
+            in_flight,
+            marked: Vec::new(),
+            clock: Clock::default(),
+            fields: Vec::new(),
+        };
         Self { batcher: Batcher::new(limits), queue: Some(queue), books, whole: Vec::new() }
     }
 
     /// Takes one physical line of an identified file, its newline already off.
     pub fn take(&mut self, key: FileKey, file: &mut LogFile, text: &[u8], span: Span, now: Instant) -> Taken {
-        let LogFile { joiner, identity: Some(identity), acks, origin, format, .. } = file else {
+        let LogFile { joiner, identity: Some(identity), acks, origin, format, guess, .. } = file else {
             return Taken::Yes;
         };
         let Some(Room { batch, books, whole }) = self.room(joiner.held_bytes() + text.len(), now) else {
@@ -87,7 +97,12 @@ impl Output {
         };
         let parsed = match origin {
             Origin::Container(_) => parse_container_line(text),
-            Origin::Plain | Origin::Journal | Origin::Kernel => parse_plain_line(text),
+            Origin::Plain | Origin::Journal | Origin::Kernel => {
+                let Identity { facts, shape, counters, .. } = identity;
+                books.enter_text(Place { key, facts, shape, counters, acks }, guess, text, span, batch);
+                *format = guess.format();
+                return Taken::Yes;
+            }
         };
         *format = parsed.format;
         let time = parsed.time.unwrap_or_else(wall_clock);
@@ -182,6 +197,10 @@ struct Books {
     in_flight: Arc<AtomicU64>,
     /// The text of a cut line with the mark at its end.
     marked: Vec<u8>,
+    /// Knows the year of syslog lines.
+    clock: Clock,
+    /// What a syslog line says beside its message, as members of its document.
+    fields: Vec<u8>,
 }
 
 impl Books {
@@ -196,6 +215,32 @@ impl Books {
         let Some(line) = joined.line else { return };
         let Identity { facts, shape, counters, .. } = identity;
         self.write(Place { key, facts, shape, counters, acks }, &line, joined.cut, b"", batch);
+    }
+
+    /// A line of a file that is not a container's. Where lines become documents, a syslog line is taken apart; else it is
+    /// kept as it is, with its time.
+    fn enter_text(
+        &mut self,
+        place: Place<'_>,
+        guess: &mut Guess,
+        text: &[u8],
+        span: Span,
+        batch: &mut Batch,
+    ) {
+        let (mut time, mut text) = (wall_clock(), text.strip_suffix(b"\r").unwrap_or(text));
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        if let Some(entry) = guess.read(text) {
+            time = self.clock.nanos(entry.time, time);
+            if let Some((schema, node)) = place.shape.document() {
+                entry.render(schema, node, &mut fields);
+                text = entry.message;
+            }
+        }
+        let (text, cut) = limit(text, self.max_line);
+        let line = Line { time, stream: Stream::None, text, span, bytes: span.end - span.start };
+        self.write(place, &line, cut, &fields, batch);
+        self.fields = fields;
     }
 
     fn write(&mut self, place: Place<'_>, line: &Line<'_>, cut: u64, fields: &[u8], batch: &mut Batch) {

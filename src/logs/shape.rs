@@ -60,10 +60,14 @@ pub struct BulkShape {
     action_hour: Option<i64>,
     /// From the end of the time to the message.
     before_message: &'static [u8],
+    /// The same for a line with fields.
+    before_message_and_fields: &'static [u8],
     /// From the end of the message on to where the offset goes.
     before_offset: Vec<u8>,
     /// From the offset to the newline.
     after_offset: Vec<u8>,
+    /// What of it a line's own fields stand for: the end of `log` and the beginning of `host`.
+    replaced: usize,
 }
 
 impl Shape {
@@ -81,7 +85,8 @@ impl Shape {
         self.encode_with(line, b"", body)
     }
 
-    /// The same with further members for its document, each after a comma.
+    /// The same with further members for its document, each after a comma. In ECS documents of files, the first ones belong
+    /// into `log`, which they close, and the last one is `host` with its `name`, which stays open.
     pub fn encode_with(&mut self, line: &Line<'_>, fields: &[u8], body: &mut Vec<u8>) -> bool {
         match self {
             Self::Record => {
@@ -118,6 +123,12 @@ impl BulkShape {
             Schema::Fluent if is_feed => b"\",\"MESSAGE\":",
             Schema::Fluent => b"\",\"log\":",
         };
+        let before_message_and_fields: &[u8] = match encoding.schema {
+            // What the parsers of that image call it.
+            Schema::Fluent if !is_feed => b"\",\"message\":",
+            _ => before_message,
+        };
+        let is_replaced = encoding.schema == Schema::Ecs && !is_feed;
         let mut shape = Self {
             encoding: encoding.clone(),
             facts_id: facts.id.text(),
@@ -125,8 +136,10 @@ impl BulkShape {
             action: Vec::new(),
             action_hour: None,
             before_message,
+            before_message_and_fields,
             before_offset,
             after_offset,
+            replaced: if is_replaced { host_piece(encoding).len() } else { 0 },
         };
         shape.render_action(0);
         shape
@@ -155,19 +168,25 @@ impl BulkShape {
         }
         body.extend_from_slice(b"}}\n{\"@timestamp\":\"");
         write_rfc3339(line.time, body);
-        body.extend_from_slice(self.before_message);
+        let before_message =
+            if fields.is_empty() { self.before_message } else { self.before_message_and_fields };
+        body.extend_from_slice(before_message);
         let is_utf8 = write_string(line.text, body);
         if line.stream != Stream::None {
             body.extend_from_slice(b",\"stream\":\"");
             body.extend_from_slice(line.stream.as_str().as_bytes());
             body.push(b'"');
         }
-        body.extend_from_slice(fields);
         body.extend_from_slice(&self.before_offset);
         if !self.before_offset.is_empty() {
             write_decimal(line.span.start, body);
         }
-        body.extend_from_slice(&self.after_offset);
+        if fields.is_empty() {
+            body.extend_from_slice(&self.after_offset);
+        } else {
+            body.extend_from_slice(fields);
+            body.extend_from_slice(self.after_offset.get(self.replaced..).unwrap_or_default());
+        }
         is_utf8
     }
 }
@@ -180,8 +199,7 @@ fn ecs_pieces(encoding: &BulkEncoding, facts: &FileFacts) -> (Vec<u8>, Vec<u8>) 
     let mut before = b",\"log\":{\"file\":{\"path\":".to_vec();
     write_string(path_text(&facts.path).as_bytes(), &mut before);
     before.extend_from_slice(b"},\"offset\":");
-    let mut after = b"},\"host\":{\"name\":".to_vec();
-    write_string(encoding.node.as_bytes(), &mut after);
+    let mut after = host_piece(encoding);
     after.push(b'}');
     if let Origin::Container(container) = &facts.origin {
         let kubernetes = serde_json::json!({
@@ -195,6 +213,13 @@ fn ecs_pieces(encoding: &BulkEncoding, facts: &FileFacts) -> (Vec<u8>, Vec<u8>) 
     after.extend_from_slice(data_stream_piece(encoding, facts).as_bytes());
     after.extend_from_slice(b"}\n");
     (before, after)
+}
+
+/// From the end of the offset to the last member of `host`.
+fn host_piece(encoding: &BulkEncoding) -> Vec<u8> {
+    let mut piece = b"},\"host\":{\"name\":".to_vec();
+    write_string(encoding.node.as_bytes(), &mut piece);
+    piece
 }
 
 /// A data stream named `logs-DATASET-NAMESPACE` says so in its documents; other indices have no such fields.

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::support::{
-    Agent, Elastic, LogDir, LogFile, Stream, http, pods_config, same, seconds, uid, wait_until,
+    Agent, Elastic, LogDir, LogFile, Stream, http, log_dir_config, pods_config, same, seconds, uid,
+    wait_until,
 };
 
 /// The agent's configuration and the data stream that its lines go to; `name` keeps tests apart on one server.
@@ -215,4 +216,34 @@ fn a_refused_document_is_listed_with_its_reason_and_the_others_arrive() {
     wait_until("the others are there", seconds(30), || same(&elastic.count("numbers-only")?, &2));
     let ledger = agent.admin("/api/v1/status").json()["ledger"].clone();
     assert_eq!((&ledger["read_lines"], &ledger["dead_letter_lines"]), (&json!(3), &json!(1)), "{ledger}");
+}
+
+#[test]
+fn a_syslog_line_becomes_a_document_with_its_own_time() {
+    let (elastic, logs) = (Elastic::shared(), LogDir::new());
+    let config = format!(
+        "{}elasticsearch:\n  hosts: ['{}']\n  index: 'logs-{{dataset}}-lines'\n",
+        log_dir_config(&logs),
+        elastic.url()
+    );
+    let text = "2026-11-20T13:14:15.123456+01:00 rack7 sshd[812]: Accepted publickey\n\
+                \tfits nothing\n\
+                <165>1 2026-11-20T10:10:10Z rack7 app main ID47 [a@1 b=\"c\" b.c=\"d\"] of RFC 5424\n";
+    std::fs::write(logs.path().join("syslog"), text).expect("written");
+    let _agent = Agent::start(&config, &[]);
+    let index = "logs-system.syslog-lines";
+    wait_until("every line is a document", seconds(60), || same(&elastic.count(index)?, &3));
+    let documents = elastic.documents(index);
+    let find = |message: &str| {
+        documents.iter().find(|document| document["message"] == message).expect("the document")
+    };
+    let document = find("Accepted publickey");
+    assert_eq!(document["@timestamp"], "2026-11-20T12:14:15.123456000Z");
+    assert_eq!((&document["process"]["name"], &document["process"]["pid"]), (&"sshd".into(), &812.into()));
+    assert_eq!((&document["host"]["hostname"], &document["log"]["offset"]), (&"rack7".into(), &0.into()));
+    let document = find("of RFC 5424");
+    assert_eq!(document["@timestamp"], "2026-11-20T10:10:10.000000000Z");
+    assert_eq!(document["log"]["level"], "notice");
+    assert_eq!(document["log"]["syslog"]["facility"]["name"], "local4");
+    assert!(find("\tfits nothing").get("process").is_none());
 }

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, process::Output};
 
+use jiff::{Timestamp, tz::TimeZone};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Agent, LogDir, LogFile, Stream, http, log_dir_config, pods_config, same, seconds, wait_until,
+    Agent, Launch, LogDir, LogFile, Stream, http, log_dir_config, pods_config, same, seconds, wait_until,
 };
 
 /// The lines that `nodewarden logs --json` finds, newest last or first.
@@ -92,14 +93,69 @@ fn a_plain_file_is_read_as_it_is() {
     let logs = LogDir::new();
     let agent = Agent::start(&log_dir_config(&logs), &[]);
     let mut file = logs.plain("syslog");
-    file.line(Stream::Stdout, "Nov 21 10:10:10 n1 kernel: [1.5] eth0: link up");
+    file.line(Stream::Stdout, "10:10:10 eth0: link up");
     file.partial(Stream::Stdout, "half a line");
     wait_until("the whole line is in the store", seconds(10), || {
-        same(&texts(&agent, &[]), &vec!["Nov 21 10:10:10 n1 kernel: [1.5] eth0: link up".to_owned()])
+        same(&texts(&agent, &[]), &vec!["10:10:10 eth0: link up".to_owned()])
     });
     file.line(Stream::Stdout, ", and the rest");
     wait_until("the second line is whole", seconds(10), || same(&texts(&agent, &["half"]).len(), &1));
     assert_eq!(texts(&agent, &["half"]), ["half a line, and the rest"]);
+}
+
+/// Ten minutes ago, as rsyslog writes it in one zone and the other.
+fn ten_minutes_ago() -> (Timestamp, String, String) {
+    let whole = Timestamp::now().as_second() - 600;
+    let time = Timestamp::from_second(whole).expect("a time");
+    let berlin = time.to_zoned(TimeZone::posix(BERLIN).expect("a zone"));
+    let auckland = time.to_zoned(TimeZone::posix("NZST-12").expect("a zone"));
+    let iso = auckland.strftime("%Y-%m-%dT%H:%M:%S.123456%:z").to_string();
+    (time, berlin.strftime("%b %e %H:%M:%S").to_string(), iso)
+}
+
+const BERLIN: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
+
+#[test]
+fn syslog_lines_have_their_own_time() {
+    let logs = LogDir::new();
+    let (time, local, iso) = ten_minutes_ago();
+    // With carriage returns, bytes that are not UTF-8, NUL bytes, a line that fits nothing, a very long one.
+    let long = "x".repeat(1 << 20);
+    let lines: Vec<(Vec<u8>, bool)> = [
+        (format!("{local} rack7 sshd[812]: Accepted publickey for root").into_bytes(), true),
+        ([format!("{local} rack7 kernel: [    1.5] ").as_bytes(), b"bad \xff byte\r"].concat(), true),
+        (b"\tat a line that fits nothing".to_vec(), false),
+        (b"\0\0\0after a crash".to_vec(), false),
+        (format!("{local} rack7 CRON[4711]: (root) CMD (true) {long}").into_bytes(), true),
+        (format!("<38>1 {iso} rack7 app 7 ID47 [a@1 b=\"c\"] \u{feff}of RFC 5424").into_bytes(), true),
+        (format!("{iso} rack7 systemd[1]: Started a service").into_bytes(), true),
+        (format!("<13>{local} rack7 su: 'su root' failed").into_bytes(), true),
+    ]
+    .into();
+    let mut bytes = Vec::new();
+    for (line, _) in &lines {
+        bytes.extend_from_slice(line);
+        bytes.push(b'\n');
+    }
+    std::fs::write(logs.path().join("syslog"), bytes).expect("written");
+    let wrapper = vec!["env".to_owned(), format!("TZ={BERLIN}")];
+    let config = format!("{}  max_line: 2MiB\n", log_dir_config(&logs));
+    let agent = Agent::start_as(Launch { wrapper, ..Launch::default() }, &config, &[]);
+    wait_until("every line is in the store", seconds(20), || same(&stored(&agent, &[]).len(), &lines.len()));
+    let found = stored(&agent, &[]);
+    for (line, is_syslog) in lines {
+        let text = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned();
+        let found = found.iter().find(|found| found["text"] == text.as_str()).expect("the line as it was");
+        let said: Timestamp = found["time"].as_str().expect("a time").parse().expect("a time");
+        let age = said.as_second() - time.as_second();
+        assert_eq!(age == 0, is_syslog, "{said} for {text:.80}");
+        assert_eq!(said.subsec_nanosecond() == 123_456_000, text.contains(&iso), "{said} for {text:.80}");
+    }
+    let invalid = agent.get("/metrics?collect[]=time").text();
+    let count = invalid.lines().find(|line| line.starts_with("nodewarden_log_invalid_utf8_lines_total "));
+    assert_eq!(count, Some("nodewarden_log_invalid_utf8_lines_total 1"));
+    let status = agent.admin("/api/v1/files").text();
+    assert!(status.contains("\"syslog\""), "{status}");
 }
 
 #[test]
