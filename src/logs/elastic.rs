@@ -183,9 +183,15 @@ impl Delivery {
     }
 
     /// Sends these items in one request, when there may be one more.
-    async fn ask(&self, batch: Batch, group: &[usize]) -> (Batch, Answer) {
+    async fn ask(&self, mut batch: Batch, group: &[usize]) -> (Batch, Answer) {
         let _pass = self.sink.window.enter().await;
         let (level, items) = (self.sink.options.compression, group.to_vec());
+        if level == 0 && group.len() == batch.len() {
+            let lent = Lent(Arc::new(std::mem::take(&mut batch.body)));
+            let answer = self.sink.send(Bytes::from_owner(lent.clone()), group.len()).await;
+            batch.body = lent.take_back();
+            return (batch, answer);
+        }
         let (batch, body) = off_thread(move || {
             let body = make_body(&batch, &items, level);
             (batch, body)
@@ -357,6 +363,23 @@ async fn connect(host: &Host) -> Result<SendRequest<Full<Bytes>>, Box<dyn std::e
         }
     });
     Ok(sender)
+}
+
+/// The body of a whole batch while it is on its way as it is: the usual case without compression, and no copy.
+#[derive(Clone)]
+struct Lent(Arc<Vec<u8>>);
+
+impl Lent {
+    /// A connection that was answered before it had sent everything may still hold the bytes: then they are copied.
+    fn take_back(self) -> Vec<u8> {
+        Arc::try_unwrap(self.0).unwrap_or_else(|shared| shared.to_vec())
+    }
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 fn make_body(batch: &Batch, group: &[usize], level: u32) -> io::Result<Bytes> {
