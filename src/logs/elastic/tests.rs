@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io::Write,
     net::SocketAddr,
     ops::ControlFlow,
     sync::{Arc, Mutex},
