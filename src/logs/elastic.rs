@@ -2,16 +2,14 @@
 
 use std::{
     future::Future,
-    io::{self, Write},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request, StatusCode,
@@ -25,6 +23,7 @@ use super::{
     backoff::Backoff,
     batch::Batch,
     dead_letters::{DeadLetter, DeadLetters},
+    gzip::Packer,
     output::wall_clock,
     ship::{Sink, off_thread},
     status::SinkState,
@@ -90,6 +89,8 @@ pub struct Elastic {
     /// The server in use: an index into the hosts, moved on when one fails.
     current: AtomicUsize,
     idle: Mutex<Vec<(usize, SendRequest<Full<Bytes>>)>>,
+    /// Those that pack no body now; no more are made than requests may be on their way.
+    packers: Mutex<Vec<Packer>>,
     window: Window,
     state: Arc<SinkState>,
     dead_letters: DeadLetters,
@@ -111,6 +112,7 @@ impl Elastic {
             options,
             current: AtomicUsize::new(0),
             idle: Mutex::new(Vec::new()),
+            packers: Mutex::new(Vec::new()),
             state,
             dead_letters,
             bulk,
@@ -183,18 +185,38 @@ impl Delivery {
     }
 
     /// Sends these items in one request, when there may be one more.
-    async fn ask(&self, batch: Batch, group: &[usize]) -> (Batch, Answer) {
+    async fn ask(&self, mut batch: Batch, group: &[usize]) -> (Batch, Answer) {
         let _pass = self.sink.window.enter().await;
-        let (level, items) = (self.sink.options.compression, group.to_vec());
-        let (batch, body) = off_thread(move || {
-            let body = make_body(&batch, &items, level);
-            (batch, body)
+        if self.sink.options.compression > 0 {
+            return self.ask_packed(batch, group).await;
+        }
+        if group.len() < batch.len() {
+            let body = pieces(&batch, group).collect::<Vec<_>>().concat();
+            return (batch, self.sink.send(body.into(), group.len()).await);
+        }
+        let lent = Lent(Arc::new(std::mem::take(&mut batch.body)));
+        let answer = self.sink.send(Bytes::from_owner(lent.clone()), group.len()).await;
+        batch.body = lent.take_back();
+        (batch, answer)
+    }
+
+    async fn ask_packed(&self, batch: Batch, group: &[usize]) -> (Batch, Answer) {
+        let (mut packer, items) = (self.sink.idle_packer(), group.to_vec());
+        let (batch, mut packer, packed) = off_thread(move || {
+            let packed = packer.pack(pieces(&batch, &items));
+            (batch, packer, packed)
         })
         .await;
-        let answer = match body {
-            Ok(body) => self.sink.send(body, group.len()).await,
+        let answer = match packed {
+            Ok(()) => {
+                let lent = Lent(Arc::new(std::mem::take(&mut packer.packed)));
+                let answer = self.sink.send(Bytes::from_owner(lent.clone()), group.len()).await;
+                packer.packed = lent.take_back();
+                answer
+            }
             Err(error) => Answer::Retry(error.to_string()),
         };
+        lock(&self.sink.packers).push(packer);
         (batch, answer)
     }
 
@@ -312,7 +334,7 @@ impl Elastic {
         let response = connection.send_request(self.request(host, body)?).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await?.to_bytes();
-        self.lock_idle().push((at, connection));
+        lock(&self.idle).push((at, connection));
         Ok((status, body))
     }
 
@@ -332,7 +354,7 @@ impl Elastic {
 
     async fn idle_connection(&self, host: usize) -> Option<SendRequest<Full<Bytes>>> {
         loop {
-            let (at, mut connection) = self.lock_idle().pop()?;
+            let (at, mut connection) = lock(&self.idle).pop()?;
             // A server may have closed it meanwhile, or another one is in use by now.
             if at == host && connection.ready().await.is_ok() {
                 return Some(connection);
@@ -340,9 +362,13 @@ impl Elastic {
         }
     }
 
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<(usize, SendRequest<Full<Bytes>>)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle_packer(&self) -> Packer {
+        lock(&self.packers).pop().unwrap_or_else(|| Packer::new(self.options.compression))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn connect(host: &Host) -> Result<SendRequest<Full<Bytes>>, Box<dyn std::error::Error + Send + Sync>> {
@@ -359,20 +385,29 @@ async fn connect(host: &Host) -> Result<SendRequest<Full<Bytes>>, Box<dyn std::e
     Ok(sender)
 }
 
-fn make_body(batch: &Batch, group: &[usize], level: u32) -> io::Result<Bytes> {
-    let pieces = || group.iter().map(|&item| &batch.body[batch.range(item)]);
-    if level == 0 {
-        return Ok(pieces().collect::<Vec<_>>().concat().into());
+/// Bytes that a request carries while it is on its way; its buffer is used again.
+#[derive(Clone)]
+struct Lent(Arc<Vec<u8>>);
+
+impl Lent {
+    /// A connection that was answered before it had sent everything may still hold the bytes: then they are copied.
+    fn take_back(self) -> Vec<u8> {
+        Arc::try_unwrap(self.0).unwrap_or_else(|shared| shared.to_vec())
     }
-    let mut encoder = GzEncoder::new(Vec::with_capacity(batch.body.len() / 8), Compression::new(level));
-    if group.len() == batch.len() {
-        encoder.write_all(&batch.body)?;
-    } else {
-        for piece in pieces() {
-            encoder.write_all(piece)?;
-        }
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
-    Ok(encoder.finish()?.into())
+}
+
+fn pieces<'a>(batch: &'a Batch, group: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    // Items lie side by side: runs of them are one piece.
+    group.chunk_by(|left, right| left + 1 == *right).filter_map(|run| {
+        let (first, last) = (run.first()?, run.last()?);
+        Some(&batch.body[batch.range(*first).start..batch.range(*last).end])
+    })
 }
 
 fn outcome(answer: &Answer) -> &'static str {

@@ -137,24 +137,25 @@ fn parse_docker(line: &[u8]) -> Option<Parsed<'_>> {
 
 /// Nanoseconds since the epoch of "2016-10-06T00:17:09.669794202Z" or "...+02:00".
 pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
-    if text.len() < 20
-        || text[4] != b'-'
-        || text[7] != b'-'
-        || text[10] != b'T'
-        || text[13] != b':'
-        || text[16] != b':'
-    {
+    let (&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', i1, i2, b':', s1, s2], rest) =
+        text.split_first_chunk::<19>()?
+    else {
         return None;
-    }
-    let (year, month, day) = (digits(&text[..4])?, digits(&text[5..7])?, digits(&text[8..10])?);
-    let (hour, minute, second) = (digits(&text[11..13])?, digits(&text[14..16])?, digits(&text[17..19])?);
+    };
+    let (century, year, month, day) = (pair([y1, y2])?, pair([y3, y4])?, pair([m1, m2])?, pair([d1, d2])?);
+    let (hour, minute, second) = (pair([h1, h2])?, pair([i1, i2])?, pair([s1, s2])?);
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let (nanos, zone) = parse_fraction(&text[19..])?;
-    let seconds =
-        days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - parse_zone(zone)?;
+    let (nanos, zone) = parse_fraction(rest)?;
+    let days = days_from_civil(century * 100 + year, month, day);
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - parse_zone(zone)?;
     seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
+}
+
+fn pair([tens, ones]: [u8; 2]) -> Option<i64> {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    (tens < 10 && ones < 10).then(|| i64::from(tens * 10 + ones))
 }
 
 fn digits(text: &[u8]) -> Option<i64> {
@@ -166,6 +167,13 @@ fn parse_fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     let Some(fraction) = text.strip_prefix(b".") else {
         return Some((0, text));
     };
+    // As the runtimes of containers write it.
+    if let Some((&[a, b, c, d, e, f, g, h, i], zone @ (b"Z" | [b'+' | b'-', ..]))) =
+        fraction.split_first_chunk::<9>()
+    {
+        let high = pair([a, b])? * 1_000_000 + pair([c, d])? * 10_000 + pair([e, f])? * 100 + pair([g, h])?;
+        return Some((high * 10 + digits(&[i])?, zone));
+    }
     let length = fraction.iter().position(|byte| !byte.is_ascii_digit())?;
     if length == 0 {
         return None;
@@ -197,26 +205,35 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-/// Writes nanoseconds since the epoch as "2016-10-06T00:17:09.669794202Z", 30 bytes.
-pub fn write_rfc3339(nanos: i64, out: &mut Vec<u8>) {
+/// Where the fraction of a second begins in what [`rfc3339`] gives.
+pub const RFC3339_SECOND: usize = 20;
+
+/// Nanoseconds since the epoch as "2016-10-06T00:17:09.669794202Z".
+pub fn rfc3339(nanos: i64) -> [u8; 30] {
     let (seconds, nanos) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
-    let (days, second_of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (days, second_of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400) as u32);
     let (year, month, day) = civil_from_days(days);
     let mut text = *b"0000-00-00T00:00:00.000000000Z";
-    let mut put = |at: usize, width: usize, mut value: i64| {
-        for place in (at..at + width).rev() {
-            text[place] = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-    };
-    put(0, 4, year);
-    put(5, 2, month);
-    put(8, 2, day);
-    put(11, 2, second_of_day / 3600);
-    put(14, 2, second_of_day / 60 % 60);
-    put(17, 2, second_of_day % 60);
-    put(20, 9, nanos);
-    out.extend_from_slice(&text);
+    put_digits(year as u32, &mut text[..4]);
+    put_digits(month as u32, &mut text[5..7]);
+    put_digits(day as u32, &mut text[8..10]);
+    put_digits(second_of_day / 3600, &mut text[11..13]);
+    put_digits(second_of_day / 60 % 60, &mut text[14..16]);
+    put_digits(second_of_day % 60, &mut text[17..19]);
+    write_fraction(nanos as u32, &mut text[RFC3339_SECOND..]);
+    text
+}
+
+/// Puts the nine digits of a fraction of a second in place.
+pub fn write_fraction(nanos: u32, text: &mut [u8]) {
+    put_digits(nanos, &mut text[..9]);
+}
+
+fn put_digits(mut value: u32, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
 }
 
 /// The date of a day since 1970-01-01; the reverse of [`days_from_civil`].
@@ -302,9 +319,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_written_time_reads_back(nanos in i64::MIN + 1_000_000_000..) {
-            let mut text = Vec::new();
-            write_rfc3339(nanos, &mut text);
-            prop_assert_eq!(parse_rfc3339(&text), Some(nanos));
+            prop_assert_eq!(parse_rfc3339(&rfc3339(nanos)), Some(nanos));
         }
 
         #[test]

@@ -21,6 +21,7 @@ pub mod feed;
 pub mod feed_fields;
 pub mod file;
 pub mod format;
+pub mod gzip;
 pub mod index;
 pub mod join;
 pub mod journal;

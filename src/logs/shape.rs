@@ -2,10 +2,12 @@
 
 use super::{
     batch::encode_record,
-    format::write_rfc3339,
+    format::{RFC3339_SECOND, rfc3339, write_fraction},
     index::{IndexTemplate, dataset},
     record::{FileFacts, Line, ORDERED_DIGITS, Origin, Stream, path_text},
 };
+
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// The field names of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,10 +56,17 @@ pub struct BulkShape {
     encoding: BulkEncoding,
     facts_id: [u8; 16],
     origin: Origin,
-    /// `{"create":{"_index":"...","_id":"IDENTITY`, up to where the offset goes.
-    action: Vec<u8>,
-    /// The hour the index name in `action` is good for; `None` when it is good for ever.
-    action_hour: Option<i64>,
+    /// `{"create":{"_index":"...","_id":"IDENTITYOFFSET"}}`, the document up to its message, and in both what the last line
+    /// had there: all but some digits is the same in the next one, and goes into the body in one copy.
+    head: Vec<u8>,
+    /// Where the offset stands in `head`, if it does.
+    offset_at: Option<usize>,
+    /// Where the time stands in `head`.
+    time_at: usize,
+    /// The second that stands in `head`.
+    second: Option<i64>,
+    /// The hour the index name in `head` is good for; `None` when it is good for ever.
+    index_hour: Option<i64>,
     /// From the end of the time to the message.
     before_message: &'static [u8],
     /// The same for a line with fields.
@@ -133,44 +142,73 @@ impl BulkShape {
             encoding: encoding.clone(),
             facts_id: facts.id.text(),
             origin: facts.origin.clone(),
-            action: Vec::new(),
-            action_hour: None,
+            head: Vec::new(),
+            offset_at: None,
+            time_at: 0,
+            second: None,
+            index_hour: None,
             before_message,
             before_message_and_fields,
             before_offset,
             after_offset,
             replaced: if is_replaced { host_piece(encoding).len() } else { 0 },
         };
-        shape.render_action(0);
+        shape.render_head(0);
         shape
     }
 
-    fn render_action(&mut self, time: i64) {
+    fn render_head(&mut self, time: i64) {
         let index = self.encoding.index.render(&self.origin, &self.encoding.node, time);
-        self.action.clear();
-        self.action.extend_from_slice(b"{\"create\":{\"_index\":");
-        write_string(index.as_bytes(), &mut self.action);
+        self.head.clear();
+        self.head.extend_from_slice(b"{\"create\":{\"_index\":");
+        write_string(index.as_bytes(), &mut self.head);
         if self.encoding.position_ids {
-            self.action.extend_from_slice(b",\"_id\":\"");
-            self.action.extend_from_slice(&self.facts_id);
+            self.head.extend_from_slice(b",\"_id\":\"");
+            self.head.extend_from_slice(&self.facts_id);
+            self.offset_at = Some(self.head.len());
+            self.head.extend_from_slice(&offset_digits(0));
+            self.head.push(b'"');
         }
-        self.action_hour = self.encoding.index.is_dated().then(|| hour_of(time));
+        self.head.extend_from_slice(b"}}\n{\"@timestamp\":\"");
+        self.time_at = self.head.len();
+        self.head.extend_from_slice(&rfc3339(time));
+        self.second = None;
+        self.head.extend_from_slice(self.before_message);
+        self.index_hour = self.encoding.index.is_dated().then(|| hour_of(time));
+    }
+
+    /// Puts into `head` what only the next line has.
+    fn fill_head(&mut self, line: &Line<'_>) {
+        if self.index_hour.is_some_and(|hour| hour != hour_of(line.time)) {
+            self.render_head(line.time);
+        }
+        if let Some(at) = self.offset_at {
+            self.head[at..at + 8].copy_from_slice(&offset_digits(line.span.start));
+        }
+        let time = &mut self.head[self.time_at..];
+        let second = line.time.div_euclid(NANOS_PER_SECOND);
+        if self.second == Some(second) {
+            // Lines come in the order of their times, many in each second.
+            write_fraction(line.time.rem_euclid(NANOS_PER_SECOND) as u32, &mut time[RFC3339_SECOND..]);
+        } else {
+            let text = rfc3339(line.time);
+            time[..text.len()].copy_from_slice(&text);
+            self.second = Some(second);
+        }
     }
 
     fn encode(&mut self, line: &Line<'_>, fields: &[u8], body: &mut Vec<u8>) -> bool {
-        if self.action_hour.is_some_and(|hour| hour != hour_of(line.time)) {
-            self.render_action(line.time);
+        self.fill_head(line);
+        // Room for all of it at once, but for escapes and the offset's digits.
+        let constant = self.head.len() + self.before_offset.len() + self.after_offset.len();
+        body.reserve(constant + line.text.len() + fields.len() + 64);
+        if fields.is_empty() {
+            body.extend_from_slice(&self.head);
+        } else {
+            let end_of_time = self.head.len() - self.before_message.len();
+            body.extend_from_slice(&self.head[..end_of_time]);
+            body.extend_from_slice(self.before_message_and_fields);
         }
-        body.extend_from_slice(&self.action);
-        if self.encoding.position_ids {
-            write_offset_digits(line.span.start, body);
-            body.push(b'"');
-        }
-        body.extend_from_slice(b"}}\n{\"@timestamp\":\"");
-        write_rfc3339(line.time, body);
-        let before_message =
-            if fields.is_empty() { self.before_message } else { self.before_message_and_fields };
-        body.extend_from_slice(before_message);
         let is_utf8 = write_string(line.text, body);
         if line.stream != Stream::None {
             body.extend_from_slice(b",\"stream\":\"");
@@ -258,8 +296,8 @@ fn fluent_pieces(encoding: &BulkEncoding, facts: &FileFacts) -> (Vec<u8>, Vec<u8
 
 /// A file offset as eight ordered digits, so that the ids of a file compress well and reach the
 /// index in order. Offsets up to 2^48.
-fn write_offset_digits(offset: u64, out: &mut Vec<u8>) {
-    out.extend((0..8).rev().map(|place| ORDERED_DIGITS[(offset >> (6 * place) & 63) as usize]));
+fn offset_digits(offset: u64) -> [u8; 8] {
+    std::array::from_fn(|place| ORDERED_DIGITS[(offset >> (6 * (7 - place)) & 63) as usize])
 }
 
 fn write_decimal(mut value: u64, out: &mut Vec<u8>) {
@@ -279,8 +317,13 @@ fn write_decimal(mut value: u64, out: &mut Vec<u8>) {
 /// Writes any bytes as a JSON string; what is not UTF-8 becomes U+FFFD. Whether all of it is UTF-8.
 pub fn write_string(text: &[u8], out: &mut Vec<u8>) -> bool {
     out.push(b'"');
-    let is_utf8 = std::str::from_utf8(text).is_ok();
-    if is_utf8 {
+    // One pass in vector instructions says what most lines don't have: a control character, or anything but ASCII.
+    let (lowest, bits) =
+        text.iter().fold((0xff, 0), |(lowest, bits): (u8, u8), &byte| (lowest.min(byte), bits | byte));
+    let is_utf8 = bits.is_ascii() || std::str::from_utf8(text).is_ok();
+    if is_utf8 && lowest >= 0x20 {
+        write_quoted(text, out);
+    } else if is_utf8 {
         write_escaped(text, out);
     } else {
         for chunk in text.utf8_chunks() {
@@ -292,6 +335,18 @@ pub fn write_string(text: &[u8], out: &mut Vec<u8>) -> bool {
     }
     out.push(b'"');
     is_utf8
+}
+
+/// Writes text without control characters.
+fn write_quoted(text: &[u8], out: &mut Vec<u8>) {
+    let mut written = 0;
+    for at in memchr::memchr2_iter(b'"', b'\\', text) {
+        out.extend_from_slice(&text[written..at]);
+        out.push(b'\\');
+        // The character itself goes out with what follows it.
+        written = at;
+    }
+    out.extend_from_slice(&text[written..]);
 }
 
 /// Copies runs that need no escape in one go.
@@ -428,12 +483,7 @@ mod tests {
 
         #[test]
         fn offset_digits_sort_as_the_numbers_do(left in 0_u64..1 << 48, right in 0_u64..1 << 48) {
-            let digits = |offset| {
-                let mut out = Vec::new();
-                write_offset_digits(offset, &mut out);
-                out
-            };
-            prop_assert_eq!(left.cmp(&right), digits(left).cmp(&digits(right)));
+            prop_assert_eq!(left.cmp(&right), offset_digits(left).cmp(&offset_digits(right)));
         }
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! The agent is the release binary in a process of its own and only its CPU time is counted, so that other load on
 //! the machine moves the figures little and the server's speed not at all.
+//!
+//! The catch-up of a backlog goes to a bulk server that only counts ([`sink`]), by turns with a program that does only what
+//! nobody can leave out ([`ceiling`]): absolute figures differ from machine to machine and from hour to hour, their ratio in
+//! one run does not. `CATCH_UP_MB` sets the size of the backlog.
 
 #![allow(
     dead_code,
@@ -15,24 +19,144 @@
     reason = "a benchmark prints its figures, fails by panicking and uses a part of the tests' harness"
 )]
 
+#[path = "pipeline/ceiling.rs"]
+mod ceiling;
+#[path = "pipeline/sink.rs"]
+mod sink;
 #[path = "../e2e/support/mod.rs"]
 mod support;
 
 use std::{
+    env,
     fs::{self, File},
     io::Write,
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use sink::Sink;
 use support::{Agent, Elastic, LogDir, pods_config, same, seconds, wait_until};
 
 const FILES: usize = 10;
 const LINES_PER_FILE: usize = 40_000;
+/// Of each figure of the catch-up the median counts.
+const ROUNDS: usize = 3;
 
 fn main() {
-    store();
-    elastic();
+    // `catch-up` alone needs no server.
+    let only_catch_up = env::args().any(|argument| argument == "catch-up");
+    if !only_catch_up {
+        store();
+        elastic();
+    }
+    catch_up();
+}
+
+/// A backlog of CRI lines into the counting sink, agent and ceiling by turns, each on one core and the sink on another.
+fn catch_up() {
+    let megabytes =
+        env::var("CATCH_UP_MB").map_or(2000, |value| value.parse().expect("a number of megabytes"));
+    let backlog = Backlog::new(megabytes);
+    let all = sched_getaffinity(None).expect("the cores");
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
+    on_core(cores[cores.len() - 1]);
+    let sink = Sink::start();
+    on_core(cores[0]);
+    for (what, level) in [("plain", 0), ("gzip", 1)] {
+        let (mut ours, mut ceilings, mut peak, mut bodies) = (Vec::new(), Vec::new(), 0, (0, 0));
+        for _ in 0..ROUNDS {
+            let (cpu, mib) = agent_cpu(&backlog, &sink, level);
+            ours.push(backlog.megabytes() / cpu);
+            peak = peak.max(mib);
+            let sent = sink.take_bytes();
+            ceilings.push(backlog.megabytes() / ceiling::run(&backlog.files, sink.address, level));
+            bodies = (sent, sink.take_bytes());
+        }
+        let (ours, ceiling) = (median(ours), median(ceilings));
+        println!(
+            "catch-up, {what}: {ours:.0} MB of log per CPU second, {:.2} of the ceiling's {ceiling:.0}; {peak} MiB resident \
+             at most; bodies of {} and {} MB",
+            ours / ceiling,
+            bodies.0 / 1_000_000,
+            bodies.1 / 1_000_000
+        );
+    }
+    sched_setaffinity(None, &all).expect("every core");
+}
+
+/// Log files that wait to be read.
+struct Backlog {
+    logs: LogDir,
+    files: Vec<PathBuf>,
+    bytes: usize,
+    lines: u64,
+}
+
+impl Backlog {
+    fn new(megabytes: usize) -> Self {
+        let mut backlog = Self { logs: LogDir::new(), files: Vec::new(), bytes: 0, lines: 0 };
+        for pod in 0..FILES {
+            let path = backlog.logs.container("load", &format!("web-{pod}"), "nginx").path().to_owned();
+            let mut text = Vec::new();
+            while text.len() < megabytes * 1_000_000 / FILES {
+                access_line(pod, backlog.lines as usize, &mut text);
+                backlog.lines += 1;
+            }
+            fs::write(&path, &text).expect("the lines are written");
+            backlog.bytes += text.len();
+            backlog.files.push(path);
+        }
+        backlog
+    }
+
+    fn megabytes(&self) -> f64 {
+        self.bytes as f64 / 1e6
+    }
+}
+
+/// A line of about 290 bytes as containerd writes it for an ingress controller.
+fn access_line(pod: usize, line: usize, text: &mut Vec<u8>) {
+    // Multiplying by an odd number mixes the digits, and gives the same lines each time.
+    let mixed = (line as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let (client, order, trace) = (mixed >> 56, mixed >> 44 & 0xffff, mixed ^ mixed >> 29);
+    writeln!(
+        text,
+        "2026-11-21T10:{:02}:{:02}.{:09}Z stdout F 10.244.{pod}.{client} - - [21/Nov/2026:10:{:02}:{:02} +0000] \
+         \"GET /api/v1/orders/{order}?page=3 HTTP/1.1\" 200 {order} \"https://shop.example.com/cart\" \
+         \"Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/145.0\" 0.{client:03} shop-web-80 {trace:016x}",
+        line / 60_000 % 60,
+        line / 1000 % 60,
+        mixed >> 35,
+        line / 60_000 % 60,
+        line / 1000 % 60,
+    )
+    .expect("memory takes it");
+}
+
+/// CPU seconds of an agent for the whole backlog, and its peak memory in MiB.
+fn agent_cpu(backlog: &Backlog, sink: &Sink, level: u32) -> (f64, u64) {
+    let config = format!(
+        "{}  start: {{first_run: 1Ti}}\nelasticsearch: {{hosts: ['http://{}'], compression: {level}}}\n",
+        pods_config(&backlog.logs),
+        sink.address
+    );
+    let agent = Agent::start(&config, &[]);
+    wait_for(&agent, backlog.lines);
+    (cpu_seconds(agent.pid()), agent.peak_mib())
+}
+
+/// From now on this thread and what it starts run on this core.
+fn on_core(core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).expect("a core of one's own");
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn store() {
@@ -52,16 +176,20 @@ fn lines_per_cpu_second(what: &str, agent: &Agent, logs: &LogDir) {
     let (cpu, start) = (cpu_seconds(agent.pid()), Instant::now());
     let bytes: usize = (0..FILES).map(|pod| fill(logs, pod)).sum();
     let total = (FILES * LINES_PER_FILE) as u64;
-    wait_until("every line is delivered", seconds(600), || {
-        // Its answers cost the agent CPU too: it is not asked often.
-        thread::sleep(Duration::from_millis(250));
-        let status = agent.admin("/api/v1/status").good()?;
-        same(&status["ledger"]["acked_lines"].as_u64(), &Some(total))
-    });
+    wait_for(agent, total);
     let (cpu, wall) = (cpu_seconds(agent.pid()) - cpu, start.elapsed().as_secs_f64());
     let mib = bytes as f64 / f64::from(1 << 20);
     println!("{what}: {:.0} MiB per CPU second ({mib:.0} MiB, {total} lines, {wall:.1} s)", mib / cpu);
     println!("{what}: {} MiB resident at most", agent.peak_mib());
+}
+
+fn wait_for(agent: &Agent, lines: u64) {
+    wait_until("every line is delivered", seconds(600), || {
+        // Its answers cost the agent CPU too: it is not asked often.
+        thread::sleep(Duration::from_millis(250));
+        let status = agent.admin("/api/v1/status").good()?;
+        same(&status["ledger"]["acked_lines"].as_u64(), &Some(lines))
+    });
 }
 
 /// One pod's log of lines as web servers write them, at once; the number of its bytes.

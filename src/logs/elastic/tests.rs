@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io::Write,
     net::SocketAddr,
     ops::ControlFlow,
     sync::{Arc, Mutex},
@@ -139,10 +140,14 @@ fn items(statuses: &[u16]) -> String {
     serde_json::json!({"errors": true, "items": statuses.iter().map(item).collect::<Vec<_>>()}).to_string()
 }
 
-/// The messages of a gzipped bulk request.
+/// The messages of a bulk request, gzipped or not.
 fn messages(body: &[u8]) -> Vec<String> {
     let mut text = Vec::new();
-    flate2::write::GzDecoder::new(&mut text).write_all(body).expect("gzip");
+    if body.starts_with(b"{") {
+        text.extend_from_slice(body);
+    } else {
+        flate2::write::GzDecoder::new(&mut text).write_all(body).expect("gzip");
+    }
     let text = String::from_utf8(text).expect("text");
     let documents = text.lines().skip(1).step_by(2);
     documents
@@ -175,7 +180,15 @@ impl Scene {
         Self::patient(addresses, Duration::from_secs(60))
     }
 
+    fn plain(addresses: &[SocketAddr]) -> Self {
+        Self::with(addresses, Duration::from_secs(60), 0)
+    }
+
     fn patient(addresses: &[SocketAddr], answer_timeout: Duration) -> Self {
+        Self::with(addresses, answer_timeout, 1)
+    }
+
+    fn with(addresses: &[SocketAddr], answer_timeout: Duration, compression: u32) -> Self {
         let letters = tempfile::tempdir().expect("a directory");
         let limits = Limits { min_free: 0.0, ..Limits::default() };
         let (writer, _) = Writer::open(letters.path(), limits, SystemTime::now()).expect("a store");
@@ -188,7 +201,7 @@ impl Scene {
         let options = Options {
             hosts: addresses.iter().map(host).collect(),
             authorization: None,
-            compression: 1,
+            compression,
             in_flight: 4,
             answer_timeout,
         };
@@ -224,6 +237,21 @@ async fn a_busy_or_hurt_server_is_asked_again() {
     assert_eq!(server.requests(), vec![["a", "b"]; 3]);
     assert_eq!(scene.sink.state.reason(), None);
     assert_eq!(scene.own.bulk.requests.with_label_values(&["retry"]).get(), 2);
+}
+
+#[tokio::test]
+async fn without_compression_a_batch_is_lent_and_comes_back_whole() {
+    let script = [Reply::Reset, Reply::Whole(503, "down"), Reply::Items(&[201, 429, 400])];
+    let (server, address) = Server::start(script).await;
+    let scene = Scene::plain(&[address]);
+    let sent = batch(1, &["new", "busy", "bad"]);
+    let body = sent.body.clone();
+    let delivered = scene.deliver(sent).await;
+    assert_eq!(server.requests()[..3], vec![vec!["new", "busy", "bad"]; 3]);
+    assert_eq!(server.requests()[3..], [["busy"]]);
+    assert_eq!(delivered.body, body);
+    assert_eq!(delivered.files[0].dead_lines, 1);
+    assert!(scene.dead_letters()[0].contains("bad"));
 }
 
 #[tokio::test]
