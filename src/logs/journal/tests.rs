@@ -265,7 +265,9 @@ fn a_batch_that_is_held_is_read_again_after_a_pause() {
     scene.now += Duration::from_secs(31);
     scene.feeds.look(scene.now);
     let batch = scene.queue.try_recv().expect("a batch");
-    scene.feeds.set_back(&batch.files[0], scene.now, Duration::from_secs(60));
+    // The first pause is a second.
+    let late = scene.now + Duration::from_secs(59);
+    scene.feeds.set_back(&batch.files[0], late, Duration::from_secs(60));
     scene.output.give_back(batch);
     scene.step(true);
     assert_eq!(scene.texts().len(), 0);

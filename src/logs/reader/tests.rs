@@ -213,7 +213,8 @@ impl Scene {
     fn assert_books_balance(&self) {
         let metrics = &self.reader.metrics;
         let of = |counter: &prometheus::IntCounterVec| {
-            counter.collect()[0].get_metric().iter().map(|one| one.get_counter().value()).sum::<f64>() as u64
+            counter.collect()[0].get_metric().iter().map(|one| one.get_counter().get_value()).sum::<f64>()
+                as u64
         };
         let in_flight = self.reader.in_flight.load(Relaxed);
         assert_eq!(of(&metrics.read_lines), of(&metrics.acked_lines) + in_flight);
