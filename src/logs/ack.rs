@@ -144,11 +144,6 @@ impl Acks {
         self.holds > 0
     }
 
-    /// Up to here lines were counted.
-    pub fn counted_to(&self) -> u64 {
-        self.counted.0
-    }
-
     /// Whether nothing waits for its confirmation.
     pub fn is_clear(&self) -> bool {
         self.outstanding.is_empty()
@@ -171,9 +166,15 @@ impl Acks {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::logs::{
+        batch::FileKey,
+        record::{FileFacts, FileId, Origin},
+    };
 
     fn line(start: u64) -> Span {
         Span { start, end: start + 10 }
@@ -216,6 +217,39 @@ mod tests {
         assert_eq!(acks.position(30), 30);
         acks.passed(30);
         assert!(acks.torn.is_empty());
+    }
+
+    fn part(lines: u64, epoch: u32) -> BatchFile {
+        let facts = FileFacts { id: FileId([1; 12]), path: "/var/log/a".into(), origin: Origin::Plain };
+        let (facts, key, bytes) = (Arc::new(facts), FileKey(0), lines * 10);
+        BatchFile { key, facts, lines, bytes, dead_lines: 0, dead_bytes: 0, epoch, held: false }
+    }
+
+    #[test]
+    fn a_line_that_is_read_again_is_counted_once() {
+        let mut acks = Acks::default();
+        assert!(acks.emitted(1, line(0), 10) && acks.emitted(2, line(10), 10));
+        assert_eq!(acks.set_back(), 1);
+        // What was read before says nothing, also in a batch with what is read again.
+        assert!(!acks.emitted(2, line(0), 10));
+        assert_eq!(acks.settled(1, &part(1, 0)), Settled::default());
+        assert_eq!(acks.settled(2, &part(1, 0)), Settled::default());
+        assert_eq!(acks.position(10), 0);
+        assert!(!acks.emitted(3, line(10), 10) && acks.emitted(3, line(20), 10) && acks.is_held());
+        assert_eq!(acks.settled(2, &part(1, 1)).lines, 1);
+        assert!(!acks.is_held());
+        assert_eq!(acks.settled(3, &part(2, 1)).confirmed, Amount { lines: 2, bytes: 20 });
+        assert_eq!((acks.position(30), acks.give_up()), (30, 0));
+    }
+
+    #[test]
+    fn what_is_gone_when_it_is_to_be_read_again_is_awaited_no_more() {
+        let mut acks = Acks::default();
+        assert!(acks.emitted(1, line(0), 10) && acks.emitted(1, line(10), 10));
+        acks.set_back();
+        assert!(!acks.emitted(2, line(10), 10));
+        let settled = acks.settled(2, &part(1, 1));
+        assert_eq!((settled.confirmed.lines, settled.lines), (1, 2));
     }
 
     proptest! {
