@@ -50,6 +50,10 @@ pub struct BatchFile {
     pub dead_lines: u64,
     /// Bytes of the file that those lines take.
     pub dead_bytes: u64,
+    /// How often the file was set back before these lines were read.
+    pub epoch: u32,
+    /// Whether the sink holds any of these lines: they are to be read again, later.
+    pub held: bool,
 }
 
 impl Batch {
@@ -88,10 +92,10 @@ impl Batch {
         file.dead_bytes += u64::from(bytes);
     }
 
-    /// Notes that the body now ends with a line of this file, which takes `bytes` there.
-    pub fn push(&mut self, key: FileKey, facts: &Arc<FileFacts>, bytes: u64) {
+    /// Notes that the body now ends with a line of this file, which takes `bytes` there and was read in this epoch.
+    pub fn push(&mut self, key: FileKey, facts: &Arc<FileFacts>, bytes: u64, epoch: u32) {
         // Lines of one file come in runs, so the last file is the likeliest.
-        let known = self.files.iter().rposition(|file| file.key == key);
+        let known = self.files.iter().rposition(|file| file.key == key && file.epoch == epoch);
         let file = known.unwrap_or_else(|| {
             self.files.push(BatchFile {
                 key,
@@ -100,6 +104,8 @@ impl Batch {
                 bytes: 0,
                 dead_lines: 0,
                 dead_bytes: 0,
+                epoch,
+                held: false,
             });
             self.files.len() - 1
         });
@@ -253,7 +259,7 @@ mod tests {
         let mut batch = Batch::default();
         for (key, text) in [(1, "aa"), (2, "b"), (1, "ccc")] {
             batch.body.extend_from_slice(text.as_bytes());
-            batch.push(FileKey(key), &facts(), 5);
+            batch.push(FileKey(key), &facts(), 5, 0);
         }
         assert_eq!((batch.range(0), batch.range(1), batch.range(2)), (0..2, 2..3, 3..6));
         assert_eq!((batch.file_of(0), batch.file_of(1), batch.file_of(2)), (0, 1, 0));
@@ -273,7 +279,7 @@ mod tests {
             bytes: 5,
         };
         encode_record(&line, &mut batch.body);
-        batch.push(FileKey(0), &facts(), 5);
+        batch.push(FileKey(0), &facts(), 5, 0);
         let read: Vec<_> = records(&batch).collect();
         assert_eq!(read, [(0, Record { time: -5, position: 7, stream: 2, text: b"text" })]);
     }
@@ -284,11 +290,11 @@ mod tests {
         let mut batcher = Batcher::new(limits());
         let batch = batcher.open(start).expect("a buffer");
         batch.body.extend_from_slice(b"12345678");
-        batch.push(FileKey(0), &facts(), 8);
+        batch.push(FileKey(0), &facts(), 8, 0);
         assert!(batcher.close_full(2).is_none());
         assert!(batcher.close_full(3).is_some());
         let batch = batcher.open(start).expect("a buffer");
-        batch.push(FileKey(0), &facts(), 8);
+        batch.push(FileKey(0), &facts(), 8, 0);
         assert!(batcher.close_aged(start, false).is_none());
         assert!(batcher.close_aged(start + Duration::from_secs(1), false).is_some());
     }
@@ -299,7 +305,7 @@ mod tests {
         let mut batcher = Batcher::new(limits());
         let mut away = Vec::new();
         for _ in 0..2 {
-            batcher.open(now).expect("a buffer").push(FileKey(0), &facts(), 1);
+            batcher.open(now).expect("a buffer").push(FileKey(0), &facts(), 1, 0);
             away.extend(batcher.close_aged(now, true));
         }
         assert_eq!((away[0].number, away[1].number), (0, 1));

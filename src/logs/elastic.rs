@@ -124,7 +124,8 @@ impl Elastic {
 impl Sink for Elastic {
     fn deliver(self: Arc<Self>, batch: Batch) -> impl Future<Output = Batch> + Send {
         let backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed());
-        let delivery = Delivery { sink: self, number: batch.number, backoff };
+        let (dead, held) = (Vec::new(), Vec::new());
+        let delivery = Delivery { sink: self, number: batch.number, backoff, dead, held };
         delivery.run(batch)
     }
 
@@ -140,6 +141,10 @@ struct Delivery {
     /// The batch's number.
     number: u64,
     backoff: Backoff,
+    /// Items that were refused for good, and why.
+    dead: Vec<(usize, String)>,
+    /// Items that the server does not take although nothing is wrong with them, and why.
+    held: Vec<(usize, String)>,
 }
 
 impl Delivery {
@@ -155,7 +160,7 @@ impl Delivery {
                     self.delivered();
                 }
                 Answer::Items(verdicts) => {
-                    let rest = self.settle(&mut batch, &group, verdicts).await;
+                    let rest = self.settle(&group, verdicts).await;
                     if !rest.is_empty() {
                         groups.push(rest);
                     }
@@ -165,21 +170,24 @@ impl Delivery {
                     self.wait(&reason).await;
                     groups.push(group);
                 }
+                // It speaks of no document: whatever else were sent would have the same answer.
                 Answer::Hold(reason) => {
                     self.wait(&reason).await;
                     groups.push(group);
                 }
                 Answer::Split(reason) => match &group[..] {
-                    [item] => {
-                        let dead = [(*item, reason)];
-                        self.bury(&mut batch, &dead).await;
-                    }
+                    [item] => self.dead.push((*item, reason)),
                     _ => {
                         let (left, right) = group.split_at(group.len() / 2);
                         groups.extend([right.to_vec(), left.to_vec()]);
                     }
                 },
             }
+        }
+        self.set_aside(&mut batch);
+        self.bury(&mut batch).await;
+        if self.sink.state.ok(self.number) {
+            tracing::info!("delivering again");
         }
         batch
     }
@@ -221,27 +229,22 @@ impl Delivery {
     }
 
     /// Acts on each verdict; the items to send again.
-    async fn settle(
-        &mut self,
-        batch: &mut Batch,
-        group: &[usize],
-        verdicts: Vec<(u16, Verdict)>,
-    ) -> Vec<usize> {
-        let (mut rest, mut dead, mut reason) = (Vec::new(), Vec::new(), None);
+    async fn settle(&mut self, group: &[usize], verdicts: Vec<(u16, Verdict)>) -> Vec<usize> {
+        let (mut rest, mut reason) = (Vec::new(), None);
         let mut is_busy = false;
         for (&item, (status, verdict)) in group.iter().zip(verdicts) {
             self.sink.bulk.items.with_label_values(&[status.to_string().as_str()]).inc();
             match verdict {
                 Verdict::Done => {}
-                Verdict::Reject(why) => dead.push((item, why)),
-                Verdict::Retry(why) | Verdict::Hold(why) => {
+                Verdict::Reject(why) => self.dead.push((item, why)),
+                Verdict::Hold(why) => self.held.push((item, why)),
+                Verdict::Retry(why) => {
                     is_busy |= matches!(status, 429 | 500..);
                     rest.push(item);
                     reason = Some(why);
                 }
             }
         }
-        self.bury(batch, &dead).await;
         match reason {
             None => self.delivered(),
             Some(reason) => {
@@ -270,8 +273,29 @@ impl Delivery {
         tokio::time::sleep(self.backoff.next_wait()).await;
     }
 
-    /// Keeps refused documents where people find them. Until that has worked they are not settled.
-    async fn bury(&mut self, batch: &mut Batch, dead: &[(usize, String)]) {
+    /// Marks what is held: its files are read again later, so the batch need not wait.
+    fn set_aside(&self, batch: &mut Batch) {
+        let (state, now) = (&self.sink.state, Instant::now());
+        for (item, reason) in &self.held {
+            let file = batch.file_of(*item);
+            if !std::mem::replace(&mut batch.files[file].held, true)
+                && state.set_aside(batch.files[file].key, reason, now)
+            {
+                tracing::warn!(reason, "log lines wait in their files: the server does not take them");
+            }
+        }
+        for file in batch.files.iter().filter(|file| !file.held) {
+            if state.took(file.key) {
+                tracing::info!("delivering again");
+            }
+        }
+    }
+
+    /// Keeps refused documents where people find them. Until that has worked they are not settled. Those of a file that is
+    /// held come again.
+    async fn bury(&mut self, batch: &mut Batch) {
+        let mut dead = std::mem::take(&mut self.dead);
+        dead.retain(|(item, _)| !batch.files[batch.file_of(*item)].held);
         if dead.is_empty() {
             return;
         }
@@ -282,7 +306,7 @@ impl Delivery {
             next = reached;
             self.wait(&format!("could not keep a refused document: {error}")).await;
         }
-        for (item, reason) in dead {
+        for (item, reason) in &dead {
             let kind = reason.split([' ', ':']).nth(1).unwrap_or("refused");
             self.sink.logs.dead_letters.with_label_values(&[kind]).inc();
             batch.bury(*item);

@@ -15,12 +15,12 @@ use std::{
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    ack::Acks,
-    batch::{Batch, FileKey},
+    ack::{Acks, Settled},
+    batch::{BatchFile, FileKey},
     checkpoint::{Known, Position},
     discover::Source,
     feed_fields::{Fields, Slot},
-    file::Counters,
+    file::{Counters, held_for},
     journal::Journal,
     kernel::Kernel,
     output::{Output, Place, Taken},
@@ -163,11 +163,11 @@ impl Feed {
         self.paused.is_some()
     }
 
-    /// This batch came back and was not taken: reading begins again where nothing is confirmed, not before `until`.
-    fn set_back(&mut self, batch: u64, until: Instant) {
+    /// The sink holds records of it: reading begins again where nothing is confirmed, but not before a time.
+    fn set_back(&mut self, now: Instant, longest: Duration) {
         self.next = self.confirmed_to();
-        self.acks.confirmed(batch);
-        self.paused = Some(until);
+        let times = self.acks.set_back();
+        self.paused = Some(now + held_for(times, longest));
     }
 
     /// Every record below is confirmed.
@@ -175,9 +175,10 @@ impl Feed {
         self.acks.position(self.next)
     }
 
-    fn confirmed(&mut self, batch: u64) {
-        self.acks.confirmed(batch);
+    fn settled(&mut self, batch: u64, part: &BatchFile) -> Settled {
+        let settled = self.acks.settled(batch, part);
         self.acks.passed(self.confirmed_to());
+        settled
     }
 
     fn position(&self, now: u64) -> Position {
@@ -377,17 +378,21 @@ impl Feeds {
         })
     }
 
-    /// Everything of a feed in this batch is confirmed.
-    pub fn confirmed(&mut self, key: FileKey, batch: &Batch) {
-        if let Some(feed) = self.feeds_mut().find(|feed| feed.key == key) {
-            feed.confirmed(batch.number);
-        }
+    /// Everything of this part of a batch is confirmed. `None` when the feed is gone.
+    pub fn settled(&mut self, batch: u64, part: &BatchFile) -> Option<Settled> {
+        let feed = self.feeds_mut().find(|feed| feed.key == part.key)?;
+        Some(feed.settled(batch, part))
     }
 
-    /// The sink holds what this batch has of a feed: it is read again from where nothing is confirmed, but not before `until`.
-    pub fn set_back(&mut self, key: FileKey, batch: u64, until: Instant) {
+    /// The sink holds records of this part: its feed is read again from where nothing is confirmed, after a pause of at
+    /// most `longest`.
+    pub fn set_back(&mut self, part: &BatchFile, now: Instant, longest: Duration) {
+        let key = part.key;
         let Some(feed) = self.feeds_mut().find(|feed| feed.key == key) else { return };
-        feed.set_back(batch, until);
+        if feed.acks.epoch() != part.epoch {
+            return;
+        }
+        feed.set_back(now, longest);
         for source in &mut self.sources {
             match source {
                 Origins::Journal(journal) => journal.set_back(key),
@@ -493,7 +498,7 @@ mod tests {
         assert_eq!((feed.next, feed.confirmed_to()), (66, 65));
         output.close_aged(now, true);
         let batch = queue.try_recv().expect("a batch");
-        feed.confirmed(batch.number);
+        feed.settled(batch.number, &batch.files[0]);
         assert_eq!(feed.confirmed_to(), 66);
         let text = String::from_utf8(batch.body).expect("UTF-8");
         let (action, document) = text.split_once('\n').expect("two lines");

@@ -11,7 +11,8 @@ use std::{
 use prometheus::IntCounter;
 
 use super::{
-    ack::Acks,
+    ack::{Acks, Settled},
+    batch::BatchFile,
     checkpoint::{CHECK_BYTES, Check, Content, Position},
     discover::Found,
     format::{Format, syslog::Guess},
@@ -26,6 +27,15 @@ use super::{
 /// How long a file that nobody should write to any more has to be still before it counts as complete: the container runtime
 /// goes on writing to a rotated file until it is told to open the new one.
 pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How long what the sink holds waits at first; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long what the sink held so many times waits until it is tried again.
+pub fn held_for(times: u32, longest: Duration) -> Duration {
+    let doubled = 1_u32 << times.saturating_sub(1).min(16);
+    FIRST_PAUSE.saturating_mul(doubled).min(longest)
+}
 
 /// One log file.
 #[derive(Debug)]
@@ -54,6 +64,10 @@ pub struct LogFile {
     pub acks: Acks,
     /// Where a line starts that is longer than allowed and whose end was not reached yet.
     pub overlong: Option<u64>,
+    /// Up to here text that is longer than allowed was counted.
+    pub cut_to: u64,
+    /// The sink holds its lines: it is not read before.
+    pub paused: Option<Instant>,
     /// What was read last, to know the file again.
     pub ends: Ends,
     /// When it was truncated: what it held then is looked for in a copy.
@@ -139,6 +153,11 @@ impl Ends {
         self.0.iter().rev().find(|check| check.at <= confirmed).copied()
     }
 
+    /// What is beyond is read again.
+    fn back_to(&mut self, confirmed: u64) {
+        self.0.retain(|check| check.at <= confirmed);
+    }
+
     fn passed(&mut self, confirmed: u64) {
         while self.0.get(1).is_some_and(|next| next.at <= confirmed) {
             self.0.pop_front();
@@ -168,6 +187,8 @@ impl LogFile {
             joiner: Joiner::default(),
             acks: Acks::default(),
             overlong: None,
+            cut_to: 0,
+            paused: None,
             ends: Ends::default(),
             truncated: None,
             vanished: None,
@@ -195,12 +216,35 @@ impl LogFile {
     }
 
     /// Everything of it in this batch is confirmed.
-    pub fn confirmed(&mut self, batch: u64, now: Instant) {
-        self.moved = now;
-        self.acks.confirmed(batch);
+    pub fn settled(&mut self, batch: u64, part: &BatchFile, now: Instant) -> Settled {
+        if part.epoch == self.acks.epoch() {
+            self.moved = now;
+        }
+        let settled = self.acks.settled(batch, part);
         let confirmed = self.confirmed_to();
         self.acks.passed(confirmed);
         self.ends.passed(confirmed);
+        settled
+    }
+
+    /// The sink holds lines of it: it is read again from where nothing is confirmed, but not before a time.
+    pub fn set_back(&mut self, now: Instant, longest: Duration) {
+        let confirmed = self.confirmed_to();
+        (self.read_to, self.tried, self.overlong) = (confirmed, confirmed, None);
+        self.joiner = Joiner::default();
+        self.ends.back_to(confirmed);
+        let times = self.acks.set_back();
+        self.paused = Some(now + held_for(times, longest));
+    }
+
+    /// Whether it may be read. While the sink holds its lines, a few of them are tried at a time.
+    pub fn may_be_read(&self, now: Instant) -> bool {
+        !self.is_held() || self.acks.is_clear() && self.paused.is_none_or(|until| now >= until)
+    }
+
+    /// Whether the sink held its lines when it was tried last.
+    pub fn is_held(&self) -> bool {
+        self.acks.is_held()
     }
 
     /// These bytes before [`Self::read_to`] were just taken.
@@ -274,8 +318,9 @@ impl LogFile {
     /// Whether reading would bring something new.
     pub fn wants_turn(&self, now: Instant) -> bool {
         let is_in_a_line = self.joiner.pending_from().is_some() || self.overlong.is_some();
-        self.size > self.read_to.max(self.tried)
-            || self.is_complete(now) && (self.size > self.read_to || is_in_a_line)
+        let has_more = self.size > self.read_to.max(self.tried)
+            || self.is_complete(now) && (self.size > self.read_to || is_in_a_line);
+        has_more && self.may_be_read(now)
     }
 
     /// Whether nothing of it has to be done any more at `now`. A file that has a name, but was not found under it, may be

@@ -200,7 +200,7 @@ mod tests {
             let (text, span) = (format!("line at {start}"), Span { start, end: start + 10 });
             let line = Line { time: 5, stream: Stream::None, text: text.as_bytes(), span, bytes: 10 };
             encode_record(&line, &mut batch.body);
-            batch.push(FileKey(0), &facts, 10);
+            batch.push(FileKey(0), &facts, 10, 0);
         }
         batch
     }

@@ -14,7 +14,7 @@ use super::{batch::Batch, status::FileStatus};
 /// A message to the reader.
 #[derive(Debug)]
 pub enum Mail {
-    /// Everything in this batch is where it has to be.
+    /// Everything in this batch is where it has to be, but for what the sink holds.
     Confirmed(Batch),
     /// Somebody wants the table of files.
     Files(oneshot::Sender<Vec<FileStatus>>),

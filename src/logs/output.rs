@@ -245,31 +245,36 @@ impl Books {
 
     fn write(&mut self, place: Place<'_>, line: &Line<'_>, cut: u64, fields: &[u8], batch: &mut Batch) {
         let Place { key, facts, shape, counters, acks } = place;
+        let is_new = acks.emitted(batch.number, line.span, line.bytes);
         let is_utf8 = if cut > 0 {
-            self.mark_cut(line.text, cut);
+            self.mark_cut(line.text);
             shape.encode_with(&Line { text: &self.marked, ..*line }, fields, &mut batch.body)
         } else {
             shape.encode_with(line, fields, &mut batch.body)
         };
+        batch.push(key, facts, line.bytes, acks.epoch());
+        if !is_new {
+            return;
+        }
         if !is_utf8 {
             self.metrics.invalid_utf8_lines.inc();
         }
-        batch.push(key, facts, line.bytes);
-        acks.emitted(batch.number, line.span, line.bytes);
+        self.count_cut(cut);
         counters.read_lines.inc();
         counters.read_bytes.inc_by(line.bytes);
         self.in_flight.fetch_add(1, Relaxed);
     }
 
-    fn mark_cut(&mut self, text: &[u8], cut: u64) {
-        self.count_cut(cut);
+    fn mark_cut(&mut self, text: &[u8]) {
         self.marked.clear();
         self.marked.extend_from_slice(text);
         self.marked.extend_from_slice(b" [cut by nodewarden]");
     }
 
     fn count_cut(&self, bytes: u64) {
-        self.metrics.lost_bytes.with_label_values(&["line_too_long"]).inc_by(bytes);
+        if bytes > 0 {
+            self.metrics.lost_bytes.with_label_values(&["line_too_long"]).inc_by(bytes);
+        }
     }
 }
 

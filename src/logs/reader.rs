@@ -17,7 +17,8 @@ use rustix::{
 use tokio::sync::mpsc;
 
 use super::{
-    batch::{Batch, BatchLimits, FileKey},
+    ack::Settled,
+    batch::{Batch, BatchFile, BatchLimits, FileKey},
     checkpoint::Checkpoint,
     discover::{Source, Watcher, enumerate},
     feed::{FeedLimits, Feeds, is_feed},
@@ -39,6 +40,8 @@ const ENUMERATE_PAUSE: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often positions are written when they move, while there are few.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How long what the sink holds waits before it is tried again, while there are few files.
+const LONGEST_HOLD: Duration = Duration::from_secs(30);
 
 /// How long to wait after the spill could not be written.
 const SPILL_PAUSE: Duration = Duration::from_secs(5);
@@ -222,20 +225,36 @@ impl Reader {
 
     fn confirm(&mut self, batch: Batch, now: Instant) {
         for part in &batch.files {
-            let namespace = [part.facts.origin.namespace()];
-            let (lines, bytes) = (part.lines - part.dead_lines, part.bytes - part.dead_bytes);
-            self.metrics.acked_lines.with_label_values(&namespace).inc_by(lines);
-            self.metrics.acked_bytes.with_label_values(&namespace).inc_by(bytes);
-            self.in_flight.fetch_sub(part.lines, Relaxed);
-            if is_feed(part.key) {
-                self.feeds.confirmed(part.key, &batch);
-            } else if let Some(file) = self.table.get_mut(part.key) {
-                file.confirmed(batch.number, now);
+            if part.held {
+                self.set_back(part, now);
+                continue;
             }
+            let settled = if is_feed(part.key) {
+                self.feeds.settled(batch.number, part)
+            } else {
+                self.table.get_mut(part.key).map(|file| file.settled(batch.number, part, now))
+            };
+            let Settled { confirmed, lines } = settled.unwrap_or_else(|| Settled::whole(part));
+            let namespace = [part.facts.origin.namespace()];
+            self.metrics.acked_lines.with_label_values(&namespace).inc_by(confirmed.lines);
+            self.metrics.acked_bytes.with_label_values(&namespace).inc_by(confirmed.bytes);
+            self.in_flight.fetch_sub(lines, Relaxed);
         }
         self.output.give_back(batch);
         self.blocked = false;
         self.moved = true;
+    }
+
+    /// The sink holds some of these lines: they wait where they were read from, and others go on. Their lines stay in flight.
+    fn set_back(&mut self, part: &BatchFile, now: Instant) {
+        // However many files are held, trying them again stays cheap.
+        let longest = LONGEST_HOLD.max(Duration::from_millis(10 * self.table.len() as u64));
+        if is_feed(part.key) {
+            self.feeds.set_back(part, now, longest);
+        } else if let Some(file) = self.table.get_mut(part.key).filter(|file| file.acks.epoch() == part.epoch)
+        {
+            file.set_back(now, longest);
+        }
     }
 
     fn look_around(&mut self, now: Instant) {
@@ -265,7 +284,7 @@ impl Reader {
         for key in self.table.keys() {
             self.look_at_file(key, now);
         }
-        self.table.give_up_truncated(now);
+        self.in_flight.fetch_sub(self.table.give_up_truncated(now), Relaxed);
         self.moved |= self.table.first_run_is_over();
         if let Some(ready) = self.ready.take() {
             self.take_in_spilled(now);
@@ -402,7 +421,7 @@ impl Reader {
 
     /// Reads a block of one file. Whether it wants another turn.
     fn read_turn(&mut self, key: FileKey, now: Instant) -> bool {
-        let Some(file) = self.table.get_mut(key) else { return false };
+        let Some(file) = self.table.get_mut(key).filter(|file| file.may_be_read(now)) else { return false };
         let turn = Turn { key, file, output: &mut self.output, max_line: self.max_line, now };
         let ended = turn.run(&mut self.buffer);
         self.buffer.clear();
@@ -412,7 +431,8 @@ impl Reader {
             self.metrics.lost_bytes.with_label_values(&["spill_damaged"]).inc_by(damaged);
         }
         self.blocked = ended == Ended::NoRoom;
-        ended != Ended::Done
+        // One turn of a file that is held shows whether it still is.
+        ended != Ended::Done && self.table.get_mut(key).is_some_and(|file| file.may_be_read(now))
     }
 
     /// Gives every feed one turn.

@@ -11,7 +11,8 @@ use super::{
 
 /// Where lines are delivered.
 pub trait Sink: Send + Sync + 'static {
-    /// Delivers every line of a batch, however long it takes: returns it when each is accepted or kept as a dead letter.
+    /// Delivers every line of a batch, however long it takes: returns it when each is accepted, kept as a dead letter, or
+    /// its file marked as held.
     fn deliver(self: Arc<Self>, batch: Batch) -> impl Future<Output = Batch> + Send;
 
     /// How many batches it may be given at once; at least 1.

@@ -8,6 +8,8 @@ use std::{
 
 use serde::Serialize;
 
+use super::batch::FileKey;
+
 /// One row in the table of tailed files.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FileStatus {
@@ -38,6 +40,9 @@ pub struct FileStatus {
 /// The same reason is said again after this long.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
+/// What was tried no more for so long is not held any more: much longer than files wait until they are tried again.
+const ASIDE_FOR: Duration = Duration::from_secs(300);
+
 /// Whether the sink takes lines: it does when no batch is held.
 #[derive(Debug, Default)]
 pub struct SinkState {
@@ -48,6 +53,8 @@ pub struct SinkState {
 struct Held {
     /// Why, by number of the batch.
     reasons: BTreeMap<u64, String>,
+    /// Why lines of a file went back to wait there, and when.
+    aside: BTreeMap<FileKey, (String, Instant)>,
     said: Option<(String, Instant)>,
 }
 
@@ -55,29 +62,56 @@ impl SinkState {
     /// The sink took something of this batch. Whether it was the last one that was held.
     pub fn ok(&self, batch: u64) -> bool {
         let mut held = self.lock();
-        held.reasons.remove(&batch).is_some() && held.reasons.is_empty()
+        held.reasons.remove(&batch).is_some() && held.is_empty()
+    }
+
+    /// The sink took what it was given of this file. Whether it was the last one that was held.
+    pub fn took(&self, file: FileKey) -> bool {
+        let mut held = self.lock();
+        held.aside.remove(&file).is_some() && held.is_empty()
+    }
+
+    /// Lines of this file went back to it, for this reason. Whether it is time to say so.
+    pub fn set_aside(&self, file: FileKey, reason: &str, now: Instant) -> bool {
+        let mut held = self.lock();
+        // Files of pods that are gone are not tried again.
+        held.aside.retain(|_, (_, since)| now.saturating_duration_since(*since) < ASIDE_FOR);
+        held.aside.insert(file, (reason.to_owned(), now));
+        held.is_to_be_said(reason, now)
     }
 
     /// The sink does not take this batch, or not all of it, for this reason. Whether it is time to say so.
     pub fn hold(&self, batch: u64, reason: &str, now: Instant) -> bool {
         let mut held = self.lock();
         held.reasons.insert(batch, reason.to_owned());
-        let is_old = held.said.as_ref().is_some_and(|(said, at)| {
-            is_same(said, reason) && now.saturating_duration_since(*at) < SAY_AGAIN
-        });
-        if !is_old {
-            held.said = Some((reason.to_owned(), now));
-        }
-        !is_old
+        held.is_to_be_said(reason, now)
     }
 
-    /// Why the batch that is held the longest is not taken; `None` when none is held.
+    /// Why the batch that is held the longest is not taken, or the lines of a file; `None` when none is held.
     pub fn reason(&self) -> Option<String> {
-        self.lock().reasons.values().next().cloned()
+        let held = self.lock();
+        let aside = held.aside.values().find(|(_, since)| since.elapsed() < ASIDE_FOR);
+        held.reasons.values().next().or(aside.map(|(reason, _)| reason)).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.reasons.is_empty() && self.aside.is_empty()
+    }
+
+    fn is_to_be_said(&mut self, reason: &str, now: Instant) -> bool {
+        let is_old = self.said.as_ref().is_some_and(|(said, at)| {
+            is_same(said, reason) && now.saturating_duration_since(*at) < SAY_AGAIN
+        });
+        if !is_old {
+            self.said = Some((reason.to_owned(), now));
+        }
+        !is_old
     }
 }
 

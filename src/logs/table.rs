@@ -406,8 +406,8 @@ impl Table {
     }
 
     /// Gives up looking for copies of truncated files: what was not read of them is lost. Their positions stay known for a
-    /// while, for a copy that turns up late or after a restart.
-    pub fn give_up_truncated(&mut self, now: Instant) {
+    /// while, for a copy that turns up late or after a restart. How many lines are awaited no more.
+    pub fn give_up_truncated(&mut self, now: Instant) -> u64 {
         let is_over = |file: &LogFile| {
             let since = file.truncated.filter(|_| file.tail.is_none() && !file.present);
             since.is_some_and(|since| now.saturating_duration_since(since) >= COPY_PATIENCE)
@@ -415,8 +415,10 @@ impl Table {
         };
         let over: Vec<FileKey> =
             self.files.iter().filter(|(_, file)| is_over(file)).map(|(key, _)| *key).collect();
+        let mut lines = 0;
         for key in over {
-            let Some(file) = self.files.get(&key) else { continue };
+            let Some(file) = self.files.get_mut(&key) else { continue };
+            lines += file.acks.give_up();
             let unread = file.size.saturating_sub(file.joiner.pending_from().unwrap_or(file.read_to));
             if unread > 0 {
                 tracing::warn!(path = %file.path.display(), unread, "a truncated log file was not found in a copy");
@@ -426,6 +428,7 @@ impl Table {
             self.remove(key);
             self.forget_older_truncated(&active);
         }
+        lines
     }
 
     fn forget_older_truncated(&mut self, active: &std::path::Path) {

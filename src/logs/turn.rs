@@ -12,6 +12,8 @@ use super::{
 
 /// Bytes read of one file before the next one has its turn.
 pub const TURN: usize = 256 * 1024;
+/// The same of a file whose lines the sink holds, to see whether it takes them now.
+const PROBE: usize = 16 * 1024;
 /// Room for what a container runtime writes before the text of a line.
 const LINE_HEADER: usize = 256;
 
@@ -120,6 +122,12 @@ impl Turn<'_> {
             buffer.clear();
             return Ok(false);
         };
+        if self.file.is_held() {
+            tail.read_block(self.file.read_to, buffer, PROBE)?;
+            if buffer.len() < PROBE || memchr::memchr(b'\n', buffer).is_some() {
+                return Ok(buffer.len() == PROBE);
+            }
+        }
         tail.read_block(self.file.read_to, buffer, TURN)?;
         if buffer.len() < TURN || self.longest() == TURN || memchr::memchr(b'\n', buffer).is_some() {
             return Ok(buffer.len() == TURN);
@@ -144,7 +152,9 @@ impl Turn<'_> {
         let start = self.file.read_to;
         let end = start + text.len() as u64 + u64::from(piece == Piece::Line);
         if self.file.overlong.is_some() {
-            self.output.count_cut(text.len() as u64);
+            let cut_to = start + text.len() as u64;
+            self.output.count_cut(cut_to.saturating_sub(start.max(self.file.cut_to)));
+            self.file.cut_to = self.file.cut_to.max(cut_to);
         } else if self.output.take(self.key, self.file, text, Span { start, end }, self.now) == Taken::NoRoom
         {
             return None;

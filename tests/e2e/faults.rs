@@ -161,3 +161,29 @@ fn documents_of_one_index_forbidden_with_403() {
     server.assert_each_once(total, written.texts().chain(closed), || agent.log());
     assert_ledger(&agent);
 }
+
+/// What nobody takes waits in its file, not in memory: as much of it as there may be, the others get their documents.
+#[test]
+fn an_index_that_stays_forbidden_holds_up_nobody_else() {
+    let (server, logs) = (BulkServer::start(Load::SHORT.seed), LogDir::new());
+    let config =
+        shipping(&logs, &server).replace("  bulk:", "  index: 'app-{kubernetes.namespace}'\n  bulk:");
+    server.close(Some("app-shop"));
+    let shop = Kubelet::start(&logs, Load { namespace: "shop", seed: 2, ..Load::SHORT });
+    let others = Kubelet::start(&logs, Load::SHORT);
+    let mut agent = Agent::start(&config, &[]);
+    for round in 0..6 {
+        wait_for_documents(&server, server.documents() + 2000, || agent.log());
+        if round == 2 {
+            agent.kill_9();
+            agent.start_again();
+        }
+    }
+    let (behind, pace) = (others.lines() - server.documents(), Load::SHORT.bytes_per_second / 250);
+    assert!(behind < 5 * pace, "{behind} lines behind at {pace} a second");
+    server.close(None);
+    let (shop, others) = (shop.stop(), others.stop());
+    server
+        .assert_each_once(shop.lines() + others.lines(), shop.texts().chain(others.texts()), || agent.log());
+    assert_ledger(&agent);
+}

@@ -47,6 +47,7 @@ const ITEM_KINDS: &[(u16, &str)] = &[
     (403, "cluster_block_exception"),
     (409, "version_conflict_engine_exception"),
     (429, "es_rejected_execution_exception"),
+    (503, "unavailable_shards_exception"),
 ];
 
 /// A bulk server; where the script ends, every document is created.
@@ -164,7 +165,7 @@ fn batch(number: u64, messages: &[&str]) -> Batch {
             "{{\"create\":{{\"_index\":\"i\",\"_id\":\"{message}\"}}}}\n{{\"message\":\"{message}\"}}\n"
         );
         batch.body.extend_from_slice(item.as_bytes());
-        batch.push(FileKey(0), &facts, 10);
+        batch.push(FileKey(0), &facts, 10, 0);
     }
     batch
 }
@@ -256,11 +257,11 @@ async fn without_compression_a_batch_is_lent_and_comes_back_whole() {
 
 #[tokio::test]
 async fn each_document_is_settled_by_its_own_status() {
-    let script = [Reply::Items(&[201, 429, 400, 403, 409])];
+    let script = [Reply::Items(&[201, 429, 400, 503, 409])];
     let (server, address) = Server::start(script).await;
     let scene = Scene::new(&[address]);
-    let delivered = scene.deliver(batch(1, &["new", "busy", "bad", "forbidden", "known"])).await;
-    assert_eq!(server.requests()[1], ["busy", "forbidden"]);
+    let delivered = scene.deliver(batch(1, &["new", "busy", "bad", "hurt", "known"])).await;
+    assert_eq!(server.requests()[1], ["busy", "hurt"]);
     assert_eq!(server.requests().len(), 2);
     assert_eq!(delivered.files[0].dead_lines, 1);
     let letters = scene.dead_letters();
@@ -335,8 +336,22 @@ async fn what_stands_between_does_not_make_dead_letters() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_held_does_not_stop_the_others() {
-    let (server, address) = Server::start((0..8).map(|_| Reply::Items(&[403]))).await;
+async fn what_is_held_goes_back_with_its_batch() {
+    let (server, address) = Server::start([Reply::Items(&[403, 201, 400])]).await;
+    let scene = Scene::new(&[address]);
+    let held = scene.deliver(batch(1, &["forbidden", "taken", "bad"])).await;
+    assert!(held.files[0].held && server.requests().len() == 1);
+    // It comes again with the others.
+    assert!(scene.dead_letters().is_empty());
+    assert!(scene.sink.state.reason().is_some_and(|reason| reason.contains("403")));
+    let delivered = scene.deliver(batch(2, &["forbidden", "taken"])).await;
+    assert!(!delivered.files[0].held);
+    assert_eq!(scene.sink.state.reason(), None);
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_does_not_stop_the_others() {
+    let (server, address) = Server::start((0..8).map(|_| Reply::Whole(403, ""))).await;
     let scene = Scene::new(&[address]);
     let held = tokio::spawn(Arc::clone(&scene.sink).deliver(batch(1, &["forbidden"])));
     while scene.sink.state.reason().is_none() {

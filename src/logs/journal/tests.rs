@@ -106,7 +106,7 @@ impl Scene {
         }
         if heard {
             for part in &batch.files {
-                self.feeds.confirmed(part.key, &batch);
+                self.feeds.settled(batch.number, part);
             }
         }
         self.output.give_back(batch);
@@ -265,8 +265,9 @@ fn a_batch_that_is_held_is_read_again_after_a_pause() {
     scene.now += Duration::from_secs(31);
     scene.feeds.look(scene.now);
     let batch = scene.queue.try_recv().expect("a batch");
-    let until = scene.now + Duration::from_secs(60);
-    scene.feeds.set_back(batch.files[0].key, batch.number, until);
+    // The first pause is a second.
+    let late = scene.now + Duration::from_secs(59);
+    scene.feeds.set_back(&batch.files[0], late, Duration::from_secs(60));
     scene.output.give_back(batch);
     scene.step(true);
     assert_eq!(scene.texts().len(), 0);

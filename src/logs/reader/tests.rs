@@ -192,6 +192,34 @@ impl Scene {
         }
     }
 
+    /// The sink takes every other line of a batch, or none, and holds the rest.
+    fn hold(&mut self, at: usize, takes_some: bool) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let mut batch = self.in_flight.remove(at % self.in_flight.len());
+        for (number, (file, record)) in records(&batch).enumerate() {
+            if takes_some && number % 2 == 0 {
+                let key = (batch.files[file].facts.id.0, record.position);
+                let known = self.delivered.insert(key, record.text.to_vec());
+                assert!(known.is_none_or(|known| known == record.text), "one id stands for one line");
+            }
+        }
+        batch.files.iter_mut().for_each(|file| file.held = true);
+        self.mail.send(Mail::Confirmed(batch));
+    }
+
+    /// Nothing is counted twice.
+    fn assert_books_balance(&self) {
+        let metrics = &self.reader.metrics;
+        let of = |counter: &prometheus::IntCounterVec| {
+            counter.collect()[0].get_metric().iter().map(|one| one.get_counter().get_value()).sum::<f64>()
+                as u64
+        };
+        let in_flight = self.reader.in_flight.load(Relaxed);
+        assert_eq!(of(&metrics.read_lines), of(&metrics.acked_lines) + in_flight);
+    }
+
     /// The sink accepts a batch; `heard` is whether the agent lives to hear it.
     fn deliver(&mut self, at: usize, heard: bool) {
         if self.in_flight.is_empty() {
@@ -244,6 +272,7 @@ enum Action {
     DeleteOldest,
     Step(u64),
     Deliver { at: usize, heard: bool },
+    Hold { at: usize, takes_some: bool },
     Crash,
 }
 
@@ -257,6 +286,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::DeleteOldest),
         6 => (1_u64..4000).prop_map(Action::Step),
         4 => (0_usize..4, proptest::bool::weighted(0.8)).prop_map(|(at, heard)| Action::Deliver { at, heard }),
+        2 => (0_usize..4, any::<bool>()).prop_map(|(at, takes_some)| Action::Hold { at, takes_some }),
         1 => Just(Action::Crash),
     ]
 }
@@ -289,10 +319,13 @@ proptest! {
                 }
                 Action::Step(millis) => scene.step(Duration::from_millis(millis)),
                 Action::Deliver { at, heard } => scene.deliver(at, heard),
+                Action::Hold { at, takes_some } => scene.hold(at, takes_some),
                 Action::Crash => scene.crash(),
             }
+            scene.assert_books_balance();
         }
         scene.settle();
+        scene.assert_books_balance();
         let delivered: Vec<&Vec<u8>> = scene.delivered.values().collect();
         let distinct: BTreeSet<&Vec<u8>> = scene.delivered.values().collect();
         prop_assert_eq!(delivered.len(), distinct.len(), "nothing twice");
@@ -324,6 +357,33 @@ fn the_last_words_of_a_rotated_file_are_delivered_without_a_newline() {
     scene.rotate();
     scene.settle();
     assert_eq!(scene.delivered.values().last().map(Vec::as_slice), Some(&b"last words"[..]));
+}
+
+#[test]
+fn what_the_sink_holds_keeps_no_buffer_and_is_counted_once() {
+    let mut scene = Scene::new();
+    (0..500).for_each(|_| scene.line(false));
+    let mut tries = 0;
+    for _ in 0..600 {
+        scene.step(Duration::from_secs(1));
+        tries += scene.in_flight.len();
+        while !scene.in_flight.is_empty() {
+            scene.hold(0, tries % 2 == 0);
+        }
+    }
+    // A pause of half a minute, a second for the batch.
+    assert!((20..100).contains(&tries), "{tries}");
+    assert!(!scene.reader.blocked || scene.queue.is_empty());
+    scene.assert_books_balance();
+    for _ in 0..40 {
+        scene.step(Duration::from_secs(1));
+        scene.deliver(0, true);
+    }
+    scene.settle();
+    assert_eq!(scene.delivered.len(), 500);
+    let read = scene.reader.metrics.read_lines.with_label_values(&["shop"]).get();
+    let acked = scene.reader.metrics.acked_lines.with_label_values(&["shop"]).get();
+    assert_eq!((read, acked, scene.reader.in_flight.load(Relaxed)), (500, 500, 0));
 }
 
 #[test]
