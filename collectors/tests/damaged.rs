@@ -84,7 +84,7 @@ const DEVIATIONS: &[(&str, &str, Deviation)] = &[
     ("sys/class/scsi_tape/", "tapestats", Deviation::Fails),
     ("sys/devices/system/edac/", "edac", Deviation::Fails),
     ("/numa_node", "pcidevice", Deviation::Fails),
-    ("/nuse", "nvme", Deviation::Fails),
+    ("sys/class/nvme/", "nvme", Deviation::Fails),
     // A link in its place, which stands for "unreadable" here, is no counter to node_exporter.
     ("/hw_counters/", "infiniband", Deviation::Fails),
     ("sys/fs/bcache/", "bcache", Deviation::Fails),
