@@ -84,7 +84,9 @@ const DEVIATIONS: &[(&str, &str, Deviation)] = &[
     ("sys/class/scsi_tape/", "tapestats", Deviation::Fails),
     ("sys/devices/system/edac/", "edac", Deviation::Fails),
     ("/numa_node", "pcidevice", Deviation::Fails),
-    ("sys/class/nvme/", "nvme", Deviation::Fails),
+    ("/nuse", "nvme", Deviation::Fails),
+    ("n1/size", "nvme", Deviation::Fails),
+    ("/queue/logical_block_size", "nvme", Deviation::Fails),
     // A link in its place, which stands for "unreadable" here, is no counter to node_exporter.
     ("/hw_counters/", "infiniband", Deviation::Fails),
     ("sys/fs/bcache/", "bcache", Deviation::Fails),
