@@ -7,6 +7,7 @@ pub mod ask;
 pub mod cli;
 pub mod config;
 pub mod delivery;
+pub mod kubernetes;
 pub mod logs;
 pub mod metrics;
 pub mod shutdown;

@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn part(lines: u64, epoch: u32) -> BatchFile {
-        let facts = FileFacts { id: FileId([1; 12]), path: "/var/log/a".into(), origin: Origin::Plain };
+        let facts = FileFacts::new(FileId([1; 12]), "/var/log/a", Origin::Plain);
         let (facts, key, bytes) = (Arc::new(facts), FileKey(0), lines * 10);
         BatchFile { key, facts, lines, bytes, dead_lines: 0, dead_bytes: 0, epoch, held: false }
     }

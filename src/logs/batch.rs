@@ -247,7 +247,7 @@ mod tests {
     use crate::logs::record::{FileId, Origin, Span};
 
     fn facts() -> Arc<FileFacts> {
-        Arc::new(FileFacts { id: FileId([1; 12]), path: "/var/log/a".into(), origin: Origin::Plain })
+        Arc::new(FileFacts::new(FileId([1; 12]), "/var/log/a", Origin::Plain))
     }
 
     fn limits() -> BatchLimits {

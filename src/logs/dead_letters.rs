@@ -74,7 +74,7 @@ mod tests {
     };
 
     fn letter() -> DeadLetter {
-        let facts = FileFacts { id: FileId([1; 12]), path: "/var/log/a".into(), origin: Origin::Plain };
+        let facts = FileFacts::new(FileId([1; 12]), "/var/log/a", Origin::Plain);
         let mut batch = Batch::default();
         batch.body.extend_from_slice(b"{\"create\":{}}\n{\"message\":\"a\xff\"}\n");
         batch.push(FileKey(0), &Arc::new(facts), 10, 0);

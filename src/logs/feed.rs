@@ -241,7 +241,7 @@ impl Register {
         id.0.copy_from_slice(&digest[..12]);
         let position = self.known.remove(&id);
         let next = position.as_ref().map_or(0, |position| position.offset);
-        let facts = FileFacts { id, path: path.to_owned(), origin: kind.origin() };
+        let facts = FileFacts::new(id, path.to_owned(), kind.origin());
         let counters = Counters {
             read_lines: self.metrics.read_lines.with_label_values(&[""]),
             read_bytes: self.metrics.read_bytes.with_label_values(&[""]),

@@ -194,7 +194,7 @@ mod tests {
 
     fn batch(number: u64, positions: &[u64]) -> Batch {
         let facts =
-            Arc::new(FileFacts { id: FileId([1; 12]), path: "/var/log/a".into(), origin: Origin::Plain });
+            Arc::new(FileFacts::new(FileId([1; 12]), "/var/log/a", Origin::Plain));
         let mut batch = Batch::numbered(number);
         for &start in positions {
             let (text, span) = (format!("line at {start}"), Span { start, end: start + 10 });

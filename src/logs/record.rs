@@ -1,8 +1,13 @@
 //! What travels along the log path: where a file comes from, who it is, and one line of it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::kubernetes::pod::Pod;
 
 /// What the path of a log file says about its writer. Nobody else has to be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +61,27 @@ pub struct FileFacts {
     pub path: PathBuf,
     /// Who writes it.
     pub origin: Origin,
+    /// What the cluster says of its pod.
+    pub pod: PodFacts,
+}
+
+/// What the cluster says of the pod that writes a file.
+#[derive(Debug, Clone, Default)]
+pub enum PodFacts {
+    /// Nobody is asked, or no pod writes it.
+    #[default]
+    NotAsked,
+    /// It is not known yet: its lines say so.
+    Unknown,
+    /// This.
+    Known(Arc<Pod>),
+}
+
+impl FileFacts {
+    /// What the file itself says.
+    pub fn new(id: FileId, path: impl Into<PathBuf>, origin: Origin) -> Self {
+        Self { id, path: path.into(), origin, pod: PodFacts::NotAsked }
+    }
 }
 
 /// Who a file is: stable over rename and restart, another one for a reused inode or a truncated file.

@@ -4,6 +4,7 @@ use super::{
     batch::encode_record,
     format::{RFC3339_SECOND, rfc3339, write_fraction},
     index::{IndexTemplate, dataset},
+    pod_fields,
     record::{FileFacts, Line, ORDERED_DIGITS, Origin, Stream, path_text},
 };
 
@@ -240,13 +241,8 @@ fn ecs_pieces(encoding: &BulkEncoding, facts: &FileFacts) -> (Vec<u8>, Vec<u8>) 
     let mut after = host_piece(encoding);
     after.push(b'}');
     if let Origin::Container(container) = &facts.origin {
-        let kubernetes = serde_json::json!({
-            "namespace": container.namespace,
-            "node": {"name": encoding.node},
-            "pod": {"name": container.pod, "uid": container.uid},
-            "container": {"name": container.name, "restart_count": container.restart},
-        });
-        after.extend_from_slice(format!(",\"kubernetes\":{kubernetes}").as_bytes());
+        let members = pod_fields::render(Schema::Ecs, container, &facts.pod, &encoding.node);
+        after.extend_from_slice(members.as_bytes());
     }
     after.extend_from_slice(data_stream_piece(encoding, facts).as_bytes());
     after.extend_from_slice(b"}\n");
@@ -281,14 +277,8 @@ fn data_stream_piece(encoding: &BulkEncoding, facts: &FileFacts) -> String {
 fn fluent_pieces(encoding: &BulkEncoding, facts: &FileFacts) -> (Vec<u8>, Vec<u8>) {
     let mut after = Vec::new();
     if let Origin::Container(container) = &facts.origin {
-        let kubernetes = serde_json::json!({
-            "namespace_name": container.namespace,
-            "pod_name": container.pod,
-            "pod_id": container.uid,
-            "container_name": container.name,
-            "host": encoding.node,
-        });
-        after.extend_from_slice(format!(",\"kubernetes\":{kubernetes}").as_bytes());
+        let members = pod_fields::render(Schema::Fluent, container, &facts.pod, &encoding.node);
+        after.extend_from_slice(members.as_bytes());
     }
     after.extend_from_slice(b"}\n");
     (Vec::new(), after)
@@ -397,7 +387,7 @@ mod tests {
     };
 
     fn facts(origin: Origin) -> FileFacts {
-        FileFacts { id: FileId([0; 12]), path: "/var/log/pods/a/0.log".into(), origin }
+        FileFacts::new(FileId([0; 12]), "/var/log/pods/a/0.log", origin)
     }
 
     fn encoding(index: &str, schema: Schema) -> Encoding {

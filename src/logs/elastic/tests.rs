@@ -158,7 +158,7 @@ fn messages(body: &[u8]) -> Vec<String> {
 }
 
 fn batch(number: u64, messages: &[&str]) -> Batch {
-    let facts = Arc::new(FileFacts { id: FileId([1; 12]), path: "/var/log/a".into(), origin: Origin::Plain });
+    let facts = Arc::new(FileFacts::new(FileId([1; 12]), "/var/log/a", Origin::Plain));
     let mut batch = Batch::numbered(number);
     for message in messages {
         let item = format!(

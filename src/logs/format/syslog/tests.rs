@@ -203,7 +203,7 @@ fn document(origin: Origin, schema: Schema, line: &[u8]) -> Value {
         position_ids: true,
         node: "n1".into(),
     });
-    let facts = FileFacts { id: FileId([0; 12]), path: "/var/log/syslog".into(), origin };
+    let facts = FileFacts::new(FileId([0; 12]), "/var/log/syslog", origin);
     let mut shape = Shape::new(&encoding, &facts);
     let (mut fields, mut body) = (Vec::new(), Vec::new());
     let mut text = line;
