@@ -35,6 +35,7 @@ pub mod record;
 pub mod shape;
 pub mod ship;
 pub mod spill;
+pub mod spiller;
 pub mod status;
 pub mod table;
 pub mod tail;

@@ -1,7 +1,7 @@
 //! The reader's thread: finds files, reads their lines in turns, fills batches, keeps the positions.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::{
         Arc,
@@ -25,9 +25,9 @@ use super::{
     mail::{Mail, Mailbox},
     output::Output,
     shape::Encoding,
-    spill::{self, FRAME, SharedSpill},
+    spill,
+    spiller::Spiller,
     table::Table,
-    tail::Tail,
     turn::{Ended, TURN, Turn},
 };
 use crate::metrics::own::LogMetrics;
@@ -43,8 +43,6 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// How long what the sink holds waits before it is tried again, while there are few files.
 const LONGEST_HOLD: Duration = Duration::from_secs(30);
 
-/// How long to wait after the spill could not be written.
-const SPILL_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes that are spilled before the files are read again.
 const SPILL_STEP: u64 = 4 << 20;
 
@@ -76,12 +74,7 @@ pub struct Reader {
     mailbox: Mailbox,
     watcher: Watcher,
     checkpoint: Checkpoint,
-    spill: SharedSpill,
-    /// Whether the spill was damaged when it was opened.
-    spill_was_damaged: bool,
-    spill_failed: bool,
-    /// Files whose unconfirmed bytes go into the spill.
-    vanishing: BTreeSet<FileKey>,
+    spiller: Spiller,
     /// Files with unread bytes, in the order of their turns.
     turns: VecDeque<FileKey>,
     /// No buffer is free: nothing is read until a batch comes back.
@@ -109,7 +102,6 @@ struct Due {
     enumerated: Instant,
     look: Instant,
     checkpoint: Instant,
-    spill: Instant,
 }
 
 impl Reader {
@@ -127,11 +119,8 @@ impl Reader {
         for complaint in &known.complaints {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
         }
-        let (spill, complaints) = SharedSpill::open(&options.state_dir.join("spill"), options.spill);
-        for complaint in &complaints {
-            tracing::error!("{complaint}");
-        }
         let now = Instant::now();
+        let spiller = Spiller::open(&options.state_dir.join("spill"), options.spill, metrics.clone(), now);
         let limits = FeedLimits { first_run_bytes: options.first_run_bytes, max_line: options.max_line };
         let feeds = Feeds::new(&options.sources, &mut known, limits, metrics.clone());
         let (sources, encodings) = options.sources.into_iter().unzip();
@@ -148,17 +137,14 @@ impl Reader {
             mailbox,
             watcher: Watcher::new(),
             checkpoint,
-            spill,
-            spill_was_damaged: !complaints.is_empty(),
-            spill_failed: false,
-            vanishing: BTreeSet::new(),
+            spiller,
             turns: VecDeque::new(),
             blocked: false,
             stopped: false,
             moved: false,
             checkpoint_failed: false,
             buffer: Vec::new(),
-            due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now, spill: now },
+            due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now },
             sources,
             root: options.root,
             said_root: false,
@@ -180,7 +166,7 @@ impl Reader {
             self.sleep(now);
         }
         // Nobody else will hold what has no name any more.
-        self.spill_vanishing(Instant::now(), u64::MAX);
+        self.spiller.work(&mut self.table, Instant::now(), u64::MAX);
         self.write_positions(Instant::now(), true);
     }
 
@@ -194,7 +180,7 @@ impl Reader {
             self.look_around(now);
             self.look_at_files(now);
             self.moved |= self.feeds.look(now);
-            self.spill_vanishing(now, SPILL_STEP);
+            self.spiller.work(&mut self.table, now, SPILL_STEP);
             self.read_turns(now);
             self.read_feeds(now);
             self.output.close_aged(now, false);
@@ -287,7 +273,8 @@ impl Reader {
         self.in_flight.fetch_sub(self.table.give_up_truncated(now), Relaxed);
         self.moved |= self.table.first_run_is_over();
         if let Some(ready) = self.ready.take() {
-            self.take_in_spilled(now);
+            self.spiller.take_in(&mut self.table, now);
+            self.due.look = now;
             ready();
         }
         self.count_files(now);
@@ -311,7 +298,7 @@ impl Reader {
             return;
         }
         if file.is_to_be_spilled() {
-            self.vanishing.insert(key);
+            self.spiller.push(key);
         }
         // A file may be truncated and grow to its old size between two looks.
         if look.size != file.size || look.modified != file.modified {
@@ -426,10 +413,7 @@ impl Reader {
         let ended = turn.run(&mut self.buffer);
         self.buffer.clear();
         self.buffer.shrink_to(TURN);
-        let damaged = self.spill.lock().take_damaged_bytes();
-        if damaged > 0 {
-            self.metrics.lost_bytes.with_label_values(&["spill_damaged"]).inc_by(damaged);
-        }
+        self.spiller.count_damaged();
         self.blocked = ended == Ended::NoRoom;
         // One turn of a file that is held shows whether it still is.
         ended != Ended::Done && self.table.get_mut(key).is_some_and(|file| file.may_be_read(now))
@@ -439,139 +423,6 @@ impl Reader {
     fn read_feeds(&mut self, now: Instant) {
         if !self.blocked {
             self.blocked = !self.feeds.read(&mut self.output, now);
-        }
-    }
-
-    /// Files that only the spill knows, from before a restart.
-    fn take_in_spilled(&mut self, now: Instant) {
-        let reason = if self.spill_was_damaged { "spill_damaged" } else { "spill_full" };
-        let headers = self.spill.lock().files();
-        for header in headers {
-            if let Some(missing) = self.table.take_in_spilled(header, &self.spill, now) {
-                self.metrics.lost_bytes.with_label_values(&[reason]).inc_by(missing);
-            }
-        }
-        self.due.look = now;
-    }
-
-    /// Copies about `budget` unconfirmed bytes of files that have no name any more.
-    fn spill_vanishing(&mut self, now: Instant, budget: u64) {
-        if self.vanishing.is_empty() || now < self.due.spill {
-            return;
-        }
-        let mut left = budget;
-        while left > 0
-            && let Some(key) = self.vanishing.pop_first()
-        {
-            match self.spill_some(key, left, now) {
-                Ok((copied, is_done)) => {
-                    left = left.saturating_sub(copied);
-                    if !is_done {
-                        self.vanishing.insert(key);
-                    }
-                    if std::mem::take(&mut self.spill_failed) {
-                        tracing::info!("files that vanish are kept in the spill again");
-                    }
-                }
-                Err(error) => {
-                    self.vanishing.insert(key);
-                    self.due.spill = now + SPILL_PAUSE;
-                    if !std::mem::replace(&mut self.spill_failed, true) {
-                        tracing::error!(%error, "could not spill a log file that was deleted before all its lines were taken: it is kept open");
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// How much was copied of one file, and whether there is nothing more of it for now.
-    fn spill_some(&mut self, key: FileKey, budget: u64, now: Instant) -> std::io::Result<(u64, bool)> {
-        let Some(file) = self.table.get_mut(key) else { return Ok((0, true)) };
-        let Some(header) = file.spill_header().filter(|_| file.is_to_be_spilled()) else {
-            return Ok((0, true));
-        };
-        let Some(tail) = &file.tail else { return Ok((0, true)) };
-        // A compressed one is unpacked once more, beside the turns that read it.
-        let tail = tail.another()?;
-        let begin = file.spilled_to.max(file.confirmed_to());
-        let (mut at, mut dropped, mut block) = (begin, Vec::new(), Vec::new());
-        let (mut is_end, mut is_full, is_deleted) = (false, false, file.unlinked);
-        let mut spill = self.spill.lock();
-        let mut kept = Ok(());
-        while !is_end && at - begin < budget {
-            if let Err(error) = tail.read_block(at, &mut block, FRAME) {
-                tracing::warn!(path = %header.path.display(), %error, "a deleted log file can't be read to its end");
-                block.clear();
-            }
-            is_end = block.len() < FRAME;
-            let whole = memchr::memrchr(b'\n', &block).map(|newline| newline + 1).filter(|_| !is_end);
-            block.truncate(whole.unwrap_or(block.len()));
-            if block.is_empty() {
-                break;
-            }
-            // What is still there takes nobody's place.
-            match spill.append(&header, at, &block, is_deleted.then_some(&mut dropped)) {
-                Ok(false) if !is_deleted => {
-                    is_full = true;
-                    break;
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    kept = Err(error);
-                    break;
-                }
-            }
-            at += block.len() as u64;
-        }
-        let synced = spill.sync();
-        drop(spill);
-        self.count_dropped(&dropped);
-        kept.and(synced)?;
-        let Some(file) = self.table.get_mut(key) else { return Ok((0, true)) };
-        file.spilled_to = at;
-        if is_full {
-            file.doomed = false;
-            return Ok((at - begin, true));
-        }
-        if let Some(size) = tail.unpacked_size() {
-            file.size = size;
-        }
-        if is_end && file.unlinked && file.is_complete(now) && at >= file.size {
-            let missing = self.spill.lock().missing(header.id, file.read_to, file.size);
-            tracing::info!(path = %file.path.display(), bytes = file.lag(), "the log file was deleted before all its lines were taken, they are kept in the spill");
-            self.table.read_spilled(key, &self.spill);
-            self.count_lost(missing);
-        }
-        Ok((at - begin, is_end))
-    }
-
-    /// Counts what is gone of files that are read from the spill; others are still there themselves.
-    fn count_dropped(&mut self, dropped: &[spill::Dropped]) {
-        for gone in dropped {
-            let file = self.table.by_id(gone.id);
-            let Some(file) = file.filter(|file| file.tail.as_ref().is_some_and(Tail::is_spilled)) else {
-                continue;
-            };
-            let unread = gone.span.start.max(file.read_to);
-            let missing = self.spill.lock().missing(gone.id, unread, gone.span.end.max(unread));
-            self.count_lost(missing);
-        }
-    }
-
-    fn count_lost(&self, bytes: u64) {
-        if bytes > 0 {
-            tracing::warn!(bytes, "the spill is full, log lines are lost");
-            self.metrics.lost_bytes.with_label_values(&["spill_full"]).inc_by(bytes);
-        }
-    }
-
-    /// What is confirmed, and written as such, need not be kept.
-    fn tidy_spill(&mut self) {
-        let ids = self.spill.lock().ids();
-        for id in ids {
-            let confirmed = self.table.by_id(id).map_or(u64::MAX, |file| file.confirmed_to());
-            self.spill.lock().confirmed(id, confirmed);
         }
     }
 
@@ -588,7 +439,7 @@ impl Reader {
             Ok(()) => {
                 self.moved = false;
                 if self.ready.is_none() {
-                    self.tidy_spill();
+                    self.spiller.tidy(&mut self.table);
                 }
                 if std::mem::take(&mut self.checkpoint_failed) {
                     tracing::info!("positions are written again");
@@ -609,17 +460,14 @@ impl Reader {
         if has_more && !self.blocked && !self.stopped {
             return;
         }
-        let spills = !self.vanishing.is_empty() && !self.stopped;
         let mut wake =
             if self.stopped { now + ENUMERATE_EVERY } else { self.due.enumerate.min(self.due.look) };
         if !self.stopped {
-            wake = self.output.due().into_iter().chain(self.feeds.due()).fold(wake, Instant::min);
+            let due = self.output.due().into_iter().chain(self.feeds.due()).chain(self.spiller.due());
+            wake = due.fold(wake, Instant::min);
         }
         if self.moved {
             wake = wake.min(self.due.checkpoint);
-        }
-        if spills {
-            wake = wake.min(self.due.spill);
         }
         let pause = wake.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: i64::from(pause.subsec_nanos()) };

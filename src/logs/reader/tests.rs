@@ -17,6 +17,7 @@ use crate::{
     logs::{
         batch::records,
         mail::{Sender, mailbox},
+        tail::Tail,
     },
     metrics::own::Own,
     testing::cases,
@@ -66,7 +67,7 @@ fn start(
     let own = Own::new(Registry::new()).expect("a registry");
     let mut reader = Reader::new(options, batches, mailbox, own.logs, Arc::default(), Box::new(|| ()));
     // The scene has its own clock.
-    reader.due = Due { enumerate: now, enumerated: now, look: now, checkpoint: now, spill: now };
+    reader.due = Due { enumerate: now, enumerated: now, look: now, checkpoint: now };
     (reader, mail, queue)
 }
 
