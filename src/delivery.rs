@@ -1,5 +1,7 @@
 //! The log path as the configuration wants it: its sources, its sink, their sizes.
 
+mod metadata;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -10,6 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
     config::{Auth, Config, DocumentIds, ElasticConfig, IndexTemplate, SourceKind},
+    kubernetes::known::Pods,
     logs::{
         self, Pipeline,
         batch::BatchLimits,
@@ -121,8 +124,13 @@ fn start_elastic(
         buffers,
     };
     let sink = Elastic::new(options, Arc::clone(&state), dead_letters, own.bulk.clone(), own.logs.clone());
-    let options = reader_options(config, batch, |index| bulk_encoding(config, elastic, index))?;
+    let plan = metadata::plan(config, own);
+    let pods = plan.as_ref().map(|plan| Arc::clone(&plan.pods));
+    let options = reader_options(config, batch, pods, |index| bulk_encoding(config, elastic, index))?;
     let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;
+    if let Some(plan) = plan {
+        plan.start(pipeline.mail.clone(), own);
+    }
     let hosts: Vec<String> = elastic.hosts.iter().map(ToString::to_string).collect();
     Ok(Delivery {
         pipeline,
@@ -144,7 +152,7 @@ fn start_local(
     let reader = writer.reader();
     let state = Arc::new(SinkState::default());
     let sink = Local::new(writer, Arc::clone(&state), own.store.clone());
-    let options = reader_options(config, STORE_BATCH, |_| Encoding::Records)?;
+    let options = reader_options(config, STORE_BATCH, None, |_| Encoding::Records)?;
     let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;
     let target = directory.display().to_string();
     Ok(Delivery { pipeline, store: Some(reader), dead_letters: None, state, kind: SinkKind::Store, target })
@@ -189,6 +197,7 @@ fn bulk_encoding(config: &Config, elastic: &ElasticConfig, index: Option<&IndexT
 fn reader_options(
     config: &Config,
     batch: BatchLimits,
+    pods: Option<Arc<Pods>>,
     encoding: impl Fn(Option<&IndexTemplate>) -> Encoding,
 ) -> anyhow::Result<reader::Options> {
     let mut sources = Vec::new();
@@ -217,6 +226,7 @@ fn reader_options(
         batch,
         state_dir: config.state_dir.clone(),
         root: config.host.rootfs.clone(),
+        pods,
         spill: spill::Limits {
             max_bytes: config.store.max_bytes,
             min_free: f64::from(config.store.min_free) / 100.0,

@@ -30,7 +30,9 @@ enum Meaning {
 use Meaning::{Ignored, Key as Sets, Later, Server, Tail, WhenFalse};
 
 const NO_TLS: &str = "connections are not encrypted in this version";
-const NO_API: &str = "namespace, pod and container come from the path of a log, no API server is asked";
+const ONE_WATCH: &str =
+    "one watch of this node's pods tells labels, owners and images; kubernetes.metadata says otherwise";
+const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
 const OWN_RETRY: &str = "back-off, retry and reconnecting adapt by themselves";
 const NO_SETUP: &str = "templates and lifecycle policies are left to Elasticsearch";
 const NO_TYPES: &str = "document types are gone from Elasticsearch";
@@ -66,14 +68,14 @@ const NAMES: &[(&str, Meaning)] = &[
     ("FLUENT_CONTAINER_TAIL_PARSER_TYPE", Ignored(OWN_FORMAT)),
     ("FLUENT_CONTAINER_TAIL_PARSER_TIME_FORMAT", Ignored(OWN_FORMAT)),
     ("FLUENT_POS_EXTRA_DIR", Ignored("positions are in the state directory")),
-    ("FLUENT_KUBERNETES_METADATA_SKIP_LABELS", Ignored(NO_API)),
-    ("FLUENT_KUBERNETES_METADATA_SKIP_CONTAINER_METADATA", Ignored(NO_API)),
-    ("FLUENT_KUBERNETES_METADATA_SKIP_MASTER_URL", Ignored(NO_API)),
-    ("FLUENT_KUBERNETES_METADATA_SKIP_NAMESPACE_METADATA", Ignored(NO_API)),
-    ("FLUENT_KUBERNETES_WATCH", Ignored(NO_API)),
-    ("FLUENT_FILTER_KUBERNETES_URL", Ignored(NO_API)),
-    ("KUBERNETES_VERIFY_SSL", Ignored(NO_API)),
-    ("KUBERNETES_CA_FILE", Ignored(NO_API)),
+    ("FLUENT_KUBERNETES_METADATA_SKIP_LABELS", Ignored(ONE_WATCH)),
+    ("FLUENT_KUBERNETES_METADATA_SKIP_CONTAINER_METADATA", Ignored(ONE_WATCH)),
+    ("FLUENT_KUBERNETES_METADATA_SKIP_MASTER_URL", Ignored(ONE_WATCH)),
+    ("FLUENT_KUBERNETES_METADATA_SKIP_NAMESPACE_METADATA", Ignored(ONE_WATCH)),
+    ("FLUENT_KUBERNETES_WATCH", Ignored(ONE_WATCH)),
+    ("FLUENT_FILTER_KUBERNETES_URL", Sets("kubernetes.api_server")),
+    ("KUBERNETES_VERIFY_SSL", Ignored("the API server is always verified by kubernetes.ca_file")),
+    ("KUBERNETES_CA_FILE", Sets("kubernetes.ca_file")),
     (SYSTEMD, Tail),
     ("FLUENTD_PROMETHEUS_CONF", Ignored(OWN_METRICS)),
     ("FLUENTD_PROMETHEUS_BIND", Ignored(OWN_METRICS)),
@@ -141,6 +143,7 @@ pub fn read(env: &Env, mistakes: &mut Mistakes) -> Layer {
     for (name, meaning) in NAMES {
         reader.variable(name, meaning);
     }
+    reader.api_server();
     reader.server();
     reader.tail_paths();
     reader.layer
@@ -176,6 +179,19 @@ impl Reader<'_> {
     fn set(&mut self, key: &'static str, value: String, name: &str) {
         if let Some(key) = keys::find(key) {
             self.layer.written.push(Written::one(key, value, origin(name)));
+        }
+    }
+
+    /// Where a pod finds the API server.
+    fn api_server(&mut self) {
+        let (Some(host), Some(port)) = (self.get(IN_CLUSTER), self.get("KUBERNETES_SERVICE_PORT")) else {
+            return;
+        };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let url = format!("https://{host}:{port}");
+        // What names the server itself comes before what every pod is told.
+        if self.get("FLUENT_FILTER_KUBERNETES_URL").is_none() {
+            self.set("kubernetes.api_server", url, IN_CLUSTER);
         }
     }
 

@@ -14,7 +14,6 @@ use crate::cli::{elsewhere, nearest};
 const LATER: &[&str] = &[
     "gpu",
     "problems",
-    "kubernetes",
     "logs.multiline",
     "logs.limits",
     "logs.redact",

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::{
-    options::{Config, DocumentIds, ElasticConfig, IndexTemplate, ListenAddress, LogFormat, Schema, Secret},
+    options::{
+        Config, DocumentIds, ElasticConfig, IndexTemplate, ListenAddress, LogFormat, Metadata, Schema, Secret,
+    },
     show::{self, list, text},
     units,
 };
@@ -180,6 +182,37 @@ pub const KEYS: &[Key] = &[
         |d, v| set(&mut d.config.logs.max_line, bytes(v, 1 << 10, 64 << 20)),
         |d| Some(units::show_size(d.config.logs.max_line)),
     ),
+    one(
+        "kubernetes.metadata",
+        |d, v| set(&mut d.config.kubernetes.metadata, choose(v, METADATA)),
+        |d| name_of(&d.config.kubernetes.metadata, METADATA),
+    ),
+    many(
+        "kubernetes.annotations",
+        |d| d.config.kubernetes.annotations.clear(),
+        |d, v| push(&mut d.config.kubernetes.annotations, filled(v)),
+        |d| Some(list(&d.config.kubernetes.annotations)),
+    ),
+    one(
+        "kubernetes.api_server",
+        |d, v| set(&mut d.config.kubernetes.api_server, server_url(v).map(Some)),
+        |d| d.config.kubernetes.api_server.as_deref().map(text),
+    ),
+    one(
+        "kubernetes.kubelet",
+        |d, v| set(&mut d.config.kubernetes.kubelet, server_url(v)),
+        |d| Some(text(&d.config.kubernetes.kubelet)),
+    ),
+    one(
+        "kubernetes.token_file",
+        |d, v| set(&mut d.config.kubernetes.token_file, path(v)),
+        |d| Some(show::path(&d.config.kubernetes.token_file)),
+    ),
+    one(
+        "kubernetes.ca_file",
+        |d, v| set(&mut d.config.kubernetes.ca_file, path(v)),
+        |d| Some(show::path(&d.config.kubernetes.ca_file)),
+    ),
     many("elasticsearch.hosts", |d| d.elastic.hosts.clear(), push_hosts, |d| Some(list(&d.elastic.hosts)))
         .flag("elasticsearch.hosts"),
     one(
@@ -259,6 +292,12 @@ pub const KEYS: &[Key] = &[
     ),
 ];
 
+const METADATA: &[(&str, Metadata)] = &[
+    ("auto", Metadata::Auto),
+    ("path", Metadata::Path),
+    ("kubelet", Metadata::Kubelet),
+    ("api", Metadata::Api),
+];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)];
 const SCHEMAS: &[(&str, Schema)] = &[("ecs", Schema::Ecs), ("fluent", Schema::Fluent)];
 const DOCUMENT_IDS: &[(&str, DocumentIds)] =
@@ -282,6 +321,16 @@ fn filled(written: &str) -> Result<String, String> {
 
 fn path(written: &str) -> Result<PathBuf, String> {
     filled(written).map(PathBuf::from)
+}
+
+/// A server's URL; the path that some write after it is always the same.
+fn server_url(written: &str) -> Result<String, String> {
+    let url = written.trim_end_matches('/').trim_end_matches("/api");
+    let bare = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    match bare.is_some_and(|bare| !bare.is_empty() && !bare.contains(['/', '?', '#', '@', ' '])) {
+        true => Ok(url.to_owned()),
+        false => Err(format!("expected a URL such as https://10.96.0.1:443, not '{written}'")),
+    }
 }
 
 fn some_text(written: &str) -> Option<String> {

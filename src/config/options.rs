@@ -29,6 +29,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// Which logs are read.
     pub logs: LogsConfig,
+    /// How the labels of pods are learned.
+    pub kubernetes: KubernetesConfig,
     /// Where logs are shipped to; without it they go to the local store.
     pub elasticsearch: Option<ElasticConfig>,
     /// The bounds of the local store.
@@ -48,6 +50,7 @@ impl Default for Config {
             web: WebConfig::default(),
             admin: AdminConfig::default(),
             logs: LogsConfig::default(),
+            kubernetes: KubernetesConfig::default(),
             elasticsearch: None,
             store: StoreConfig::default(),
             log: LogConfig::default(),
@@ -192,6 +195,50 @@ pub struct Source {
     pub kind: SourceKind,
     /// An index of its own instead of `elasticsearch.index`.
     pub index: Option<IndexTemplate>,
+}
+
+/// How the labels, owners and images of this node's pods are learned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubernetesConfig {
+    /// Who is asked.
+    pub metadata: Metadata,
+    /// Annotations of pods that documents say too.
+    pub annotations: Vec<String>,
+    /// The API server's URL, which a pod finds in its environment.
+    pub api_server: Option<String>,
+    /// The URL of the node's kubelet.
+    pub kubelet: String,
+    /// The service account's token.
+    pub token_file: PathBuf,
+    /// Who signs the certificates of the cluster's servers.
+    pub ca_file: PathBuf,
+}
+
+impl Default for KubernetesConfig {
+    fn default() -> Self {
+        let mounted = |name: &str| PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount").join(name);
+        Self {
+            metadata: Metadata::Auto,
+            annotations: Vec::new(),
+            api_server: None,
+            kubelet: "https://127.0.0.1:10250".into(),
+            token_file: mounted("token"),
+            ca_file: mounted("ca.crt"),
+        }
+    }
+}
+
+/// Who is asked about pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metadata {
+    /// The API server when there is a token for it, else nobody.
+    Auto,
+    /// Nobody: what the path of a log file says.
+    Path,
+    /// The node's kubelet.
+    Kubelet,
+    /// The API server, about the pods of this node only.
+    Api,
 }
 
 /// Where the kubelet keeps the containers' logs.

@@ -55,6 +55,17 @@ fn hint(status: StatusCode) -> &'static str {
 }
 
 impl AskError {
+    /// In few words that stay the same, for a label.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Connection(_) => "no connection",
+            Self::Late => "no answer in time",
+            Self::File { .. } => "no token or CA",
+            Self::Status { status: StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED } => "not allowed",
+            Self::Status { .. } | Self::Answer(_) => "unexpected answer",
+        }
+    }
+
     /// Whether only somebody who changes a role or a token can help.
     pub fn is_refusal(&self) -> bool {
         matches!(

@@ -97,7 +97,7 @@ pub async fn run(
         pods,
         tell,
         report,
-        is_away: false,
+        answers: None,
         what: options.source.as_str(),
     };
     match &options.source {
@@ -122,7 +122,8 @@ struct Asker<T, R> {
     report: R,
     backoff: Backoff,
     seed: u64,
-    is_away: bool,
+    /// What was said last.
+    answers: Option<bool>,
     what: &'static str,
 }
 
@@ -203,9 +204,14 @@ impl<T: Fn(Vec<String>), R: Fn(Result<(), &AskError>)> Asker<T, R> {
     fn answered(&mut self) {
         self.backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, self.seed);
         self.pods.set_answers(true);
-        (self.report)(Ok(()));
-        if std::mem::take(&mut self.is_away) {
-            tracing::info!("{} answers again", self.what);
+        match self.answers.replace(true) {
+            Some(true) => {}
+            before => {
+                (self.report)(Ok(()));
+                if before.is_some() {
+                    tracing::info!("{} answers again", self.what);
+                }
+            }
         }
     }
 
@@ -213,7 +219,7 @@ impl<T: Fn(Vec<String>), R: Fn(Result<(), &AskError>)> Asker<T, R> {
     async fn failed(&mut self, error: &AskError) {
         self.pods.set_answers(false);
         (self.report)(Err(error));
-        if !std::mem::replace(&mut self.is_away, true) {
+        if self.answers.replace(false) != Some(false) {
             tracing::warn!(
                 %error,
                 "{} does not tell the labels of pods: log lines of new pods ship without them meanwhile",

@@ -148,11 +148,8 @@ fn owner(references: &[RawOwner], labels: Option<&BTreeMap<String, String>>) -> 
 
 fn containers(spec: RawSpec, status: RawStatus) -> Vec<ContainerFacts> {
     let written = [spec.init_containers, spec.containers, spec.ephemeral_containers];
-    let seen = [
-        status.init_container_statuses,
-        status.container_statuses,
-        status.ephemeral_container_statuses,
-    ];
+    let seen =
+        [status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses];
     let seen: Vec<RawContainerStatus> = seen.into_iter().flatten().flatten().collect();
     written
         .into_iter()
@@ -344,7 +341,8 @@ mod tests {
         let raw = |text: &str| serde_json::from_str::<RawPod>(text);
         assert!(raw("{}").is_err());
         assert!(Pod::read(raw(r#"{"metadata":{}}"#).expect("an object"), &[]).is_none());
-        let nulls = r#"{"metadata":{"uid":"u","labels":null},"spec":null,"status":{"containerStatuses":null}}"#;
+        let nulls =
+            r#"{"metadata":{"uid":"u","labels":null},"spec":null,"status":{"containerStatuses":null}}"#;
         assert!(Pod::read(raw(nulls).expect("an object"), &[]).is_some());
     }
 }

@@ -69,7 +69,8 @@ impl Watch {
     pub async fn list(&mut self) -> Result<Vec<Pod>, AskError> {
         let path = format!("/api/v1/pods?{}&resourceVersion=0", self.selector);
         let body = self.client.get(&path, LIST_LIMIT).await?;
-        let list: List = serde_json::from_slice(&body).map_err(|error| AskError::Answer(error.to_string()))?;
+        let list: List =
+            serde_json::from_slice(&body).map_err(|error| AskError::Answer(error.to_string()))?;
         self.version = list.metadata.resource_version;
         let items = list.items.unwrap_or_default().into_iter();
         Ok(items.filter_map(|raw| Pod::read(raw, &self.annotations)).collect())

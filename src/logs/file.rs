@@ -68,6 +68,8 @@ pub struct LogFile {
     pub cut_to: u64,
     /// The sink holds its lines: it is not read before.
     pub paused: Option<Instant>,
+    /// It is not read before, unless the cluster says sooner who its pod is.
+    pub awaits_pod: Option<Instant>,
     /// What was read last, to know the file again.
     pub ends: Ends,
     /// When it was truncated: what it held then is looked for in a copy.
@@ -189,6 +191,7 @@ impl LogFile {
             overlong: None,
             cut_to: 0,
             paused: None,
+            awaits_pod: None,
             ends: Ends::default(),
             truncated: None,
             vanished: None,
@@ -239,7 +242,8 @@ impl LogFile {
 
     /// Whether it may be read. While the sink holds its lines, a few of them are tried at a time.
     pub fn may_be_read(&self, now: Instant) -> bool {
-        !self.is_held() || self.acks.is_clear() && self.paused.is_none_or(|until| now >= until)
+        let is_over = |wait: Option<Instant>| wait.is_none_or(|until| now >= until);
+        is_over(self.awaits_pod) && (!self.is_held() || self.acks.is_clear() && is_over(self.paused))
     }
 
     /// Whether the sink held its lines when it was tried last.

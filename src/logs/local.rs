@@ -193,8 +193,7 @@ mod tests {
     }
 
     fn batch(number: u64, positions: &[u64]) -> Batch {
-        let facts =
-            Arc::new(FileFacts::new(FileId([1; 12]), "/var/log/a", Origin::Plain));
+        let facts = Arc::new(FileFacts::new(FileId([1; 12]), "/var/log/a", Origin::Plain));
         let mut batch = Batch::numbered(number);
         for &start in positions {
             let (text, span) = (format!("line at {start}"), Span { start, end: start + 10 });

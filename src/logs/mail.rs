@@ -18,6 +18,8 @@ pub enum Mail {
     Confirmed(Batch),
     /// Somebody wants the table of files.
     Files(oneshot::Sender<Vec<FileStatus>>),
+    /// The cluster says something new of the pods with these uids.
+    Pods(Vec<String>),
     /// Read no more; what was read goes out.
     Stop,
     /// Nothing will be confirmed any more: write the positions and end.

@@ -145,7 +145,12 @@ mod tests {
             namespace: "shop".into(),
             name: "cart-1".into(),
             ip: Some("10.1.2.3".into()),
-            labels: text(&[("app", "cart"), ("app.kubernetes.io/name", "c"), ("a.b", "dot"), ("a_b", "line")]),
+            labels: text(&[
+                ("app", "cart"),
+                ("app.kubernetes.io/name", "c"),
+                ("a.b", "dot"),
+                ("a_b", "line"),
+            ]),
             annotations: text(&[("team/pager", "blue")]),
             instructions: text(&[("fluentbit.io/exclude", "false")]),
             owner: Some(Owner { kind: "cronjob".into(), name: "sweep".into(), job: Some("sweep-29".into()) }),

@@ -30,7 +30,7 @@ use super::{
     table::Table,
     turn::{Ended, TURN, Turn},
 };
-use crate::metrics::own::LogMetrics;
+use crate::{kubernetes::known::Pods, metrics::own::LogMetrics};
 
 /// How often directories are listed although nobody said that they changed.
 const ENUMERATE_EVERY: Duration = Duration::from_secs(5);
@@ -63,6 +63,8 @@ pub struct Options {
     pub spill: spill::Limits,
     /// Where the host's root is seen, for links that lead nowhere here.
     pub root: PathBuf,
+    /// What the cluster says of pods, where it is asked.
+    pub pods: Option<Arc<Pods>>,
 }
 
 /// The reader; [`Reader::run`] is its thread.
@@ -125,7 +127,7 @@ impl Reader {
         let feeds = Feeds::new(&options.sources, &mut known, limits, metrics.clone());
         let (sources, encodings) = options.sources.into_iter().unzip();
         Self {
-            table: Table::new(known, options.first_run_bytes, encodings, metrics.clone()),
+            table: Table::new(known, options.first_run_bytes, encodings, options.pods, metrics.clone()),
             feeds,
             output: Output::new(
                 options.batch,
@@ -198,6 +200,10 @@ impl Reader {
                     // Who asked may have gone meanwhile.
                     let rows = self.feeds.status(now).into_iter();
                     let _ = reply.send(self.table.status(now).into_iter().chain(rows).collect());
+                }
+                Mail::Pods(uids) => {
+                    self.table.learn(&uids.into_iter().collect(), now);
+                    self.due.look = now;
                 }
                 Mail::Stop => {
                     self.stopped = true;
@@ -409,8 +415,16 @@ impl Reader {
     /// Reads a block of one file. Whether it wants another turn.
     fn read_turn(&mut self, key: FileKey, now: Instant) -> bool {
         let Some(file) = self.table.get_mut(key).filter(|file| file.may_be_read(now)) else { return false };
+        // Only this thread counts lines, so the difference is this turn's.
+        let unknown = file.identity.as_ref().filter(|identity| identity.facts.pod.is_unknown());
+        let unknown = unknown
+            .map(|identity| (identity.counters.read_lines.clone(), identity.counters.read_lines.get()));
+        let namespace = unknown.is_some().then(|| file.origin.namespace().to_owned());
         let turn = Turn { key, file, output: &mut self.output, max_line: self.max_line, now };
         let ended = turn.run(&mut self.buffer);
+        if let (Some((lines, before)), Some(namespace)) = (unknown, namespace) {
+            self.metrics.partial_lines.with_label_values(&[&namespace]).inc_by(lines.get() - before);
+        }
         self.buffer.clear();
         self.buffer.shrink_to(TURN);
         self.spiller.count_damaged();

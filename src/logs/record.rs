@@ -77,6 +77,13 @@ pub enum PodFacts {
     Known(Arc<Pod>),
 }
 
+impl PodFacts {
+    /// Whether the cluster was asked and has not told.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+}
+
 impl FileFacts {
     /// What the file itself says.
     pub fn new(id: FileId, path: impl Into<PathBuf>, origin: Origin) -> Self {

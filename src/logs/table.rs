@@ -16,13 +16,13 @@ use super::{
     checkpoint::{Check, Known, Position, TRUNCATED},
     discover::{Enumeration, Found},
     file::{Counters, Ends, Identity, LogFile},
-    record::{FileFacts, FileId, Origin},
+    record::{FileFacts, FileId, Origin, PodFacts},
     shape::{Encoding, Shape},
     spill::{Header, SharedSpill},
     status::FileStatus,
     tail::Tail,
 };
-use crate::metrics::own::LogMetrics;
+use crate::{kubernetes::known::Pods, metrics::own::LogMetrics};
 
 /// Seconds since the epoch.
 pub fn unix_seconds() -> u64 {
@@ -31,6 +31,8 @@ pub fn unix_seconds() -> u64 {
 
 /// How long what a file held before it was truncated is looked for in a copy of it.
 const COPY_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the first lines of a pod wait for what the cluster says of it.
+const POD_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a closed file that is gone is remembered while a compressed copy of it may appear.
 const GONE_FOR: Duration = Duration::from_secs(600);
 /// What is remembered of one name from before truncations that no copy was found of.
@@ -38,6 +40,11 @@ const TRUNCATED_KEPT: usize = 8;
 
 /// Rotated files of a container that the kubelet keeps beside the active one, if it is not told otherwise.
 const ROTATED_KEPT: usize = 4;
+
+/// A file's share of the documents.
+fn shape(encodings: &[Encoding], source: usize, facts: &FileFacts) -> Shape {
+    encodings.get(source).map_or(Shape::Record, |encoding| Shape::new(encoding, facts))
+}
 
 /// Where a file lies, without what only an open file tells.
 type Place = (u64, u64);
@@ -61,6 +68,8 @@ pub struct Table {
     first_run_bytes: u64,
     /// The form of the documents, by number of the source.
     encodings: Vec<Encoding>,
+    /// What the cluster says of pods, where it is asked.
+    pods: Option<Arc<Pods>>,
     /// Rotated files of a container that are kept before the oldest is deleted, as far as that was seen.
     rotated_kept: usize,
     metrics: LogMetrics,
@@ -68,7 +77,13 @@ pub struct Table {
 
 impl Table {
     /// An empty table. `first_run_bytes` bounds the history that is read of each file on the very first run.
-    pub fn new(known: Known, first_run_bytes: u64, encodings: Vec<Encoding>, metrics: LogMetrics) -> Self {
+    pub fn new(
+        known: Known,
+        first_run_bytes: u64,
+        encodings: Vec<Encoding>,
+        pods: Option<Arc<Pods>>,
+        metrics: LogMetrics,
+    ) -> Self {
         let mut positions = known.positions.values();
         let remembers_content =
             !known.first_run && positions.len() == 0 || positions.any(|position| position.content.is_some());
@@ -84,6 +99,7 @@ impl Table {
             archives_are_history: !remembers_content,
             first_run_bytes,
             encodings,
+            pods,
             rotated_kept: ROTATED_KEPT,
             metrics,
         }
@@ -349,17 +365,48 @@ impl Table {
         }
     }
 
-    fn settle(&mut self, key: FileKey, beginning: &Beginning) {
+    /// What the cluster says of the pod that writes a file, and until when it is worth waiting for that.
+    fn pod_of(&self, origin: &Origin, now: Instant) -> (PodFacts, Option<Instant>) {
+        let (Some(pods), Some(container)) = (&self.pods, origin.container()) else {
+            return (PodFacts::NotAsked, None);
+        };
+        if let Some(pod) = pods.get(&container.uid) {
+            return (PodFacts::Known(pod), None);
+        }
+        pods.miss();
+        (PodFacts::Unknown, pods.answers().then(|| now + POD_PATIENCE))
+    }
+
+    /// The cluster says something new of these pods: their files' documents from now on say so too.
+    pub fn learn(&mut self, uids: &HashSet<String>, now: Instant) {
+        for file in self.files.values_mut() {
+            let Some(container) = file.origin.container().filter(|container| uids.contains(&container.uid))
+            else {
+                continue;
+            };
+            let pod = self.pods.as_ref().and_then(|pods| pods.get(&container.uid));
+            let (Some(pod), Some(identity)) = (pod, &mut file.identity) else { continue };
+            let facts = FileFacts { pod: PodFacts::Known(pod), ..(*identity.facts).clone() };
+            identity.shape = shape(&self.encodings, file.source, &facts);
+            identity.facts = Arc::new(facts);
+            file.awaits_pod = file.awaits_pod.map(|_| now);
+        }
+    }
+
+    fn settle(&mut self, key: FileKey, beginning: &Beginning, now: Instant) {
+        let Some(file) = self.files.get(&key) else { return };
+        let (pod, awaits_pod) = self.pod_of(&file.origin, now);
         let Some(file) = self.files.get_mut(&key) else { return };
         let &Beginning { base, document, first, generation, start, check, truncated } = beginning;
-        let facts = FileFacts { id: document, path: file.active_path.clone(), origin: file.origin.clone() };
+        let facts =
+            FileFacts { pod, ..FileFacts::new(document, file.active_path.clone(), file.origin.clone()) };
         let namespace = [file.origin.namespace()];
         let counters = Counters {
             read_lines: self.metrics.read_lines.with_label_values(&namespace),
             read_bytes: self.metrics.read_bytes.with_label_values(&namespace),
         };
-        let shape =
-            self.encodings.get(file.source).map_or(Shape::Record, |encoding| Shape::new(encoding, &facts));
+        let shape = shape(&self.encodings, file.source, &facts);
+        file.awaits_pod = awaits_pod;
         self.ids.insert(base, key);
         file.identity = Some(Identity { facts: Arc::new(facts), base, first, generation, shape, counters });
         file.read_to = start;
@@ -496,7 +543,7 @@ impl Table {
             check: content.as_ref().and_then(|content| content.check),
             truncated: content.filter(|content| content.truncated).map(|_| now),
         };
-        self.settle(key, &beginning);
+        self.settle(key, &beginning, now);
         Some(spill.lock().missing(header.id, start, size))
     }
 

@@ -87,6 +87,8 @@ pub struct LogMetrics {
     pub invalid_utf8_lines: IntCounter,
     /// Documents the sink refused for good, by `reason`.
     pub dead_letters: IntCounterVec,
+    /// Lines of pods that the cluster had not told of in time, by `namespace`.
+    pub partial_lines: IntCounterVec,
     /// Bytes in files that are not confirmed yet, by `namespace`.
     pub lag_bytes: IntGaugeVec,
     /// Age in seconds of the oldest line that is not confirmed yet, by `namespace`.
@@ -214,6 +216,11 @@ impl LogMetrics {
                 "nodewarden_log_dead_letters_total",
                 "Documents that the sink refused for good.",
                 REASON,
+            )?,
+            partial_lines: counters(
+                "nodewarden_log_metadata_partial_lines_total",
+                "Lines read before the cluster told the labels of their pod.",
+                NAMESPACE,
             )?,
             lag_bytes: make.int_gauges(
                 "nodewarden_log_lag_bytes",

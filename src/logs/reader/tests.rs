@@ -63,6 +63,7 @@ fn start(
         state_dir: state.into(),
         spill: limits,
         root: "/".into(),
+        pods: None,
     };
     let own = Own::new(Registry::new()).expect("a registry");
     let mut reader = Reader::new(options, batches, mailbox, own.logs, Arc::default(), Box::new(|| ()));

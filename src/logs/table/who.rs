@@ -83,7 +83,7 @@ impl Table {
         };
         self.known.remove(&settled.base);
         self.note_truncated_inode(key, settled.base);
-        self.settle(key, &settled);
+        self.settle(key, &settled, now);
         Ok(true)
     }
 
