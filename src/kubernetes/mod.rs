@@ -5,6 +5,7 @@
 //! at the node's own kubelet. Never is anything asked of the whole cluster, and never about a single pod.
 
 pub mod client;
+pub mod instructions;
 pub mod known;
 pub mod pod;
 pub mod watch;
