@@ -263,8 +263,10 @@ mod tests {
             let uid = number.to_string();
             pods.put(pod(&uid, "cart"));
             pods.gone(&uid, now);
-            pods.prune(now);
-            assert!(pods.len() <= GONE_KEPT + 1);
+            if number % 100 == 99 {
+                pods.prune(now);
+                assert!(pods.len() <= GONE_KEPT);
+            }
         }
     }
 
