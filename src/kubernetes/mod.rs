@@ -29,8 +29,8 @@ use crate::logs::backoff::Backoff;
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How long to wait after a refusal: somebody has to change a role.
-const REFUSED_WAIT: Duration = Duration::from_secs(300);
+/// The same while it refuses: a server that was just started does so too, else somebody has to change a role.
+const LONGEST_REFUSED_WAIT: Duration = Duration::from_secs(600);
 /// What is known is written this long after it changed.
 const WRITE_AFTER: Duration = Duration::from_secs(5);
 /// How often who is gone is looked for among what is known.
@@ -94,6 +94,7 @@ pub async fn run(
     let keeper = tokio::spawn(keep(PodsFile::new(&options.state_dir), Arc::clone(&pods)));
     let mut asker = Asker {
         backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT, options.seed),
+        refusals: Backoff::new(FIRST_WAIT, LONGEST_REFUSED_WAIT, options.seed),
         seed: options.seed,
         pods,
         tell,
@@ -122,6 +123,7 @@ struct Asker<T, R> {
     tell: T,
     report: R,
     backoff: Backoff,
+    refusals: Backoff,
     seed: u64,
     /// What was said last.
     answers: Option<bool>,
@@ -147,26 +149,23 @@ impl<T: Fn(Vec<String>), R: Fn(Result<(), &AskError>)> Asker<T, R> {
         let mut is_expired = false;
         while !is_expired {
             let begun = Instant::now();
-            let (pods, tell) = (&self.pods, &self.tell);
             let followed = watch
-                .follow(|event| {
-                    match event {
-                        Event::There(pod) => {
-                            let uid = pod.uid.clone();
-                            if pods.put(pod) {
-                                tell(vec![uid]);
-                            }
+                .follow(|event| match event {
+                    Event::Begun => self.answered(),
+                    Event::There(pod) => {
+                        let uid = pod.uid.clone();
+                        if self.pods.put(pod) {
+                            (self.tell)(vec![uid]);
                         }
-                        Event::Gone(uid) => pods.gone(&uid, Instant::now()),
-                        Event::Expired => is_expired = true,
                     }
-                    true
+                    Event::Gone(uid) => self.pods.gone(&uid, Instant::now()),
+                    Event::Expired => is_expired = true,
                 })
                 .await;
             match followed {
                 // Whoever ends each watch at once is not asked in a loop.
-                Ok(()) if begun.elapsed() < FIRST_WAIT => sleep(self.backoff.next_wait()).await,
-                Ok(()) => self.answered(),
+                Ok(()) if begun.elapsed() < FIRST_WAIT => sleep(FIRST_WAIT).await,
+                Ok(()) => {}
                 Err(error) => self.failed(&error).await,
             }
         }
@@ -204,6 +203,7 @@ impl<T: Fn(Vec<String>), R: Fn(Result<(), &AskError>)> Asker<T, R> {
 
     fn answered(&mut self) {
         self.backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, self.seed);
+        self.refusals = Backoff::new(FIRST_WAIT, LONGEST_REFUSED_WAIT, self.seed);
         self.pods.set_answers(true);
         match self.answers.replace(true) {
             Some(true) => {}
@@ -227,8 +227,8 @@ impl<T: Fn(Vec<String>), R: Fn(Result<(), &AskError>)> Asker<T, R> {
                 self.what
             );
         }
-        let longest = if error.is_refusal() { REFUSED_WAIT } else { Duration::ZERO };
-        sleep(self.backoff.next_wait() + longest).await;
+        let backoff = if error.is_refusal() { &mut self.refusals } else { &mut self.backoff };
+        sleep(backoff.next_wait()).await;
     }
 }
 

@@ -23,6 +23,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// What a watch tells.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The watch has begun.
+    Begun,
     /// A pod is there, new or changed.
     There(Pod),
     /// The pod of this uid was deleted.
@@ -76,9 +78,8 @@ impl Watch {
         Ok(items.filter_map(|raw| Pod::read(raw, &self.annotations)).collect())
     }
 
-    /// Follows what changes since the list or the last watch until the server ends it; `take` gets each event and says whether
-    /// to go on.
-    pub async fn follow(&mut self, mut take: impl FnMut(Event) -> bool) -> Result<(), AskError> {
+    /// Follows what changes since the list or the last watch until the server ends it; `take` gets each event.
+    pub async fn follow(&mut self, mut take: impl FnMut(Event)) -> Result<(), AskError> {
         let path = format!(
             "/api/v1/pods?{}&watch=1&allowWatchBookmarks=true&timeoutSeconds={}&resourceVersion={}",
             self.selector, self.seconds, self.version
@@ -90,6 +91,7 @@ impl Watch {
             }
             opened => opened?,
         };
+        take(Event::Begun);
         let patience = Duration::from_secs(self.seconds) + SILENCE;
         let end = Instant::now() + patience;
         let mut lines = Lines::default();
@@ -105,7 +107,10 @@ impl Watch {
                 }
                 let event = read_event(&line, &self.annotations, &mut self.version)?;
                 let is_last = event == Some(Event::Expired);
-                if event.is_some_and(|event| !take(event)) || is_last {
+                if let Some(event) = event {
+                    take(event);
+                }
+                if is_last {
                     return Ok(());
                 }
             }

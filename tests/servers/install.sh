@@ -7,6 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 servers=$here/../../target/servers
 tools=$here/../../target/tools
 node_exporter=v1.12.1
+kubernetes=v1.35.4
 missing=()
 
 has() { command -v "$1" > /dev/null; }
@@ -99,6 +100,25 @@ build_node_exporter() {
   }
 }
 
+# A real API server with its store; which versions, says go.mod there.
+build_kubernetes() {
+  ! { [ -x "$tools/bin/etcd" ] && [ -x "$tools/bin/kube-apiserver" ]; } || return 0
+  if ! has go; then
+    say "no Go here: the tests with a real Kubernetes API server are left out (https://go.dev/dl)"
+    return 0
+  fi
+  say "etcd and kube-apiserver, built into target/tools (6 min)"
+  mkdir -p "$tools/bin"
+  (cd "$here/kubernetes" && export CGO_ENABLED=0 GOFLAGS=-buildvcs=false \
+    && go build -mod=readonly -trimpath -ldflags '-s -w' -o "$tools/bin/etcd" go.etcd.io/etcd/server/v3 \
+    && go build -mod=readonly -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$kubernetes" \
+      -o "$tools/bin/kube-apiserver" k8s.io/kubernetes/cmd/kube-apiserver) \
+    2> "$tools/go.log" || {
+    cat "$tools/go.log" >&2
+    say "they could not be built: the tests with a real Kubernetes API server are left out"
+  }
+}
+
 check_languages() {
   has cargo || lacks "Rust 1.95 or later: https://rustup.rs"
   { has node && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] && has npm; } \
@@ -129,4 +149,5 @@ stop_when_missing
 build_cargo_deny
 stop_when_missing
 build_node_exporter
+build_kubernetes
 "$here/elasticsearch/build.sh"

@@ -89,6 +89,8 @@ struct State {
     ids: HashSet<u64>,
     /// Hashes of messages, with how often each was stored.
     messages: HashMap<u64, u32>,
+    /// Whole documents by message, when somebody wants them.
+    kept: Option<HashMap<String, serde_json::Value>>,
     bytes: u64,
     faults: Vec<Fault>,
     percent: u64,
@@ -165,6 +167,16 @@ impl BulkServer {
     /// Whether a document with this message is stored.
     pub fn has(&self, message: &str) -> bool {
         self.shared.lock().messages.contains_key(&xxh3_64(message.as_bytes()))
+    }
+
+    /// From now on whole documents are kept.
+    pub fn keep_documents(&self) {
+        self.shared.lock().kept.get_or_insert_default();
+    }
+
+    /// The document with this message, if it was stored and kept.
+    pub fn document(&self, message: &str) -> Option<serde_json::Value> {
+        self.shared.lock().kept.as_ref()?.get(message).cloned()
     }
 
     /// What was stored.
@@ -385,6 +397,9 @@ impl Shared {
             let Source { message } = parse(source)?;
             let busy = half_busy && state.chance.as_mut().is_some_and(|chance| chance.below(2) == 0);
             let status = state.judge(&create, &message, busy);
+            if let (201, Some(kept)) = (status, &mut state.kept) {
+                kept.insert(message.to_string(), parse(source)?);
+            }
             errors |= status != 201;
             let comma = if items.is_empty() { "" } else { "," };
             let kind = match status {

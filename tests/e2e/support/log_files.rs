@@ -58,6 +58,12 @@ impl LogDir {
         LogFile::create(self.container_path(namespace, pod, container), Format::Cri)
     }
 
+    /// The same of a pod that has a uid of its own.
+    pub fn container_of(&self, namespace: &str, pod: &str, uid: &str, container: &str) -> LogFile {
+        let path = self.pods().join(format!("{namespace}_{pod}_{uid}")).join(container).join("0.log");
+        LogFile::create(path, Format::Cri)
+    }
+
     /// The same as Docker writes it: one JSON object per line.
     pub fn docker_container(&self, namespace: &str, pod: &str, container: &str) -> LogFile {
         LogFile::create(self.container_path(namespace, pod, container), Format::Docker)

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the agent as a process, real servers, files that grow as a node's do.
 
 pub mod agent;
+mod api_server;
 pub mod bulk_server;
 mod chance;
 mod disk;
@@ -29,6 +30,7 @@ use std::{
 };
 
 pub use agent::{Agent, Launch, NO_LOGS, nodewarden, taken_port};
+pub use api_server::ApiServer;
 pub use bulk_server::{BulkServer, Fault, wait_for_documents};
 pub use chance::Chance;
 pub use disk::{Cgroup, Disk};
