@@ -250,7 +250,7 @@ fn fluentd_s_host_alone_ships_as_its_image_does() {
     ]);
     assert_eq!((all.hosts[0].to_string().as_str(), all.index.as_str()), ("http://es:80/p", "app-%Y"));
     assert!(
-        matches!(&all.auth, Auth::Basic { username, password } if username == "u" && password.expose() == "hush")
+        matches!(&all.auth, Auth::Basic { username, password } if username == "u" && password.read().unwrap().expose() == "hush")
     );
     let plain = [("FLUENT_ELASTICSEARCH_HOST", "es"), ("FLUENT_ELASTICSEARCH_LOGSTASH_FORMAT", "false")];
     assert_eq!(elastic(&plain).index.as_str(), "logstash");
@@ -329,7 +329,7 @@ fn secrets_are_read_from_files_and_never_printed() {
     let case = Case { dir: case.dir, ..Case::new() }.file(file);
     let config = case.config();
     assert!(
-        matches!(&config.elasticsearch.as_ref().unwrap().auth, Auth::ApiKey(key) if key.expose() == "hush-hush")
+        matches!(&config.elasticsearch.as_ref().unwrap().auth, Auth::ApiKey(key) if key.read().unwrap().expose() == "hush-hush")
     );
     assert!(!format!("{config:?}").contains("hush"));
     assert!(!case.check().1.contains("hush"));
