@@ -130,3 +130,4 @@ build_cargo_deny
 stop_when_missing
 build_node_exporter
 "$here/elasticsearch/build.sh"
+"$here/opensearch/build.sh"

@@ -64,6 +64,10 @@ pub fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().expect("ASCII"))
 }
 
+pub fn address(ip: &str) -> SanType {
+    SanType::IpAddress(ip.parse().expect("an address"))
+}
+
 /// Server certificates are for this name.
 pub const SERVER: &str = "localhost";
 
@@ -111,9 +115,21 @@ impl Client {
 
     /// GET with these headers.
     pub fn get(&self, address: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
+        self.request("GET", address, path, headers, b"")
+    }
+
+    /// Any request.
+    pub fn request(
+        &self,
+        method: &str,
+        address: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Response> {
         let name = ServerName::try_from(SERVER).expect("a name");
         let connection = ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, http::connect(address)?);
-        http::exchange(&mut stream, "GET", address, path, headers, b"")
+        http::exchange(&mut stream, method, address, path, headers, body)
     }
 }
