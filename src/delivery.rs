@@ -8,17 +8,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-
 use crate::{
-    config::{Auth, Config, DocumentIds, ElasticConfig, IndexTemplate, SourceKind},
+    config::{Config, DocumentIds, ElasticConfig, IndexTemplate, SourceKind},
     kubernetes::known::Pods,
     logs::{
         self, Pipeline,
         batch::BatchLimits,
         dead_letters::DeadLetters,
         discover::Source,
-        elastic::{self, Elastic},
+        elastic::{
+            self, Elastic,
+            client::{self, Client},
+        },
         local::Local,
         reader,
         shape::{BulkEncoding, Encoding},
@@ -108,9 +109,9 @@ fn start_elastic(
     let dead_letters = DeadLetters::new(open_store(&config.state_dir.join("dead-letters"), limits)?);
     let refused = dead_letters.reader();
     let state = Arc::new(SinkState::default());
+    let held = Arc::clone(&state);
+    own.held(move || held.counts().map(|(obstacle, count)| (obstacle.label(), count)))?;
     let options = elastic::Options {
-        hosts: elastic.hosts.clone(),
-        authorization: authorization(&elastic.auth),
         compression: elastic.compression,
         in_flight: elastic.bulk.in_flight.unwrap_or(ADAPTIVE_IN_FLIGHT),
         answer_timeout: ANSWER_TIMEOUT,
@@ -123,7 +124,15 @@ fn start_elastic(
         max_wait: elastic.bulk.max_wait,
         buffers,
     };
-    let sink = Elastic::new(options, Arc::clone(&state), dead_letters, own.bulk.clone(), own.logs.clone());
+    let client = Client::new(client::Options {
+        hosts: elastic.hosts.clone(),
+        auth: elastic.auth.clone(),
+        tls: elastic.tls.clone(),
+        proxies: elastic.proxies.clone(),
+        headers: elastic.headers.clone(),
+    });
+    let (bulk, logs) = (own.bulk.clone(), own.logs.clone());
+    let sink = Elastic::new(options, client, Arc::clone(&state), dead_letters, bulk, logs);
     let plan = metadata::plan(config, own);
     let pods = plan.as_ref().map(|plan| Arc::clone(&plan.pods));
     let options = reader_options(config, batch, pods, |index| bulk_encoding(config, elastic, index))?;
@@ -172,17 +181,6 @@ fn open_store(directory: &Path, limits: Limits) -> anyhow::Result<Writer> {
         tracing::warn!("{message}");
     }
     Ok(writer)
-}
-
-fn authorization(auth: &Auth) -> Option<String> {
-    match auth {
-        Auth::None => None,
-        Auth::Basic { username, password } => {
-            Some(format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose()))))
-        }
-        Auth::ApiKey(key) => Some(format!("ApiKey {}", key.expose())),
-        Auth::Bearer(token) => Some(format!("Bearer {}", token.expose())),
-    }
 }
 
 fn bulk_encoding(config: &Config, elastic: &ElasticConfig, index: Option<&IndexTemplate>) -> Encoding {

@@ -4,13 +4,16 @@
 
 pub mod agent;
 pub mod ask;
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod kubernetes;
 pub mod logs;
 pub mod metrics;
+pub mod pem;
 pub mod shutdown;
+pub mod stamps;
 pub mod store;
 pub mod telemetry;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 
 use nodewarden::{
     cli::{self, Cli},
-    config::{self, Auth, Config, DocumentIds, Env, IndexTemplate, Loaded, Machine, Schema, SourceKind},
+    config::{self, Auth, Config, DocumentIds, Env, IndexTemplate, Loaded, Machine, Schema, SourceKind, Tls},
 };
 use nodewarden_collectors::{FlagKind, node};
 use proptest::prelude::*;
@@ -127,6 +127,8 @@ elasticsearch:
   schema: fluent
   document_ids: none
   compression: 0
+  tls: {server_name: es, insecure_skip_verify: true}
+  proxy: http://proxy:3128
   bulk: {max_bytes: 1Mi, max_wait: 500ms, in_flight: 2}
 store: {max_bytes: 2Gi, max_age: 1h30m, min_free: 5%}
 metrics: {disable-defaults: true}
@@ -250,14 +252,107 @@ fn fluentd_s_host_alone_ships_as_its_image_does() {
     ]);
     assert_eq!((all.hosts[0].to_string().as_str(), all.index.as_str()), ("http://es:80/p", "app-%Y"));
     assert!(
-        matches!(&all.auth, Auth::Basic { username, password } if username == "u" && password.expose() == "hush")
+        matches!(&all.auth, Auth::Basic { username, password } if username == "u" && password.read().unwrap().expose() == "hush")
     );
     let plain = [("FLUENT_ELASTICSEARCH_HOST", "es"), ("FLUENT_ELASTICSEARCH_LOGSTASH_FORMAT", "false")];
     assert_eq!(elastic(&plain).index.as_str(), "logstash");
-    let said = Case::new()
-        .env(&[("FLUENT_ELASTICSEARCH_HOST", "es"), ("FLUENT_ELASTICSEARCH_SCHEME", "https")])
-        .mistakes();
-    assert!(said.starts_with("environment FLUENT_ELASTICSEARCH_SCHEME: https is not available"), "{said}");
+}
+
+#[test]
+fn fluentd_s_names_speak_tls() {
+    let case = Case::new();
+    let identity = rcgen::generate_simple_self_signed(vec!["es".to_owned()]).unwrap();
+    let ca = case.write("ca.pem", &identity.cert.pem()).display().to_string();
+    let key = case.write("key.pem", &identity.signing_key.serialize_pem()).display().to_string();
+    let env = [
+        ("FLUENT_OPENSEARCH_HOST", "es"),
+        ("FLUENT_OPENSEARCH_SCHEME", "https"),
+        ("FLUENT_OPENSEARCH_SSL_VERIFY", "false"),
+        ("FLUENT_OPENSEARCH_SSL_VERSION", "TLSv1_2"),
+        ("FLUENT_OPENSEARCH_CA_PATH", &ca),
+        ("FLUENT_OPENSEARCH_CLIENT_CERT", &ca),
+        ("FLUENT_OPENSEARCH_CLIENT_KEY", &key),
+    ];
+    let loaded = Case { dir: case.dir, ..Case::new() }.env(&env).load().unwrap();
+    let elastic = loaded.config.elasticsearch.unwrap();
+    assert_eq!(elastic.hosts[0].to_string(), "https://es:9200");
+    let expected = Tls {
+        ca: Some(ca.clone().into()),
+        cert: Some(ca.into()),
+        key: Some(key.into()),
+        server_name: None,
+        insecure_skip_verify: true,
+    };
+    assert_eq!(elastic.tls, expected);
+    let notes = loaded.notes.join("\n");
+    assert!(notes.contains("SSL_VERSION has no effect: TLS 1.2 and 1.3"), "{notes}");
+    assert!(notes.contains("certificates of servers are not looked at"), "{notes}");
+}
+
+/// `cloud:example.org$es$kb`.
+const CLOUD: &str = "cloud:ZXhhbXBsZS5vcmckZXMka2I=";
+
+#[test]
+fn a_cloud_s_id_beats_the_host_beside_it_and_a_higher_layer_beats_both() {
+    let env = [
+        ("ELASTICSEARCH_HOST", "es"),
+        ("ELASTICSEARCH_USERNAME", "elastic"),
+        ("ELASTICSEARCH_PASSWORD", "changeme"),
+        ("ELASTIC_CLOUD_ID", CLOUD),
+        ("ELASTIC_CLOUD_AUTH", "me:hush:hush"),
+    ];
+    let case = Case::new().env(&env);
+    let elastic = case.config().elasticsearch.unwrap();
+    assert_eq!(
+        elastic.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["https://es.example.org:443"]
+    );
+    assert!(
+        matches!(&elastic.auth, Auth::Basic { username, password } if username == "me" && password.read().unwrap().expose() == "hush:hush")
+    );
+    let (ok, printed) = case.check();
+    assert!(ok && printed.contains("cloud_id:") && !printed.contains("hush"), "{printed}");
+    let hosts = case.file("elasticsearch: {hosts: [http://other]}").config().elasticsearch.unwrap().hosts;
+    assert_eq!(hosts[0].to_string(), "http://other:9200");
+    let hosts = Case::new().env(&env[..1]).file(format!("elasticsearch: {{cloud_id: '{CLOUD}'}}")).config();
+    assert_eq!(hosts.elasticsearch.unwrap().hosts[0].name, "es.example.org");
+}
+
+#[test]
+fn a_proxy_comes_from_the_environment_unless_it_is_said() {
+    let env = [
+        ("HTTPS_PROXY", "http://me:hush@proxy:3128"),
+        ("http_proxy", "socks5://for-others:1"),
+        ("NO_PROXY", ".svc,10.0.0.0/8"),
+    ];
+    let proxy_of = |file: &str| {
+        let elastic = Case::new().env(&env).file(file).config().elasticsearch.unwrap();
+        elastic.proxies.for_host(&elastic.hosts[0]).map(ToString::to_string)
+    };
+    let proxy = Some("http://proxy:3128".to_owned());
+    assert_eq!(proxy_of("elasticsearch: {hosts: ['https://es.example']}"), proxy);
+    assert_eq!(proxy_of("elasticsearch: {hosts: ['https://es.logging.svc']}"), None);
+    assert_eq!(proxy_of("elasticsearch: {hosts: ['https://10.1.2.3']}"), None);
+    assert_eq!(proxy_of("elasticsearch: {hosts: ['https://es.example'], proxy: off}"), None);
+    let own = "elasticsearch: {hosts: ['https://es.logging.svc'], proxy: 'http://me:hush@own:1'}";
+    assert_eq!(proxy_of(own), Some("http://own:1".to_owned()));
+    let (ok, printed) = Case::new().file(own).check();
+    assert!(ok && printed.contains("# proxy: ***") && !printed.contains("hush"), "{printed}");
+    let loaded = Case::new().env(&env).file("elasticsearch: {hosts: ['https://es.example']}").load().unwrap();
+    assert!(loaded.notes[0].contains("through the proxy of HTTPS_PROXY"), "{:?}", loaded.notes);
+    let said = Case::new().env(&env).file("elasticsearch: {hosts: ['http://es.example']}").mistakes();
+    assert!(said.contains("environment http_proxy: a proxy is spoken to in http, not in socks5"), "{said}");
+}
+
+#[test]
+fn headers_are_the_user_s_and_their_values_are_not_printed() {
+    let case =
+        Case::new().file("elasticsearch:\n  hosts: es\n  headers: {X-Tenant: hush, Authorization: hush}\n");
+    let (ok, printed) = case.check();
+    assert!(ok && printed.contains("    # x-tenant: ***") && !printed.contains("hush"), "{printed}");
+    assert!(!format!("{:?}", case.config()).contains("hush"));
+    let again = Case::new().file(printed.trim_end_matches("ok\n")).config().elasticsearch.unwrap();
+    assert!(again.headers.is_empty());
 }
 
 #[test]
@@ -329,7 +424,7 @@ fn secrets_are_read_from_files_and_never_printed() {
     let case = Case { dir: case.dir, ..Case::new() }.file(file);
     let config = case.config();
     assert!(
-        matches!(&config.elasticsearch.as_ref().unwrap().auth, Auth::ApiKey(key) if key.expose() == "hush-hush")
+        matches!(&config.elasticsearch.as_ref().unwrap().auth, Auth::ApiKey(key) if key.read().unwrap().expose() == "hush-hush")
     );
     assert!(!format!("{config:?}").contains("hush"));
     assert!(!case.check().1.contains("hush"));

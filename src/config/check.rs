@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::{
     env::Env,
+    keys::SECRET,
     load::{Loaded, Setting, load},
     machine::Machine,
 };
@@ -51,8 +52,8 @@ fn write_setting<'a>(setting: &'a Setting, open: &mut Vec<&'a str>, out: &mut St
     }
     let indent = sections.len() * 2;
     *open = sections;
-    // A password has no key in the file: the line is a comment, so that the rest reads back.
-    let comment = if setting.value == "***" { "# " } else { "" };
+    // A secret is not shown: the line is a comment, so that the rest reads back.
+    let comment = if setting.value == SECRET { "# " } else { "" };
     let line = format!("{:indent$}{comment}{name}: {}", "", setting.value);
     *out += &format!("{line:<56} # from {}\n", setting.origin);
 }

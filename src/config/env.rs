@@ -24,12 +24,13 @@ enum Meaning {
     Tail,
     /// Without effect, and why.
     Ignored(&'static str),
-    /// Asks for something that is not here yet.
-    Later(&'static str),
+    /// Asks for something that is not done, which must not be passed over.
+    Refused(&'static str),
 }
-use Meaning::{Ignored, Key as Sets, Later, Server, Tail, WhenFalse};
+use Meaning::{Ignored, Key as Sets, Refused, Server, Tail, WhenFalse};
 
-const NO_TLS: &str = "connections are not encrypted in this version";
+const OWN_TLS: &str = "TLS 1.2 and 1.3 are spoken, whichever the server takes";
+const NO_KEY_PASSWORD: &str = "keys with a password are not read; write the key without one into CLIENT_KEY";
 const ONE_WATCH: &str =
     "one watch of this node's pods tells labels, owners and images; kubernetes.metadata says otherwise";
 const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
@@ -55,11 +56,8 @@ const NAMES: &[(&str, Meaning)] = &[
     ("ELASTICSEARCH_PORT", Server),
     ("ELASTICSEARCH_USERNAME", Sets("elasticsearch.auth.username")),
     ("ELASTICSEARCH_PASSWORD", Sets(keys::PASSWORD)),
-    (
-        "ELASTIC_CLOUD_ID",
-        Later("Elastic Cloud speaks https, which is not available in this version yet; remove it"),
-    ),
-    ("ELASTIC_CLOUD_AUTH", Ignored("it belongs to ELASTIC_CLOUD_ID")),
+    ("ELASTIC_CLOUD_ID", Server),
+    ("ELASTIC_CLOUD_AUTH", Server),
     ("DCGM_EXPORTER_LISTEN", Ignored(NO_GPU)),
     ("DCGM_EXPORTER_INTERVAL", Ignored(NO_GPU)),
     ("FLUENT_CONTAINER_TAIL_PATH", Tail),
@@ -112,12 +110,12 @@ const FLUENT: &[(&str, Meaning)] = &[
     ("RECONNECT_ON_ERROR", Ignored(OWN_RETRY)),
     ("RELOAD_ON_FAILURE", Ignored(OWN_RETRY)),
     ("LOG_ES_400_REASON", Ignored("the reason of a rejected document is always kept")),
-    ("SSL_VERIFY", Ignored(NO_TLS)),
-    ("SSL_VERSION", Ignored(NO_TLS)),
-    ("CA_PATH", Ignored(NO_TLS)),
-    ("CLIENT_CERT", Ignored(NO_TLS)),
-    ("CLIENT_KEY", Ignored(NO_TLS)),
-    ("CLIENT_KEY_PASS", Ignored(NO_TLS)),
+    ("SSL_VERIFY", WhenFalse("elasticsearch.tls.insecure_skip_verify", "true")),
+    ("SSL_VERSION", Ignored(OWN_TLS)),
+    ("CA_PATH", Sets("elasticsearch.tls.ca")),
+    ("CLIENT_CERT", Sets("elasticsearch.tls.cert")),
+    ("CLIENT_KEY", Sets("elasticsearch.tls.key")),
+    ("CLIENT_KEY_PASS", Refused(NO_KEY_PASSWORD)),
     ("TARGET_INDEX_KEY", Ignored("use {fields} in elasticsearch.index")),
     ("LOGSTASH_TYPE_NAME", Ignored(NO_TYPES)),
     ("SUPPRESS_TYPE_NAME", Ignored(NO_TYPES)),
@@ -171,7 +169,7 @@ impl Reader<'_> {
                 odd => self.mistakes.add(&origin(name), format!("expected true or false, not '{odd}'")),
             },
             Ignored(why) => self.layer.notes.push(format!("{name} has no effect: {why}")),
-            Later(why) => self.mistakes.add(&origin(name), *why),
+            Refused(why) => self.mistakes.add(&origin(name), *why),
             Server | Tail => {}
         }
     }
@@ -197,7 +195,11 @@ impl Reader<'_> {
 
     /// The server that logs are shipped to: a whole address first, then its parts.
     fn server(&mut self) {
-        if let Some(url) = self.get("ELASTICSEARCH_URL").map(str::to_owned) {
+        // As Filebeat does it: the cloud's id beats the host that its manifest always names.
+        if let Some(id) = self.get("ELASTIC_CLOUD_ID").map(str::to_owned) {
+            self.set("elasticsearch.cloud_id", id, "ELASTIC_CLOUD_ID");
+            self.cloud_auth();
+        } else if let Some(url) = self.get("ELASTICSEARCH_URL").map(str::to_owned) {
             self.set(HOSTS, url, "ELASTICSEARCH_URL");
         } else if self.get("ELASTICSEARCH_HOST").is_some() {
             self.address("ELASTICSEARCH_");
@@ -205,6 +207,19 @@ impl Reader<'_> {
             self.address(prefix);
             self.set("elasticsearch.schema", "fluent".into(), &format!("{prefix}HOST"));
             self.fluent_index(prefix);
+        }
+    }
+
+    /// `user:password`.
+    fn cloud_auth(&mut self) {
+        const NAME: &str = "ELASTIC_CLOUD_AUTH";
+        let Some(both) = self.get(NAME).map(str::to_owned) else { return };
+        match both.split_once(':') {
+            Some((user, password)) => {
+                self.set("elasticsearch.auth.username", user.to_owned(), NAME);
+                self.set(keys::PASSWORD, password.to_owned(), NAME);
+            }
+            None => self.mistakes.add(&origin(NAME), "expected user:password"),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     collectors,
+    elastic::{self, HEADERS},
     keys::{self, KEYS, Key, Set},
     layer::{Layer, Written},
     mistakes::{Mistakes, Origin, did_you_mean},
@@ -11,15 +12,8 @@ use super::{
 use crate::cli::{elsewhere, nearest};
 
 /// Keys of the contract whose work is not done yet: better refused than silently ignored.
-const LATER: &[&str] = &[
-    "gpu",
-    "problems",
-    "logs.multiline",
-    "logs.limits",
-    "logs.redact",
-    "elasticsearch.tls",
-    "elasticsearch.on_reject",
-];
+const LATER: &[&str] =
+    &["gpu", "problems", "logs.multiline", "logs.limits", "logs.redact", "elasticsearch.on_reject"];
 
 const DISABLE_DEFAULTS: &str = "disable-defaults";
 
@@ -65,6 +59,8 @@ impl Reader<'_> {
             let origin = entry.value.origin.clone();
             let found = sources::read(entry.value, self.mistakes);
             self.layer.sources = found.map(|sources| (sources, origin));
+        } else if name == HEADERS {
+            self.headers(entry.value);
         } else if let Some(key) = keys::find(name).filter(|_| name != keys::PASSWORD) {
             self.setting(key, entry.value);
         } else if children(name).next().is_some() {
@@ -108,6 +104,31 @@ impl Reader<'_> {
             }
         };
         self.layer.written.push(Written { key, origin, values });
+    }
+
+    /// `X-Tenant: shop`: names and values are the user's.
+    fn headers(&mut self, node: Node) {
+        let entries = match node.value {
+            Value::Map(entries) => entries,
+            Value::Null | Value::Bad => return,
+            other => {
+                let text = format!("expected headers such as 'X-Tenant: shop', not {}", other.kind());
+                return self.mistakes.add_value(&node.origin, HEADERS, &text);
+            }
+        };
+        let mut headers = Vec::new();
+        for entry in entries {
+            let header = match &entry.value.value {
+                Value::Scalar(text) => elastic::header(&entry.key, text),
+                Value::Bad => continue,
+                other => Err(format!("expected a single value of {}, not {}", entry.key, other.kind())),
+            };
+            match header {
+                Ok(header) => headers.push(header),
+                Err(error) => self.mistakes.add_value(&entry.origin, HEADERS, &error),
+            }
+        }
+        self.layer.headers = Some((headers, node.origin));
     }
 
     /// The flags without `--collector.`, by section: `cpu: false`, `cpu: {enabled: true, info: true}`,
@@ -219,7 +240,7 @@ fn children(section: &str) -> impl Iterator<Item = &'static str> {
     let all = KEYS.iter().map(|key| key.name).filter(|name| *name != keys::PASSWORD);
     let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
     let words = all
-        .chain(["logs.sources", "metrics"])
+        .chain(["logs.sources", "metrics", HEADERS])
         .filter_map(|name| name.strip_prefix(prefix.as_str()))
         .map(|rest| rest.split('.').next().unwrap_or(rest));
     let mut found = Vec::new();

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use super::{
+    elastic,
     options::{
-        Config, DocumentIds, ElasticConfig, IndexTemplate, ListenAddress, LogFormat, Metadata, Schema, Secret,
+        CloudId, Config, DocumentIds, ElasticConfig, IndexTemplate, ListenAddress, LogFormat, Metadata,
+        Proxy, Schema, Secret,
     },
     show::{self, list, text},
     units,
@@ -17,7 +19,22 @@ pub struct Draft {
     /// `None` is `auto`.
     pub memory_limit: Option<u64>,
     pub elastic: ElasticConfig,
+    /// Instead of the hosts.
+    pub cloud_id: Option<CloudId>,
     pub auth: AuthDraft,
+    pub proxy: ProxyChoice,
+}
+
+/// How servers are reached.
+#[derive(Debug, Default)]
+pub enum ProxyChoice {
+    /// As the environment says it for every program.
+    #[default]
+    Environment,
+    /// Directly.
+    Off,
+    /// Through this one.
+    Fixed(Proxy),
 }
 
 /// How to prove who we are, before secrets are read and methods are compared.
@@ -82,7 +99,10 @@ impl Key {
 /// The one key that no file and no flag may hold: a password in an environment variable.
 pub const PASSWORD: &str = "elasticsearch.auth.password";
 
-/// Every setting except `logs.sources` and `metrics`, in the order in which they are shown.
+/// What is shown of a secret.
+pub const SECRET: &str = "***";
+
+/// Every setting except `logs.sources`, `elasticsearch.headers` and `metrics`, in the order in which they are shown.
 pub const KEYS: &[Key] = &[
     one("state_dir", |d, v| set(&mut d.config.state_dir, path(v)), |d| Some(show::path(&d.config.state_dir)))
         .flag("state.dir"),
@@ -213,8 +233,18 @@ pub const KEYS: &[Key] = &[
         |d, v| set(&mut d.config.kubernetes.ca_file, path(v)),
         |d| Some(show::path(&d.config.kubernetes.ca_file)),
     ),
-    many("elasticsearch.hosts", |d| d.elastic.hosts.clear(), push_hosts, |d| Some(list(&d.elastic.hosts)))
-        .flag("elasticsearch.hosts"),
+    many(
+        "elasticsearch.hosts",
+        |d| d.elastic.hosts.clear(),
+        push_hosts,
+        |d| d.cloud_id.is_none().then(|| list(&d.elastic.hosts)),
+    )
+    .flag("elasticsearch.hosts"),
+    one(
+        "elasticsearch.cloud_id",
+        |d, v| set(&mut d.cloud_id, CloudId::parse(v).map(Some)),
+        |d| d.cloud_id.as_ref().map(|id| text(&id.text)),
+    ),
     one(
         "elasticsearch.index",
         |d, v| set(&mut d.elastic.index, IndexTemplate::parse(v)),
@@ -243,7 +273,7 @@ pub const KEYS: &[Key] = &[
     one(
         PASSWORD,
         |d, v| set(&mut d.auth.password, Ok(some_text(v).map(Secret::new))),
-        |d| d.auth.password.as_ref().map(|_| "***".into()),
+        |d| d.auth.password.as_ref().map(|_| SECRET.into()),
     ),
     one(
         "elasticsearch.auth.password_file",
@@ -260,6 +290,32 @@ pub const KEYS: &[Key] = &[
         |d, v| set(&mut d.auth.bearer_file, Ok(some_path(v))),
         |d| d.auth.bearer_file.as_deref().map(show::path),
     ),
+    one(
+        "elasticsearch.tls.ca",
+        |d, v| set(&mut d.elastic.tls.ca, Ok(some_path(v))),
+        |d| d.elastic.tls.ca.as_deref().map(show::path),
+    ),
+    one(
+        "elasticsearch.tls.cert",
+        |d, v| set(&mut d.elastic.tls.cert, Ok(some_path(v))),
+        |d| d.elastic.tls.cert.as_deref().map(show::path),
+    ),
+    one(
+        "elasticsearch.tls.key",
+        |d, v| set(&mut d.elastic.tls.key, Ok(some_path(v))),
+        |d| d.elastic.tls.key.as_deref().map(show::path),
+    ),
+    one(
+        "elasticsearch.tls.server_name",
+        |d, v| set(&mut d.elastic.tls.server_name, Ok(some_text(v))),
+        |d| d.elastic.tls.server_name.as_deref().map(text),
+    ),
+    one(
+        "elasticsearch.tls.insecure_skip_verify",
+        |d, v| set(&mut d.elastic.tls.insecure_skip_verify, boolean(v)),
+        |d| Some(d.elastic.tls.insecure_skip_verify.to_string()),
+    ),
+    one("elasticsearch.proxy", |d, v| set(&mut d.proxy, proxy(v)), |d| Some(show_proxy(&d.proxy))),
     one(
         "elasticsearch.bulk.max_bytes",
         |d, v| set(&mut d.elastic.bulk.max_bytes, bytes(v, 64 << 10, 100 << 20)),
@@ -313,6 +369,23 @@ fn push<T>(place: &mut Vec<T>, value: Result<T, String>) -> Result<(), String> {
 
 fn push_hosts(draft: &mut Draft, written: &str) -> Result<(), String> {
     written.split(',').try_for_each(|one| push(&mut draft.elastic.hosts, units::elastic_host(one)))
+}
+
+fn proxy(written: &str) -> Result<ProxyChoice, String> {
+    match written {
+        "environment" => Ok(ProxyChoice::Environment),
+        "off" => Ok(ProxyChoice::Off),
+        address => elastic::proxy(address).map(ProxyChoice::Fixed),
+    }
+}
+
+fn show_proxy(proxy: &ProxyChoice) -> String {
+    match proxy {
+        ProxyChoice::Environment => "environment".into(),
+        ProxyChoice::Off => "off".into(),
+        ProxyChoice::Fixed(Proxy { authorization: Some(_), .. }) => SECRET.into(),
+        ProxyChoice::Fixed(proxy) => text(&proxy.to_string()),
+    }
 }
 
 fn filled(written: &str) -> Result<String, String> {

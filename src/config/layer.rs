@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use hyper::header::{HeaderName, HeaderValue};
+
 use super::{
     collectors::Choices,
     keys::{Draft, Key, Set},
@@ -14,6 +16,8 @@ use super::{
 pub struct Layer {
     pub written: Vec<Written>,
     pub sources: Option<(Vec<Source>, Origin)>,
+    /// Headers for requests to Elasticsearch.
+    pub headers: Option<(Vec<(HeaderName, HeaderValue)>, Origin)>,
     pub collectors: Choices,
     /// Where a section `elasticsearch` begins: one without hosts is a mistake.
     pub elastic_section: Option<Origin>,
@@ -47,6 +51,22 @@ pub fn apply(written: &[Written], draft: &mut Draft, origins: &mut Origins, mist
         draft.auth = super::keys::AuthDraft::default();
         origins.retain(|name, _| !name.starts_with(AUTH));
     }
+    let says = |key: &str| written.iter().find(|one| one.key.name == key);
+    match (says(HOSTS), says(CLOUD_ID)) {
+        (Some(_), Some(cloud)) => {
+            mistakes.add_value(
+                &cloud.origin,
+                CLOUD_ID,
+                "hosts and cloud_id both say where the servers are; keep one",
+            );
+        }
+        (Some(_), None) => draft.cloud_id = None,
+        (None, Some(_)) => {
+            draft.elastic.hosts.clear();
+            origins.remove(HOSTS);
+        }
+        (None, None) => {}
+    }
     for one in written {
         let set = match &one.key.set {
             Set::One(set) | Set::OneOrEmpty(set) => set,
@@ -64,6 +84,8 @@ pub fn apply(written: &[Written], draft: &mut Draft, origins: &mut Origins, mist
     }
 }
 
+const HOSTS: &str = "elasticsearch.hosts";
+const CLOUD_ID: &str = "elasticsearch.cloud_id";
 const AUTH: &str = "elasticsearch.auth.";
 
 fn says_auth(written: &Written) -> bool {

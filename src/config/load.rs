@@ -2,17 +2,19 @@
 
 use std::{fs, path::Path, sync::Arc};
 
+use hyper::header::{HeaderName, HeaderValue};
 use nodewarden_collectors::Host;
 
 use super::{
     collectors::Choices,
+    elastic::{self, HEADERS},
     env::{self, Env},
     file, given,
-    keys::{Draft, KEYS},
+    keys::{Draft, KEYS, SECRET},
     layer::{self, Layer, Origins},
     machine::Machine,
     mistakes::{Mistakes, Origin},
-    options::{Auth, Config, Secret},
+    options::Config,
     show, web_file, yaml,
 };
 use crate::cli::Cli;
@@ -48,7 +50,7 @@ pub fn load(cli: &Cli, env: &Env, machine: &Machine) -> Result<Loaded, Mistakes>
         read_file(cli, env, machine, &mut mistakes),
         given::read(&cli.flags, &mut mistakes),
     ];
-    let loaded = merge(layers, machine, &mut mistakes);
+    let loaded = merge(layers, env, machine, &mut mistakes);
     if mistakes.is_empty() { Ok(loaded) } else { Err(mistakes.sorted()) }
 }
 
@@ -73,7 +75,7 @@ fn read_file(cli: &Cli, env: &Env, machine: &Machine, mistakes: &mut Mistakes) -
         .map_or_else(Layer::default, |root| file::read(root, mistakes))
 }
 
-fn merge(layers: [Layer; 3], machine: &Machine, mistakes: &mut Mistakes) -> Loaded {
+fn merge(layers: [Layer; 3], env: &Env, machine: &Machine, mistakes: &mut Mistakes) -> Loaded {
     let mut draft = Draft::default();
     let mut origins = Origins::new();
     let mut choices = Choices::default();
@@ -87,6 +89,10 @@ fn merge(layers: [Layer; 3], machine: &Machine, mistakes: &mut Mistakes) -> Load
         notes.extend(layer.notes);
         elastic_section = elastic_section.or(layer.elastic_section);
         hosts_misspelt |= layer.hosts_misspelt;
+        if let Some((headers, origin)) = layer.headers {
+            draft.elastic.headers = headers;
+            origins.insert(HEADERS, origin);
+        }
         if let Some((sources, origin)) = layer.sources {
             draft.config.logs.sources = sources;
             sources_origin = origin;
@@ -98,10 +104,10 @@ fn merge(layers: [Layer; 3], machine: &Machine, mistakes: &mut Mistakes) -> Load
         notes.extend(web_file::check(path, flag, mistakes));
     }
     draft.config.metrics = choices.resolve(&draft.config.host, &draft.config.metrics, mistakes);
-    let has_hosts = origins.contains_key("elasticsearch.hosts");
+    let has_hosts = origins.contains_key("elasticsearch.hosts") || draft.cloud_id.is_some();
     if has_hosts || elastic_section.is_some() {
-        draft.elastic.auth = auth(&draft, &origins, mistakes);
-        draft.config.elasticsearch = Some(draft.elastic.clone());
+        let elastic = elastic::resolve(&draft, &origins, env, mistakes, &mut notes);
+        draft.config.elasticsearch = Some(elastic);
     }
     if let (Some(origin), false, false) = (&elastic_section, has_hosts, hosts_misspelt) {
         mistakes
@@ -157,57 +163,6 @@ fn automatic_memory(granted: Option<u64>) -> u64 {
     share.clamp(16 << 20, 64 << 20)
 }
 
-/// The one way to prove who we are; secrets are read here.
-fn auth(draft: &Draft, origins: &Origins, mistakes: &mut Mistakes) -> Auth {
-    let auth = &draft.auth;
-    let at = |name: &str| origins.get(name).cloned().unwrap_or(Origin::Default);
-    let mut ways: Vec<(&str, Auth)> = Vec::new();
-    let mut file = |name: &'static str, path: &Option<std::path::PathBuf>| {
-        let key = format!("elasticsearch.auth.{name}");
-        read_secret(path.as_deref()?).map_err(|error| mistakes.add_value(&at(&key), &key, &error)).ok()
-    };
-    let from_file = file("password_file", &auth.password_file);
-    ways.extend(
-        file("api_key_file", &auth.api_key_file).map(|secret| ("api_key_file", Auth::ApiKey(secret))),
-    );
-    ways.extend(file("bearer_file", &auth.bearer_file).map(|secret| ("bearer_file", Auth::Bearer(secret))));
-    let has_password = auth.password.is_some() || auth.password_file.is_some();
-    match (&auth.username, auth.password.clone().or(from_file)) {
-        (Some(username), Some(password)) => {
-            ways.push(("username", Auth::Basic { username: username.clone(), password }));
-        }
-        (Some(_), None) if !has_password => {
-            let key = "elasticsearch.auth.username";
-            mistakes.add_value(&at(key), key, "a user without a password; add password_file");
-        }
-        (None, _) if has_password => {
-            let key = ["elasticsearch.auth.password", "elasticsearch.auth.password_file"]
-                .into_iter()
-                .find(|key| origins.contains_key(key))
-                .unwrap_or("elasticsearch.auth.password_file");
-            mistakes.add_value(&at(key), key, "a password without a user; add username");
-        }
-        _ => {}
-    }
-    if let [(first, _), .., (last, _)] = ways.as_slice() {
-        let key = format!("elasticsearch.auth.{last}");
-        mistakes.add_value(&at(&key), &key, &format!("{first} and {last} are two methods; keep one"));
-    }
-    ways.pop().map_or(Auth::None, |(_, auth)| auth)
-}
-
-fn read_secret(path: &Path) -> Result<Secret, String> {
-    let text =
-        fs::read_to_string(path).map_err(|error| format!("could not read {}: {error}", path.display()))?;
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(format!("{} is empty; write the secret into it", path.display())),
-        secret if secret.chars().any(char::is_control) => {
-            Err(format!("{} has more than one line; keep only the secret", path.display()))
-        }
-        secret => Ok(Secret::new(secret)),
-    }
-}
-
 fn settings(draft: &Draft, origins: &Origins, choices: &Choices, sources_origin: &Origin) -> Vec<Setting> {
     let mut out = Vec::new();
     for key in KEYS {
@@ -217,6 +172,14 @@ fn settings(draft: &Draft, origins: &Origins, choices: &Choices, sources_origin:
         let Some(value) = (key.show)(draft) else { continue };
         let origin = origins.get(key.name).cloned().unwrap_or(Origin::Default);
         out.push(Setting { key: key.name.to_owned(), value, origin });
+        if key.name == "elasticsearch.proxy" {
+            let shown = |(name, _): &(HeaderName, HeaderValue)| Setting {
+                key: format!("{HEADERS}.{name}"),
+                value: SECRET.into(),
+                origin: origins.get(HEADERS).cloned().unwrap_or(Origin::Default),
+            };
+            out.extend(draft.elastic.headers.iter().map(shown));
+        }
         if key.name == "logs.max_line" {
             let value = show::sources(&draft.config.logs.sources);
             out.push(Setting { key: "logs.sources".into(), value, origin: sources_origin.clone() });

@@ -5,6 +5,7 @@
 
 mod check;
 mod collectors;
+mod elastic;
 mod env;
 mod file;
 mod given;
@@ -26,7 +27,7 @@ pub use load::{Loaded, Setting, load};
 pub use machine::Machine;
 pub use mistakes::{Mistake, Mistakes, Origin};
 pub use options::{
-    AdminConfig, Auth, BulkConfig, Config, DocumentIds, ElasticConfig, ElasticHost, IndexTemplate,
-    KubernetesConfig, ListenAddress, LogConfig, LogFormat, LogsConfig, Metadata, MetricsConfig, Schema,
-    Secret, Source, SourceKind, StoreConfig, WebConfig,
+    AdminConfig, Auth, BulkConfig, CloudId, Config, DocumentIds, ElasticConfig, ElasticHost, IndexTemplate,
+    KubernetesConfig, ListenAddress, LogConfig, LogFormat, LogsConfig, Metadata, MetricsConfig, Proxies,
+    Proxy, Schema, Secret, SecretFrom, Source, SourceKind, StoreConfig, Tls, WebConfig,
 };

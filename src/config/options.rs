@@ -2,9 +2,19 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use hyper::header::{HeaderName, HeaderValue};
 use nodewarden_collectors::{Host, Settings};
 
-pub use crate::logs::{elastic::Host as ElasticHost, index::IndexTemplate, shape::Schema};
+pub use crate::logs::{
+    elastic::{
+        address::{CloudId, Host as ElasticHost},
+        auth::{Auth, Secret, SecretFrom},
+        proxy::{Proxies, Proxy},
+        tls::Tls,
+    },
+    index::IndexTemplate,
+    shape::Schema,
+};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -300,6 +310,12 @@ pub struct ElasticConfig {
     pub compression: u32,
     /// How the agent proves who it is.
     pub auth: Auth,
+    /// How TLS is spoken to servers with https.
+    pub tls: Tls,
+    /// What is between the agent and the servers.
+    pub proxies: Proxies,
+    /// Headers that every request has.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The size and pace of bulk requests.
     pub bulk: BulkConfig,
 }
@@ -313,6 +329,9 @@ impl Default for ElasticConfig {
             document_ids: DocumentIds::Position,
             compression: 1,
             auth: Auth::None,
+            tls: Tls::default(),
+            proxies: Proxies::default(),
+            headers: Vec::new(),
             bulk: BulkConfig::default(),
         }
     }
@@ -325,46 +344,6 @@ pub enum DocumentIds {
     Position,
     /// The server makes one.
     None,
-}
-
-/// How the agent proves who it is; secrets are read before the agent starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Auth {
-    /// Not at all.
-    None,
-    /// User and password.
-    Basic {
-        /// The user.
-        username: String,
-        /// The password.
-        password: Secret,
-    },
-    /// `Authorization: ApiKey`.
-    ApiKey(Secret),
-    /// `Authorization: Bearer`.
-    Bearer(Secret),
-}
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text` from being printed.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the one place that sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// The size and pace of bulk requests.

@@ -92,7 +92,7 @@ pub fn listen_address(text: &str) -> Result<ListenAddress, String> {
     Ok(ListenAddress { host: host.into(), port: port.parse().map_err(|_| fail())? })
 }
 
-/// `http://host:9200/prefix`; the scheme, port and prefix may be left out.
+/// `http://host:9200/prefix`, or https; the scheme, port and prefix may be left out.
 pub fn elastic_host(text: &str) -> Result<ElasticHost, String> {
     let text = text.trim();
     // First of all, so that no message repeats a password.
@@ -100,10 +100,10 @@ pub fn elastic_host(text: &str) -> Result<ElasticHost, String> {
         return Err("a user or password doesn't belong into the address; use elasticsearch.auth".into());
     }
     let fail = || format!("expected a server such as http://127.0.0.1:9200, not '{text}'");
-    let rest = match text.split_once("://") {
-        None => text,
-        Some(("http", rest)) => rest,
-        Some(("https", _)) => return Err("https is not available in this version yet; write http://".into()),
+    let (is_secure, rest) = match text.split_once("://") {
+        None => (false, text),
+        Some(("http", rest)) => (false, rest),
+        Some(("https", rest)) => (true, rest),
         Some(_) => return Err(fail()),
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -117,7 +117,7 @@ pub fn elastic_host(text: &str) -> Result<ElasticHost, String> {
         None => (authority, 9200),
     };
     let host = bare_host(host).filter(|host| !host.is_empty() && port != 0).ok_or_else(fail)?;
-    Ok(ElasticHost { name: host.into(), port, path: path.trim_end_matches('/').into() })
+    Ok(ElasticHost { is_secure, name: host.into(), port, path: path.trim_end_matches('/').into() })
 }
 
 /// A host without its brackets; only in brackets may it contain colons.
@@ -200,9 +200,7 @@ mod tests {
         assert_eq!(shown("es"), Ok("http://es:9200".into()));
         assert_eq!(shown("http://[::1]:9201/es/"), Ok("http://[::1]:9201/es".into()));
         assert_eq!(shown("http://[::1]"), Ok("http://[::1]:9200".into()));
-        assert!(
-            shown("https://es:9200").is_err_and(|error| error.contains("not available in this version yet"))
-        );
+        assert_eq!(shown("https://es/"), Ok("https://es:9200".into()));
         for with_password in
             ["http://me:secret@es", "me:secret@es", "ftp://me:secret@es", "http://me:secret@ es"]
         {

@@ -9,7 +9,10 @@ use crate::{
         client::Server,
         known::{Pods, PodsFile},
     },
-    logs::mail::{Mail, Sender},
+    logs::{
+        backoff::seed,
+        mail::{Mail, Sender},
+    },
     metrics::Own,
 };
 
@@ -38,7 +41,7 @@ pub fn plan(config: &Config, own: &Own) -> Option<Plan> {
         node: config.node_name.clone(),
         annotations: config.kubernetes.annotations.clone(),
         state_dir: config.state_dir.clone(),
-        seed: rand_seed(),
+        seed: seed(),
     };
     Some(Plan { options, pods })
 }
@@ -77,12 +80,6 @@ impl Plan {
         };
         tokio::spawn(kubernetes::run(self.options, self.pods, tell, report));
     }
-}
-
-/// Another one on each node and at each start.
-fn rand_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(FEATURE)
 }
 
 #[cfg(test)]

@@ -11,9 +11,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, StatusCode, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
+
+use crate::pem;
 
 /// How long it may take to connect, and then to be answered.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -192,19 +194,15 @@ where
 
 /// The cluster's CA alone is trusted.
 fn trust(ca_file: &Path) -> Result<Arc<ClientConfig>, AskError> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
-
-    let pem = read(ca_file)?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem).flatten() {
-        // One of several that can't be used is no reason not to try the others.
-        let _ = roots.add(certificate);
-    }
-    if roots.is_empty() {
-        return Err(AskError::Connection(format!("{} holds no certificate", ca_file.display())));
-    }
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    Ok(Arc::new(config))
+    let certificates = pem::certificates(&read(ca_file)?);
+    let certificates =
+        certificates.map_err(|error| AskError::Connection(format!("{}: {error}", ca_file.display())))?;
+    // One of several that can't be used is no reason not to try the others.
+    roots.add_parsable_certificates(certificates);
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(broken)?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, AskError> {

@@ -8,30 +8,56 @@ use std::time::Duration;
 pub struct Backoff {
     bound: Duration,
     cap: Duration,
-    random: u64,
+    random: Random,
 }
 
 impl Backoff {
     /// Starts at `first` and stays below `cap`; `seed` is the chance in it.
     pub fn new(first: Duration, cap: Duration, seed: u64) -> Self {
-        Self { bound: first.min(cap), cap, random: seed }
+        Self { bound: first.min(cap), cap, random: Random(seed) }
     }
 
     /// The next wait.
     pub fn next_wait(&mut self) -> Duration {
-        let share = self.next_random() as f64 / u64::MAX as f64;
+        let share = self.random.next() as f64 / u64::MAX as f64;
         let wait = self.bound.mul_f64(share);
         self.bound = (self.bound * 2).min(self.cap);
         wait
     }
+}
 
-    /// SplitMix64 (Steele, Lea, Flood 2014): good enough to spread waits.
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
+/// Chance that is good enough to spread waits and choices: SplitMix64 (Steele, Lea, Flood 2014).
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// Another one in each agent.
+    pub fn new() -> Self {
+        Self(seed())
+    }
+
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+}
+
+impl Default for Random {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Chance for the waits; without any, agents only spread less well.
+pub fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(_) => u64::from_ne_bytes(bytes),
+        Err(_) => u64::from(std::process::id()),
     }
 }
 

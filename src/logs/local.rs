@@ -13,7 +13,7 @@ use super::{
     batch::{Batch, Record, records},
     record::{FileFacts, FileId, Origin, path_text},
     ship::{Sink, off_thread},
-    status::SinkState,
+    status::{Obstacle, Reason, SinkState},
 };
 use crate::{
     metrics::own::StoreMetrics,
@@ -76,7 +76,8 @@ impl Local {
                 break;
             };
             next = reached;
-            if self.state.hold(batch.number, &error.to_string(), Instant::now()) {
+            let reason = Reason::new(Obstacle::Disk, error.to_string());
+            if self.state.hold(batch.number, &reason, Instant::now()) {
                 tracing::warn!(%error, "log lines wait in their files: the local store does not take them");
             }
             tokio::time::sleep(backoff.next_wait()).await;

@@ -40,8 +40,6 @@ pub mod status;
 pub mod table;
 pub mod tail;
 pub mod turn;
-pub mod verdict;
-pub mod window;
 
 use std::{
     io,

@@ -1,5 +1,6 @@
 //! The metrics page: one scrape at a time over all collectors.
 
+mod held;
 pub mod history;
 pub mod own;
 pub mod process;

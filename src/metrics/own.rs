@@ -8,6 +8,8 @@ use prometheus::{
     proto::{self, MetricType},
 };
 
+use super::held::HeldGauge;
+
 /// Upper bounds in seconds: from a server on the same node to one that is about to time out.
 const BULK_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
@@ -142,6 +144,14 @@ impl Own {
     /// Says whether a feature is on, and why.
     pub fn feature(&self, feature: &str, on: bool, reason: &str) {
         self.logs.features.say(feature, on, reason);
+    }
+
+    /// Says at each scrape what Elasticsearch does not take: label and number.
+    pub fn held<C>(&self, look: impl Fn() -> C + Send + Sync + 'static) -> prometheus::Result<()>
+    where
+        C: IntoIterator<Item = (&'static str, usize)> + 'static,
+    {
+        self.registry.register(Box::new(HeldGauge::new(look)?))
     }
 
     /// Says how much memory the buffers may take.
@@ -348,6 +358,11 @@ fn say_histogram(histogram: &proto::Histogram, mut say: impl FnMut(Part, f64)) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
     use nodewarden_collectors::text;
 
     use super::*;
@@ -389,6 +404,17 @@ mod tests {
              nodewarden_bulk_duration_seconds_bucket{le=\"+Inf\"} 2\n\
              nodewarden_bulk_duration_seconds_sum 64.75\nnodewarden_bulk_duration_seconds_count 2\n"
         ));
+    }
+
+    #[test]
+    fn what_is_held_is_asked_for_at_each_scrape() {
+        let (own, held) = (own(), Arc::new(AtomicUsize::new(2)));
+        let seen = Arc::clone(&held);
+        own.held(move || [("unauthorized", seen.load(Relaxed)), ("tls", 0)]).expect("the first time");
+        assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"unauthorized\"} 2\n"));
+        held.store(0, Relaxed);
+        assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"unauthorized\"} 0\n"));
+        assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"tls\"} 0\n"));
     }
 
     #[test]

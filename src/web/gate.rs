@@ -4,7 +4,6 @@
 //! answered after that. Every path is behind it, also health, as in node_exporter: a probe of the kubelet that can't carry a
 //! password has to be a TCP or an exec one (`nodewarden healthcheck`).
 
-pub mod certificate;
 pub mod limit;
 pub mod live;
 pub mod rules;

@@ -151,3 +151,4 @@ stop_when_missing
 build_node_exporter
 build_kubernetes
 "$here/elasticsearch/build.sh"
+"$here/opensearch/build.sh"

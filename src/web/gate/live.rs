@@ -1,16 +1,12 @@
 //! The rules as their files say now: looked at before each request and each handshake, read again when one was changed.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use nodewarden_collectors::host::Stamp;
 use rustls::ServerConfig;
 use tracing::{error, info};
 
 use super::rules::{NotKnown, Reading, Rules};
+use crate::stamps::Stamps;
 
 /// Reads the files anew.
 type Read = Box<dyn Fn() -> Reading + Send + Sync>;
@@ -23,15 +19,13 @@ pub struct Live {
 
 struct Last {
     reading: Reading,
-    stamps: Vec<(PathBuf, Option<Stamp>)>,
-    /// Unix time of the look before the reading.
-    read_at: i64,
+    stamps: Stamps,
 }
 
 impl Live {
     /// Reads them a first time; what is wrong then is for the caller to say.
     pub fn new(read: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
-        let last = Last::new(&read, &[]);
+        let last = Last::new(&read, &Stamps::default());
         Self { read: Box::new(read), last: Mutex::new(last) }
     }
 
@@ -47,9 +41,8 @@ impl Live {
 
     fn look<T>(&self, take: impl FnOnce(&Reading) -> T) -> T {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_old() {
-            let before: Vec<PathBuf> = last.stamps.iter().map(|(path, _)| path.clone()).collect();
-            let new = Last::new(&self.read, &before);
+        if last.stamps.is_old() {
+            let new = Last::new(&self.read, &last.stamps);
             tell(&last.reading, &new.reading);
             *last = new;
         }
@@ -58,34 +51,12 @@ impl Live {
 }
 
 impl Last {
-    fn new(read: &dyn Fn() -> Reading, before: &[PathBuf]) -> Self {
-        // Stamps come first: what is changed while it is read is then read again.
-        let early: Vec<_> = before.iter().map(|path| stamped(path)).collect();
-        let read_at = unix_time();
+    fn new(read: &dyn Fn() -> Reading, before: &Stamps) -> Self {
+        let stamps = Stamps::before(before.paths());
         let reading = read();
-        let known = |path: &PathBuf| early.iter().find(|(known, _)| known == path).cloned();
-        let stamps = reading.files.iter().map(|path| known(path).unwrap_or_else(|| stamped(path))).collect();
-        Self { reading, stamps, read_at }
+        let stamps = stamps.of(&reading.files);
+        Self { reading, stamps }
     }
-
-    fn is_old(&self) -> bool {
-        self.stamps.iter().any(|(path, stamp)| {
-            // A file may be written twice within a tick of the clock that stamps it: what was written about when it was read
-            // is read once more. A stamp far in the future says nothing.
-            let times = self.read_at - 1..self.read_at + 60;
-            let is_fresh = stamp.is_some_and(|stamp| times.contains(&stamp.modified_seconds()));
-            is_fresh || Stamp::of(path).ok() != *stamp
-        })
-    }
-}
-
-fn stamped(path: &Path) -> (PathBuf, Option<Stamp>) {
-    (path.to_owned(), Stamp::of(path).ok())
-}
-
-fn unix_time() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Says what is wrong once, and once that it is right again.
@@ -107,7 +78,11 @@ fn tell(old: &Reading, new: &Reading) {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, time::Duration};
+    use std::{
+        fs,
+        path::Path,
+        time::{Duration, SystemTime},
+    };
 
     use super::*;
 

@@ -11,7 +11,7 @@ use rustls::{
     ServerConfig, SignatureScheme, SupportedProtocolVersion,
     client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, SupportedKxGroup, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
     server::{
         Acceptor, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -27,10 +27,10 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tracing::debug;
 
 use super::{
-    certificate,
     live::Live,
     rules::{ClientAuth, Pem, TlsRules, Versions},
 };
+use crate::{certificate, pem};
 
 /// How long a client may take for its handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,9 +111,7 @@ pub fn configure(rules: &TlsRules) -> Result<ServerConfig, TlsError> {
             Part::Key.fails("the key is not that of the certificate")
         }
         Error::InvalidCertificate(_) => Part::Cert.fails("the certificate could not be understood"),
-        _ => Part::Key.fails(
-            "expected an RSA (2048 to 8192 bits), ECDSA (P-256, P-384) or Ed25519 key without a password",
-        ),
+        _ => Part::Key.fails(pem::USABLE_KEYS),
     })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
@@ -162,20 +160,11 @@ fn read(pem: &Pem, part: Part) -> Result<Vec<u8>, TlsError> {
 }
 
 fn certificates(pem: &Pem, part: Part) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let bytes = read(pem, part)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(part.fails("there is no '-----BEGIN CERTIFICATE-----' in it")),
-        Ok(found) => Ok(found),
-        Err(error) => Err(part.fails(format!("not PEM: {error}"))),
-    }
+    pem::certificates(&read(pem, part)?).map_err(|error| part.fails(error))
 }
 
 fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(&read(pem, Part::Key)?).map_err(|error| match error {
-        pem::Error::NoItemsFound => Part::Key.fails("there is no private key without a password in it"),
-        error => Part::Key.fails(format!("not PEM: {error}")),
-    })
+    pem::private_key(&read(pem, Part::Key)?).map_err(|error| Part::Key.fails(error))
 }
 
 /// Who looks at the clients' certificates; `None` when nobody asks for one.
@@ -235,12 +224,10 @@ impl Trust {
         }
         // One that is trusted itself, such as a self-signed one, needs nobody else; the library would refuse it.
         let found = certificate::parse(client).ok_or(CertificateError::BadEncoding)?;
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        match found.validity {
-            (from, _) if now < from => Err(CertificateError::NotValidYet.into()),
-            (_, to) if now > to => Err(CertificateError::Expired.into()),
-            _ if found.is_not_for_clients => Err(CertificateError::InvalidPurpose.into()),
-            _ => Ok(()),
+        found.check_time(now)?;
+        match found.is_not_for_clients {
+            true => Err(CertificateError::InvalidPurpose.into()),
+            false => Ok(()),
         }
     }
 }

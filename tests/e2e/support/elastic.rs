@@ -1,4 +1,4 @@
-//! A real Elasticsearch, started by `tests/servers/elasticsearch/start.sh`.
+//! A real Elasticsearch, started by `tests/servers/elasticsearch/start.sh`, or OpenSearch, plain or with TLS and users.
 
 use std::{
     fs::{self, File},
@@ -8,6 +8,7 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -15,16 +16,63 @@ use tempfile::TempDir;
 use super::{
     free_port,
     http::{self, Response},
-    repository, seconds, temp_dir, wait_until,
+    repository, seconds, temp_dir,
+    tls::{Authority, Client, SERVER, address, dns},
+    wait_until,
 };
+
+/// The user of a secured server who may do everything.
+pub const USER: &str = "elastic";
+/// That user's password.
+pub const PASSWORD: &str = "not-for-you";
 
 /// One server; it ends with the value, and at the latest with this process.
 pub struct Elastic {
+    engine: Engine,
+    /// Whoever may come in, and what they trust.
+    door: Option<Door>,
     port: u16,
     dir: PathBuf,
     _own_dir: Option<TempDir>,
     /// The process and its open standard input, whose end ends the server.
     server: Mutex<Option<Child>>,
+}
+
+/// The product, by the name of its folder in `tests/servers`.
+#[derive(Debug, Clone, Copy)]
+enum Engine {
+    Elasticsearch,
+    OpenSearch,
+}
+
+impl Engine {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Elasticsearch => "elasticsearch",
+            Self::OpenSearch => "opensearch",
+        }
+    }
+}
+
+/// TLS, and the one user that there is.
+struct Door {
+    client: Client,
+    ca: PathBuf,
+}
+
+impl Door {
+    /// Writes what the server shows, for `localhost` and 127.0.0.1, vouched for by a CA of its own.
+    fn new(dir: &Path) -> Self {
+        let authority = Authority::new("the cluster's CA");
+        let server = authority.vouch(&[dns(SERVER), address("127.0.0.1")]);
+        let config = dir.join("config");
+        fs::create_dir_all(&config).expect("a folder");
+        fs::write(config.join("http.crt"), server.certificate.pem()).expect("written");
+        fs::write(config.join("http.key"), server.key.serialize_pem()).expect("written");
+        let ca = config.join("ca.crt");
+        fs::write(&ca, authority.identity.certificate.pem()).expect("written");
+        Self { client: Client::new(&authority, None).only_http1(), ca }
+    }
 }
 
 /// A document found, with the few fields that were asked for.
@@ -40,23 +88,45 @@ impl Elastic {
     /// The server that tests share: each uses an index of its own and leaves the server running.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Elastic> = OnceLock::new();
-        SHARED.get_or_init(|| {
-            // Nothing cleans up after a static: the next run does.
-            let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("elasticsearch");
-            let _ = fs::remove_dir_all(&dir);
-            fs::create_dir_all(&dir).expect("a folder for the server");
-            Self::start_in(dir, None, "")
-        })
+        SHARED.get_or_init(|| Self::start_static(Engine::Elasticsearch, "elasticsearch", false))
+    }
+
+    /// Another one, with TLS, users and API keys.
+    pub fn secured() -> &'static Self {
+        static SECURED: OnceLock<Elastic> = OnceLock::new();
+        SECURED.get_or_init(|| Self::start_static(Engine::Elasticsearch, "elasticsearch-secured", true))
+    }
+
+    /// An OpenSearch that tests share in the same way.
+    pub fn open_search() -> &'static Self {
+        static SHARED: OnceLock<Elastic> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start_static(Engine::OpenSearch, "opensearch", false))
     }
 
     /// A server of one's own, to be stopped and started at will; `settings` are lines for elasticsearch.yml.
     pub fn start(settings: &str) -> Self {
         let dir = temp_dir();
-        Self::start_in(dir.path().to_owned(), Some(dir), settings)
+        Self::start_in(Engine::Elasticsearch, dir.path().to_owned(), Some(dir), false, settings)
     }
 
-    fn start_in(dir: PathBuf, own_dir: Option<TempDir>, settings: &str) -> Self {
-        let server = Self { port: free_port(), dir, _own_dir: own_dir, server: Mutex::new(None) };
+    fn start_static(engine: Engine, name: &str, is_secured: bool) -> Self {
+        // Nothing cleans up after a static: the next run does.
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("a folder for the server");
+        Self::start_in(engine, dir, None, is_secured, "")
+    }
+
+    fn start_in(
+        engine: Engine,
+        dir: PathBuf,
+        own_dir: Option<TempDir>,
+        is_secured: bool,
+        settings: &str,
+    ) -> Self {
+        let door = is_secured.then(|| Door::new(&dir));
+        let server =
+            Self { engine, door, port: free_port(), dir, _own_dir: own_dir, server: Mutex::new(None) };
         server.set(settings);
         server.start_again();
         server.expect("PUT", "/_index_template/logs", Some(&template()));
@@ -65,13 +135,15 @@ impl Elastic {
 
     /// Starts it again after [`kill_9`](Self::kill_9), with the same data on the same port.
     pub fn start_again(&self) {
-        let script = repository().join("tests/servers/elasticsearch/start.sh");
+        let script = repository().join("tests/servers").join(self.engine.folder()).join("start.sh");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         let child = Command::new(script)
             .arg(self.port.to_string())
             .arg(&self.dir)
             .env("SETTINGS", self.settings_path())
             .env("UNTIL_EOF", "1")
+            .env("SECURITY", if self.door.is_some() { "tls" } else { "off" })
+            .env("ES_PASSWORD", PASSWORD)
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("the log file once more"))
             .stderr(log)
@@ -79,7 +151,7 @@ impl Elastic {
             .expect("start.sh starts");
         *self.server.lock().expect("no test failed in between") = Some(child);
         // A first start may fetch the jars.
-        wait_until("Elasticsearch is ready", seconds(300), || self.ready());
+        wait_until("the server is ready", seconds(300), || self.ready());
     }
 
     /// SIGKILL, and its end awaited.
@@ -108,9 +180,37 @@ impl Elastic {
         self.expect("PUT", path, Some(body))
     }
 
+    /// POST without a body.
+    #[track_caller]
+    pub fn post(&self, path: &str) -> Value {
+        self.expect("POST", path, None)
+    }
+
     /// Its address for the agent's `elasticsearch.hosts`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        let scheme = if self.door.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
+    }
+
+    /// The CA of a secured server, for the agent's `elasticsearch.tls.ca`.
+    pub fn ca(&self) -> &Path {
+        &self.door.as_ref().expect("a secured server").ca
+    }
+
+    /// A key that may do this to these indices, as `id` and `encoded`.
+    #[track_caller]
+    pub fn api_key(&self, indices: &[&str], privileges: &[&str]) -> (String, String) {
+        let role = json!({"cluster": ["monitor"], "index": [{"names": indices, "privileges": privileges}]});
+        let ask = json!({"name": "agent", "role_descriptors": {"agent": role}});
+        let made = self.expect("POST", "/_security/api_key", Some(&ask));
+        let text = |name: &str| made[name].as_str().expect("a text").to_owned();
+        (text("id"), text("encoded"))
+    }
+
+    /// From now on this key is worth nothing.
+    #[track_caller]
+    pub fn revoke(&self, id: &str) {
+        self.expect("DELETE", "/_security/api_key", Some(&json!({"ids": [id]})));
     }
 
     /// Number of documents that a search finds now in an index, a data stream or a pattern; none when it is absent.
@@ -171,9 +271,12 @@ impl Elastic {
         let ended = |child: &mut Child| child.try_wait().expect("its state");
         if let Some(status) = self.server.lock().expect("no test failed").as_mut().and_then(ended) {
             let log = fs::read_to_string(self.log_path()).unwrap_or_default();
-            panic!("Elasticsearch ended with {status}:\n{log}");
+            panic!("the server ended with {status}:\n{log}");
         }
-        self.ask("GET", "/_cluster/health?wait_for_status=yellow&timeout=1s", None).map(drop)
+        // While the index of users and keys is being made, nobody is known.
+        let index = if self.door.is_some() { "/.security-7" } else { "" };
+        let health = format!("/_cluster/health{index}?wait_for_status=yellow&timeout=1s");
+        self.ask("GET", &health, None).map(drop)
     }
 
     #[track_caller]
@@ -188,7 +291,15 @@ impl Elastic {
 
     fn send(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<Response> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        http::request(method, &self.address(), path, &[("content-type", "application/json")], body.as_bytes())
+        let kind = ("content-type", "application/json");
+        match &self.door {
+            None => http::request(method, &self.address(), path, &[kind], body.as_bytes()),
+            Some(door) => {
+                let basic = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
+                let headers = [kind, ("authorization", basic.as_str())];
+                door.client.request(method, &self.address(), path, &headers, body.as_bytes())
+            }
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub use api_server::ApiServer;
 pub use bulk_server::{BulkServer, Fault, wait_for_documents};
 pub use chance::Chance;
 pub use disk::{Cgroup, Disk};
-pub use elastic::Elastic;
+pub use elastic::{Elastic, PASSWORD, USER};
 pub use journal::JournalDir;
 pub use kubelet::{Kubelet, Load, Written};
 pub use ledger::assert_ledger;

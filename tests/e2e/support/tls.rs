@@ -64,6 +64,10 @@ pub fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().expect("ASCII"))
 }
 
+pub fn address(ip: &str) -> SanType {
+    SanType::IpAddress(ip.parse().expect("an address"))
+}
+
 /// Server certificates are for this name.
 pub const SERVER: &str = "localhost";
 

@@ -4,15 +4,17 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use crate::logs::status::{Obstacle, Reason};
+
 /// What becomes of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It is in the index, now or from an earlier try.
     Done,
     /// The server is busy or hurt: the same document again, later.
-    Retry(String),
+    Retry(Reason),
     /// Nothing is wrong with the document: somebody has to grant, open or create something.
-    Hold(String),
+    Hold(Reason),
     /// It will never be accepted as it is.
     Reject(String),
 }
@@ -25,9 +27,9 @@ pub enum Answer {
     /// One verdict and status per document, in the order they were sent.
     Items(Vec<(u16, Verdict)>),
     /// All of it again, later.
-    Retry(String),
+    Retry(Reason),
     /// All of it again, when somebody has mended what is said here.
-    Hold(String),
+    Hold(Reason),
     /// The request can't be taken as a whole: its halves may be.
     Split(String),
 }
@@ -75,27 +77,54 @@ pub fn judge(status: u16, body: &[u8], sent: usize) -> Answer {
     match status {
         200..=299 => judge_items(body, sent),
         413 => Answer::Split("HTTP 413: the request is larger than http.max_content_length".into()),
-        429 | 500..=599 => Answer::Retry(failure(status, body)),
-        // Only the server itself knows that a document is to blame; others say this of every request.
-        400 if is_said_by_the_server(body) => Answer::Split(failure(status, body)),
-        401 => Answer::Hold(format!("{}: check elasticsearch.auth", failure(status, body))),
-        _ => Answer::Hold(failure(status, body)),
+        429 => Answer::Retry(failure(Obstacle::Busy, status, body)),
+        500..=599 => Answer::Retry(failure(Obstacle::ServerError, status, body)),
+        400 => judge_bad_request(status, body),
+        401 => Answer::Hold(failure(Obstacle::Unauthorized, status, body)),
+        _ => Answer::Hold(failure(refusal(status, body), status, body)),
+    }
+}
+
+/// Only the server itself knows that a document is to blame; others say this of every request.
+fn judge_bad_request(status: u16, body: &[u8]) -> Answer {
+    match is_said_by_the_server(body) {
+        true => Answer::Split(failure(Obstacle::Refused, status, body).text),
+        false => Answer::Hold(failure(Obstacle::Refused, status, body)),
+    }
+}
+
+/// What is in the way of a request that the server refuses as a whole.
+fn refusal(status: u16, body: &[u8]) -> Obstacle {
+    let failure = serde_json::from_slice::<Failure<'_>>(body);
+    obstacle(status, &failure.map(|failure| failure.error).unwrap_or_default())
+}
+
+/// What is in the way when no document is to blame.
+fn obstacle(status: u16, cause: &Cause<'_>) -> Obstacle {
+    match (status, &*cause.kind) {
+        (_, "index_closed_exception") => Obstacle::IndexClosed,
+        (_, "cluster_block_exception") => Obstacle::ReadOnly,
+        (401, _) => Obstacle::Unauthorized,
+        (403, _) => Obstacle::Forbidden,
+        (404, _) => Obstacle::IndexMissing,
+        (429, _) => Obstacle::Busy,
+        (500.., _) => Obstacle::ServerError,
+        _ => Obstacle::Refused,
     }
 }
 
 fn judge_items(body: &[u8], sent: usize) -> Answer {
+    let odd = |text: String| Answer::Retry(Reason::new(Obstacle::ServerError, text));
     let answer: BulkAnswer<'_> = match serde_json::from_slice(body) {
         Ok(answer) => answer,
-        Err(error) => {
-            return Answer::Retry(format!("the answer to a bulk request is cut or no JSON: {error}"));
-        }
+        Err(error) => return odd(format!("the answer to a bulk request is cut or no JSON: {error}")),
     };
     if !answer.errors {
         return Answer::AllDone;
     }
     if answer.items.len() != sent {
         let answered = answer.items.len();
-        return Answer::Retry(format!("the answer speaks of {answered} documents, {sent} were sent"));
+        return odd(format!("the answer speaks of {answered} documents, {sent} were sent"));
     }
     Answer::Items(
         answer.items.into_iter().map(|item| (item.create.status, judge_item(item.create))).collect(),
@@ -103,14 +132,33 @@ fn judge_items(body: &[u8], sent: usize) -> Answer {
 }
 
 fn judge_item(outcome: Outcome<'_>) -> Verdict {
-    let Cause { kind, reason } = outcome.error.unwrap_or_default();
-    let sentence = || format!("{} {kind}: {reason}", outcome.status);
-    match outcome.status {
+    let status = outcome.status;
+    let cause = outcome.error.unwrap_or_default();
+    let sentence = || format!("{status} {}: {}", cause.kind, cause.reason);
+    let reason = |obstacle| Reason::new(obstacle, sentence());
+    match status {
         // A conflict on its own id says that an earlier try got through.
         200..=299 | 409 => Verdict::Done,
-        429 | 500..=599 => Verdict::Retry(sentence()),
-        401 | 403 | 404 => Verdict::Hold(sentence()),
-        _ => Verdict::Reject(sentence()),
+        429 | 500..=599 => Verdict::Retry(reason(obstacle(status, &cause))),
+        401 | 403 | 404 => Verdict::Hold(reason(obstacle(status, &cause))),
+        _ => match blameless(&cause) {
+            Some(obstacle) => Verdict::Hold(reason(obstacle)),
+            None => Verdict::Reject(sentence()),
+        },
+    }
+}
+
+/// What the server says with 400, too, although it would say it of any document.
+fn blameless(cause: &Cause<'_>) -> Option<Obstacle> {
+    match &*cause.kind {
+        "index_closed_exception" => Some(Obstacle::IndexClosed),
+        "validation_exception" if cause.reason.contains("maximum") && cause.reason.contains("shards") => {
+            Some(Obstacle::ShardLimit)
+        }
+        "illegal_argument_exception" if cause.reason.starts_with("pipeline with id [") => {
+            Some(Obstacle::IndexMissing)
+        }
+        _ => None,
     }
 }
 
@@ -118,11 +166,12 @@ fn is_said_by_the_server(body: &[u8]) -> bool {
     serde_json::from_slice::<Failure<'_>>(body).is_ok_and(|failure| !failure.error.kind.is_empty())
 }
 
-fn failure(status: u16, body: &[u8]) -> String {
-    match serde_json::from_slice::<Failure<'_>>(body) {
+fn failure(obstacle: Obstacle, status: u16, body: &[u8]) -> Reason {
+    let text = match serde_json::from_slice::<Failure<'_>>(body) {
         Ok(Failure { error: Cause { kind, reason } }) => format!("HTTP {status} {kind}: {reason}"),
         Err(_) => format!("HTTP {status}"),
-    }
+    };
+    Reason::new(obstacle, text)
 }
 
 #[cfg(test)]
@@ -163,10 +212,11 @@ mod tests {
         let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
         assert_eq!(verdicts[0], Verdict::Done);
         assert_eq!(verdicts[1], Verdict::Done);
-        assert_eq!(verdicts[2], Verdict::Retry("429 es_rejected_execution_exception: why".into()));
-        assert!(matches!(verdicts[3], Verdict::Retry(_)));
-        assert!(matches!(verdicts[4], Verdict::Hold(_)));
-        assert!(matches!(verdicts[5], Verdict::Hold(_)));
+        let busy = Reason::new(Obstacle::Busy, "429 es_rejected_execution_exception: why");
+        assert_eq!(verdicts[2], Verdict::Retry(busy));
+        assert!(matches!(&verdicts[3], Verdict::Retry(reason) if reason.obstacle == Obstacle::ServerError));
+        assert!(matches!(&verdicts[4], Verdict::Hold(reason) if reason.obstacle == Obstacle::ReadOnly));
+        assert!(matches!(&verdicts[5], Verdict::Hold(reason) if reason.obstacle == Obstacle::IndexMissing));
         assert_eq!(verdicts[6], Verdict::Reject("400 document_parsing_exception: why".into()));
     }
 
@@ -175,7 +225,7 @@ mod tests {
         let busy = br#"{"error":{"type":"es_rejected_execution_exception","reason":"full"},"status":429}"#;
         assert_eq!(
             judge(429, busy, 1),
-            Answer::Retry("HTTP 429 es_rejected_execution_exception: full".into())
+            Answer::Retry(Reason::new(Obstacle::Busy, "HTTP 429 es_rejected_execution_exception: full"))
         );
         assert!(matches!(judge(503, b"", 1), Answer::Retry(_)));
         assert!(matches!(judge(401, b"", 1), Answer::Hold(_)));
@@ -186,6 +236,44 @@ mod tests {
         assert!(matches!(judge(400, malformed, 1), Answer::Split(_)));
         let proxy = b"<html>The plain HTTP request was sent to HTTPS port</html>";
         assert!(matches!(judge(400, proxy, 1), Answer::Hold(_)));
+    }
+
+    /// Reasons as a real Elasticsearch 9 gives them.
+    #[test]
+    fn what_is_no_document_s_fault_is_no_dead_letter() {
+        let limit = "Validation Failed: 1: this action would add [2] shards, but this cluster currently has [1000]/[1000] \
+                     maximum normal shards open;";
+        for (status, kind, reason, expected) in [
+            (400, "index_closed_exception", "closed", Obstacle::IndexClosed),
+            (400, "validation_exception", limit, Obstacle::ShardLimit),
+            (
+                400,
+                "illegal_argument_exception",
+                "pipeline with id [x] does not exist",
+                Obstacle::IndexMissing,
+            ),
+            (
+                403,
+                "security_exception",
+                "action [indices:data/write/bulk[s]] is unauthorized",
+                Obstacle::Forbidden,
+            ),
+            (429, "cluster_block_exception", "disk usage exceeded flood-stage watermark", Obstacle::ReadOnly),
+        ] {
+            let error = serde_json::json!({"type": kind, "reason": reason});
+            let item = serde_json::json!({"create": {"status": status, "error": error}});
+            let body = serde_json::json!({"errors": true, "items": [item]}).to_string();
+            let Answer::Items(verdicts) = judge(200, body.as_bytes(), 1) else { panic!("items") };
+            let (Verdict::Hold(why) | Verdict::Retry(why)) = &verdicts[0].1 else { panic!("{verdicts:?}") };
+            assert_eq!(why.obstacle, expected, "{kind}");
+        }
+        let unknown =
+            br#"{"error":{"type":"security_exception","reason":"unable to authenticate"},"status":401}"#;
+        assert!(
+            matches!(judge(401, unknown, 1), Answer::Hold(why) if why.obstacle == Obstacle::Unauthorized)
+        );
+        let forbidden = br#"{"error":{"type":"security_exception","reason":"is unauthorized"},"status":403}"#;
+        assert!(matches!(judge(403, forbidden, 1), Answer::Hold(why) if why.obstacle == Obstacle::Forbidden));
     }
 
     #[test]

@@ -1,10 +1,14 @@
-//! Reads a certificate as far as the rules for clients need it: names, when it is valid, what it may be used for.
+//! Reads a certificate as far as rules and messages need it: names, when it is valid, what it may be used for.
 //!
 //! Signatures and chains are the TLS library's; it does not tell all kinds of names.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use jiff::civil::DateTime;
+use rustls::{CertificateError, pki_types::UnixTime};
 
 /// What a certificate says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,6 +60,22 @@ pub fn parse(der: &[u8]) -> Option<Certificate> {
 }
 
 impl Certificate {
+    /// Whether it is valid at this time.
+    pub fn check_time(&self, now: UnixTime) -> Result<(), CertificateError> {
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let time =
+            |seconds: i64| UnixTime::since_unix_epoch(Duration::from_secs(seconds.max(0).unsigned_abs()));
+        match self.validity {
+            (from, _) if seconds < from => {
+                Err(CertificateError::NotValidYetContext { time: now, not_before: time(from) })
+            }
+            (_, to) if seconds > to => {
+                Err(CertificateError::ExpiredContext { time: now, not_after: time(to) })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Identifier, maybe whether it is critical, and the value in a string of bytes.
     fn extension(&mut self, extension: &[u8]) -> Option<()> {
         let mut parts = Der(extension);
