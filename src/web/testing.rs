@@ -105,7 +105,9 @@ pub(super) fn scraper(host: Host) -> Scraper {
 
 /// A store in `dir`; its writer has to be kept.
 pub(super) fn store(dir: &std::path::Path) -> (Writer, LocalStore) {
-    let (writer, _) = Writer::open(dir, Limits::default(), std::time::SystemTime::now()).expect("opened");
+    // However full the disk of the tests is.
+    let limits = Limits { min_free: 0.0, ..Limits::default() };
+    let (writer, _) = Writer::open(dir, limits, std::time::SystemTime::now()).expect("opened");
     let reader = writer.reader();
     (writer, LocalStore { reader, max_bytes: 1 << 30 })
 }
