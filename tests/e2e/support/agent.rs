@@ -60,7 +60,7 @@ impl Agent {
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("opened");
         // However full the disk of the tests is, unless a test is about that.
         let store = if config.contains("store:") { "" } else { "store: {min_free: 0%}\n" };
-        fs::write(dir.path().join("config.yaml"), format!("{config}{store}"))
+        fs::write(dir.path().join("config.yaml"), format!("{config}\n{store}"))
             .expect("the configuration is written");
         let listeners = ["--web.listen-address=127.0.0.1:0", "--admin.listen-address=127.0.0.1:0"];
         let args: Vec<String> = listeners.iter().chain(flags).map(|&flag| flag.to_owned()).collect();
