@@ -217,6 +217,7 @@ fn reader_options(
         batch,
         state_dir: config.state_dir.clone(),
         root: config.host.rootfs.clone(),
+        process: config.logs.process.clone(),
         spill: spill::Limits {
             max_bytes: config.store.max_bytes,
             min_free: f64::from(config.store.min_free) / 100.0,

@@ -14,6 +14,7 @@ mod load;
 mod machine;
 mod mistakes;
 mod options;
+mod rules;
 mod show;
 mod sources;
 pub mod units;

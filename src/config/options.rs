@@ -4,6 +4,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use nodewarden_collectors::{Host, Settings};
 
+use crate::logs::process;
+
 pub use crate::logs::{elastic::Host as ElasticHost, index::IndexTemplate, shape::Schema};
 
 const KIB: u64 = 1024;
@@ -164,6 +166,8 @@ pub struct LogsConfig {
     pub max_line: u64,
     /// Where lines come from.
     pub sources: Vec<Source>,
+    /// What is done with lines on their way.
+    pub process: process::Settings,
 }
 
 impl Default for LogsConfig {
@@ -172,6 +176,7 @@ impl Default for LogsConfig {
         Self {
             first_run: 64 * MIB,
             max_line: MIB,
+            process: process::Settings::default(),
             sources: vec![
                 Source { kind: SourceKind::kubernetes(), index: None },
                 Source {

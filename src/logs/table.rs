@@ -16,6 +16,7 @@ use super::{
     checkpoint::{Check, Known, Position, TRUNCATED},
     discover::{Enumeration, Found},
     file::{Counters, Ends, Identity, LogFile},
+    process::Processors,
     record::{FileFacts, FileId, Origin},
     shape::{Encoding, Shape},
     spill::{Header, SharedSpill},
@@ -63,6 +64,8 @@ pub struct Table {
     encodings: Vec<Encoding>,
     /// Rotated files of a container that are kept before the oldest is deleted, as far as that was seen.
     rotated_kept: usize,
+    /// What is done with lines.
+    processors: Arc<Processors>,
     metrics: LogMetrics,
 }
 
@@ -85,8 +88,14 @@ impl Table {
             first_run_bytes,
             encodings,
             rotated_kept: ROTATED_KEPT,
+            processors: Processors::none(&metrics),
             metrics,
         }
+    }
+
+    /// The same with something done to lines.
+    pub fn processed_by(self, processors: Arc<Processors>) -> Self {
+        Self { processors, ..self }
     }
 
     /// The file with this key, if it is still there.
@@ -358,10 +367,12 @@ impl Table {
             read_lines: self.metrics.read_lines.with_label_values(&namespace),
             read_bytes: self.metrics.read_bytes.with_label_values(&namespace),
         };
-        let shape =
-            self.encodings.get(file.source).map_or(Shape::Record, |encoding| Shape::new(encoding, &facts));
+        let encoding = self.encodings.get(file.source).unwrap_or(&Encoding::Records);
+        let shape = Shape::new(encoding, &facts);
+        let process = self.processors.of_file(&facts, encoding);
         self.ids.insert(base, key);
-        file.identity = Some(Identity { facts: Arc::new(facts), base, first, generation, shape, counters });
+        let facts = Arc::new(facts);
+        file.identity = Some(Identity { facts, base, first, generation, shape, counters, process });
         file.read_to = start;
         file.ends = Ends::known(check);
         file.truncated = truncated;
