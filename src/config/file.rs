@@ -11,14 +11,8 @@ use super::{
 use crate::cli::{elsewhere, nearest};
 
 /// Keys of the contract whose work is not done yet: better refused than silently ignored.
-const LATER: &[&str] = &[
-    "gpu",
-    "problems",
-    "kubernetes",
-    "logs.multiline",
-    "elasticsearch.tls",
-    "elasticsearch.on_reject",
-];
+const LATER: &[&str] =
+    &["gpu", "problems", "kubernetes", "logs.multiline", "elasticsearch.tls", "elasticsearch.on_reject"];
 
 const DISABLE_DEFAULTS: &str = "disable-defaults";
 
@@ -69,7 +63,8 @@ impl Reader<'_> {
             self.layer.rules = rules::rules(entry.value, self.mistakes).map(|rules| (rules, origin));
         } else if name == rules::REDACT {
             let origin = entry.value.origin.clone();
-            self.layer.redactions = rules::redactions(entry.value, self.mistakes).map(|rules| (rules, origin));
+            self.layer.redactions =
+                rules::redactions(entry.value, self.mistakes).map(|rules| (rules, origin));
         } else if let Some(key) = keys::find(name).filter(|_| name != keys::PASSWORD) {
             self.setting(key, entry.value);
         } else if children(name).next().is_some() {

@@ -194,12 +194,16 @@ pub const KEYS: &[Key] = &[
         |d, v| set(&mut d.config.logs.max_line, bytes(v, 1 << 10, 64 << 20)),
         |d| Some(units::show_size(d.config.logs.max_line)),
     ),
-    one("logs.levels", |d, v| set(&mut process(d).levels, boolean(v)), |d| {
-        Some(d.config.logs.process.levels.to_string())
-    }),
-    one("logs.json.enabled", |d, v| set(&mut process(d).json.enabled, boolean(v)), |d| {
-        Some(json(d).enabled.to_string())
-    }),
+    one(
+        "logs.levels",
+        |d, v| set(&mut process(d).levels, boolean(v)),
+        |d| Some(d.config.logs.process.levels.to_string()),
+    ),
+    one(
+        "logs.json.enabled",
+        |d, v| set(&mut process(d).json.enabled, boolean(v)),
+        |d| Some(json(d).enabled.to_string()),
+    ),
     Key {
         name: "logs.json.target",
         flag: None,
@@ -218,15 +222,21 @@ pub const KEYS: &[Key] = &[
         |d, v| push(&mut process(d).json.time_keys, filled(v)),
         |d| Some(list(&json(d).time_keys)),
     ),
-    one("logs.json.keep_text", |d, v| set(&mut process(d).json.keep_text, boolean(v)), |d| {
-        Some(json(d).keep_text.to_string())
-    }),
-    one("logs.json.max_depth", |d, v| set(&mut process(d).json.max_depth, number(v, 1, 20)), |d| {
-        Some(json(d).max_depth.to_string())
-    }),
-    one("logs.json.max_fields", |d, v| set(&mut process(d).json.max_fields, number(v, 1, 1000)), |d| {
-        Some(json(d).max_fields.to_string())
-    }),
+    one(
+        "logs.json.keep_text",
+        |d, v| set(&mut process(d).json.keep_text, boolean(v)),
+        |d| Some(json(d).keep_text.to_string()),
+    ),
+    one(
+        "logs.json.max_depth",
+        |d, v| set(&mut process(d).json.max_depth, number(v, 1, 20)),
+        |d| Some(json(d).max_depth.to_string()),
+    ),
+    one(
+        "logs.json.max_fields",
+        |d, v| set(&mut process(d).json.max_fields, number(v, 1, 1000)),
+        |d| Some(json(d).max_fields.to_string()),
+    ),
     one(
         "logs.json.max_index_fields",
         |d, v| set(&mut process(d).json.max_index_fields, number(v, 1, 10_000)),

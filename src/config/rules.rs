@@ -97,7 +97,11 @@ fn rule(entry: Entry, number: usize, mistakes: &mut Mistakes) -> Option<Rule> {
     fields.open(entry.value, &known)?;
     let selection = selection(&mut fields);
     let condition = Condition {
-        levels: fields.take("level").into_iter().filter_map(|level| fields.read("level", level, read_level)).collect(),
+        levels: fields
+            .take("level")
+            .into_iter()
+            .filter_map(|level| fields.read("level", level, read_level))
+            .collect(),
         below: fields.one("below", read_level),
         matches: fields.one("match", Pattern::parse),
         lacks: fields.one("not_match", Pattern::parse),
@@ -168,7 +172,11 @@ fn read_one_of(text: &str) -> Result<u64, String> {
 fn read_within(text: &str) -> Result<std::time::Duration, String> {
     let within = units::duration(text)?;
     let range = std::time::Duration::from_secs(1)..=std::time::Duration::from_secs(3600);
-    if range.contains(&within) { Ok(within) } else { Err(format!("expected a time from 1s to 1h, not {text}")) }
+    if range.contains(&within) {
+        Ok(within)
+    } else {
+        Err(format!("expected a time from 1s to 1h, not {text}"))
+    }
 }
 
 /// A label of metrics.
@@ -184,7 +192,9 @@ pub fn show_rules(rules: &[Rule]) -> String {
             Action::Keep => ("keep", None),
             Action::Drop => ("drop", None),
             Action::Sample(one_of) => ("sample", Some(format!("one_of: {one_of}"))),
-            Action::Collapse(within) => ("collapse", Some(format!("within: {}", units::show_duration(within)))),
+            Action::Collapse(within) => {
+                ("collapse", Some(format!("within: {}", units::show_duration(within))))
+            }
         };
         let Condition { levels, below, matches, lacks } = &rule.condition;
         let mut parts: Vec<String> = own.into_iter().collect();
@@ -211,10 +221,8 @@ pub fn show_redactions(redactions: &[Redaction]) -> String {
         What::Builtin(_) => None,
     });
     list(own.enumerate().map(|(place, (redaction, pattern, replacement))| {
-        let mut parts = vec![
-            format!("match: {}", text(pattern.as_str())),
-            format!("replace: {}", text(replacement)),
-        ];
+        let mut parts =
+            vec![format!("match: {}", text(pattern.as_str())), format!("replace: {}", text(replacement))];
         if redaction.name != format!("rule-{}", place + 1) {
             parts.push(format!("name: {}", text(&redaction.name)));
         }

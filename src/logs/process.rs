@@ -227,7 +227,10 @@ impl Processors {
             limits,
             // The same lines of a feed differ in their fields.
             collapse: collapse.filter(|_| !is_feed),
-            keys: redactor.as_ref().filter(|redactor| redactor.knows_private_keys()).map(|_| Default::default()),
+            keys: redactor
+                .as_ref()
+                .filter(|redactor| redactor.knows_private_keys())
+                .map(|_| Default::default()),
             redactor,
             body,
             row: None,
@@ -303,7 +306,8 @@ impl Process {
         if self.collapse.is_some() {
             self.remember(line);
         }
-        let text = if is_secret { Cow::Borrowed(&b"[redacted:private_key]"[..]) } else { self.redact(line.text) };
+        let text =
+            if is_secret { Cow::Borrowed(&b"[redacted:private_key]"[..]) } else { self.redact(line.text) };
         let text = text.into_owned();
         self.document(&Line { text: &text, ..*line }, fields, level, out);
     }
@@ -323,7 +327,8 @@ impl Process {
     fn end_row(&mut self, out: &mut dyn Outlet) {
         let Some(row) = self.row.take() else { return };
         let Held { time, stream, span, bytes, reason } = row.last;
-        let text = self.previous.as_ref().map_or(Cow::Borrowed(&b""[..]), |previous| self.redact(&previous.text));
+        let text =
+            self.previous.as_ref().map_or(Cow::Borrowed(&b""[..]), |previous| self.redact(&previous.text));
         let text = text.into_owned();
         let line = Line { time, stream, text: &text, span, bytes };
         let level = self.level(&text, b"");

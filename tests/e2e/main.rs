@@ -23,6 +23,7 @@ mod hostile_files;
 mod logs;
 mod media;
 mod page;
+mod process;
 mod scrape;
 mod shutdown;
 mod soak;

@@ -149,12 +149,7 @@ impl Merged {
         (self.message, self.time, self.overflowed, self.written) = (None, None, 0, 0);
     }
 
-    fn walk(
-        &mut self,
-        text: &[u8],
-        settings: &Settings,
-        names: &mut FieldNames,
-    ) -> Result<(), Malformed> {
+    fn walk(&mut self, text: &[u8], settings: &Settings, names: &mut FieldNames) -> Result<(), Malformed> {
         if std::str::from_utf8(text).is_err() {
             return Err(Malformed);
         }
@@ -218,7 +213,10 @@ impl Merged {
         let fate = if is_barred {
             Fate::Overflow
         } else {
-            self.put_name(&name, undo == frame.begin && !(settings.target.is_empty() && self.frames.len() == 1));
+            self.put_name(
+                &name,
+                undo == frame.begin && !(settings.target.is_empty() && self.frames.len() == 1),
+            );
             self.put_value(first, path, tokens, settings, names)?
         };
         match fate {
@@ -249,12 +247,7 @@ impl Merged {
     }
 
     /// Whether a member of the outermost object is the message, which is not written once more. The time is taken note of.
-    fn is_known(
-        &mut self,
-        name: &str,
-        value: Token<'_>,
-        settings: &Settings,
-    ) -> Result<bool, Malformed> {
+    fn is_known(&mut self, name: &str, value: Token<'_>, settings: &Settings) -> Result<bool, Malformed> {
         if self.time.is_none() && settings.time_keys.iter().any(|key| key == name) {
             self.time = match value {
                 Token::String(text) => parse_rfc3339(text.raw).or_else(|| time_of_number(text.raw)),
@@ -440,8 +433,19 @@ fn time_of_number(number: &[u8]) -> Option<i64> {
 /// Names of the document itself, and those that the server keeps for itself.
 pub fn is_reserved(name: &str) -> bool {
     const NAMES: [&str; 13] = [
-        "@timestamp", "message", "stream", "log", "host", "kubernetes", "data_stream", "nodewarden", "container",
-        "process", "syslog", "docker", "time",
+        "@timestamp",
+        "message",
+        "stream",
+        "log",
+        "host",
+        "kubernetes",
+        "data_stream",
+        "nodewarden",
+        "container",
+        "process",
+        "syslog",
+        "docker",
+        "time",
     ];
     name.starts_with('_') || name.split('.').next().is_some_and(|first| NAMES.contains(&first))
 }

@@ -161,9 +161,9 @@ fn in_members(text: &[u8]) -> Option<Level> {
         }
         let value = after.trim_ascii_start();
         let found = match value.strip_prefix(b"\"") {
-            Some(value) => memchr::memchr(b'"', value)
-                .and_then(|end| value.get(..end))
-                .and_then(Level::from_word),
+            Some(value) => {
+                memchr::memchr(b'"', value).and_then(|end| value.get(..end)).and_then(Level::from_word)
+            }
             None => {
                 let end = value.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(value.len());
                 Level::from_number(value.get(..end)?)
@@ -208,16 +208,15 @@ fn in_words(text: &[u8]) -> Option<Level> {
 
 fn stands_alone(before: &[u8], word: &[u8], after: &[u8], is_first: bool) -> bool {
     let (before_it, after_it) = (before.last().copied(), after.first().copied());
-    if after_it.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'/' | b'.' | b'='))
+    if after_it
+        .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'/' | b'.' | b'='))
     {
         return false;
     }
     match before_it {
         Some(b'[' | b'|') => matches!(after_it, Some(b']' | b'|' | b' ' | b':' | b',' | 0x1b)),
         Some(b'=') => is_level_key(before.strip_suffix(b"=").unwrap_or(before)),
-        Some(b'"') if before.ends_with(b"=\"") => {
-            is_level_key(before.strip_suffix(b"=\"").unwrap_or(before))
-        }
+        Some(b'"') if before.ends_with(b"=\"") => is_level_key(before.strip_suffix(b"=\"").unwrap_or(before)),
         _ if is_first && without_colours(after).first() == Some(&b':') => true,
         Some(b'\t') if after_it == Some(b'\t') => true,
         // The end of a colour.

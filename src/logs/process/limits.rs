@@ -110,8 +110,11 @@ pub struct Registry {
 #[derive(Debug, Default)]
 pub struct FileLimits {
     budgets: Vec<(Reason, Arc<Mutex<Budget>>)>,
-    /// The lines that were left out and not confirmed yet: they are when they are read again, too.
+    /// The lines that were left out and not confirmed yet: they are when they are read again, too. No line that passed lies
+    /// within one of these ranges.
     refused: VecDeque<Span>,
+    /// Whether no line passed since the last of them.
+    is_open: bool,
 }
 
 impl Registry {
@@ -126,7 +129,7 @@ impl Registry {
         for (reason, rate, key) in wanted.into_iter().filter(|(_, rate, _)| !rate.is_none()) {
             budgets.push((reason, self.budget(key, rate)));
         }
-        (!budgets.is_empty()).then(|| FileLimits { budgets, refused: VecDeque::new() })
+        (!budgets.is_empty()).then(|| FileLimits { budgets, ..FileLimits::default() })
     }
 
     fn budget(&self, key: String, rate: Rate) -> Arc<Mutex<Budget>> {
@@ -146,7 +149,8 @@ impl FileLimits {
     /// Whether a line is left out, and why. A line that was read before is judged as it was then, as far as that is known.
     pub fn judge(&mut self, time: i64, span: Span, bytes: u64, is_new: bool) -> Option<Reason> {
         if !is_new {
-            let was_refused = self.refused.iter().any(|range| range.start <= span.start && span.end <= range.end);
+            let was_refused =
+                self.refused.iter().any(|range| range.start <= span.start && span.end <= range.end);
             return self.budgets.first().map(|(reason, _)| *reason).filter(|_| was_refused);
         }
         let mut refused = None;
@@ -155,11 +159,15 @@ impl FileLimits {
             refused = refused.or((!passes).then_some(*reason));
         }
         // Other lines may lie within a line that came in parts.
-        if refused.is_some() && bytes == span.end - span.start {
-            match self.refused.back_mut() {
-                Some(last) if last.end == span.start => last.end = span.end,
-                _ => self.refused.push_back(span),
+        let is_whole = bytes == span.end - span.start;
+        if refused.is_none() {
+            self.is_open = false;
+        } else if is_whole {
+            match self.refused.back_mut().filter(|_| self.is_open) {
+                Some(last) => last.end = span.end,
+                None => self.refused.push_back(span),
             }
+            self.is_open = true;
             let surplus = self.refused.len().saturating_sub(RANGES);
             self.refused.drain(..surplus);
         }
@@ -250,11 +258,14 @@ mod tests {
         let mut file = Registry::default().of_file(&facts(), &limits).expect("limits");
         let span = |line: u64| Span { start: 10 * line, end: 10 * line + 10 };
         let judge = |file: &mut FileLimits, is_new| -> Vec<bool> {
-            (0..6).map(|line| file.judge(line as i64 / 4 * SECOND, span(line), 10, is_new).is_none()).collect()
+            (0..6)
+                .map(|line| file.judge(line as i64 / 4 * SECOND, span(line), 10, is_new).is_none())
+                .collect()
         };
         let first = judge(&mut file, true);
         assert_eq!(first, [true, true, false, false, true, true]);
         assert_eq!(judge(&mut file, false), first);
+        assert_eq!(file.refused.len(), 1);
         file.passed(40);
         assert!(file.refused.is_empty());
     }

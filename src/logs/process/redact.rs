@@ -190,8 +190,11 @@ impl KeyBlock {
         if let Some(OpenKey { from, lines, began }) = self.open {
             let is_end = memchr::memmem::find(text, b"-----END ").is_some();
             let is_inside = is_end || is_key_text(text);
-            self.open = 
-                (is_inside && !is_end && lines < Self::LINES).then_some(OpenKey { from, lines: lines + 1, began });
+            self.open = (is_inside && !is_end && lines < Self::LINES).then_some(OpenKey {
+                from,
+                lines: lines + 1,
+                began,
+            });
             if is_inside {
                 return true;
             }
@@ -216,8 +219,10 @@ impl KeyBlock {
 /// Base 64, or a header such as "Proc-Type: 4,ENCRYPTED".
 fn is_key_text(text: &[u8]) -> bool {
     let text = text.trim_ascii();
-    let is_word = |bytes: &[u8]| bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-,".contains(byte));
-    text.len() <= 128 && (is_word(text) || text.splitn(2, |byte| *byte == b':').all(|part| is_word(part.trim_ascii())))
+    let is_word =
+        |bytes: &[u8]| bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-,".contains(byte));
+    text.len() <= 128
+        && (is_word(text) || text.splitn(2, |byte| *byte == b':').all(|part| is_word(part.trim_ascii())))
 }
 
 #[cfg(test)]

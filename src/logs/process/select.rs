@@ -33,7 +33,8 @@ impl Selection {
     pub fn fits(&self, subject: Subject<'_>) -> bool {
         let container = subject.facts.origin.container();
         let is_one = |patterns: &[Pattern], text: Option<&str>| {
-            patterns.is_empty() || text.is_some_and(|text| patterns.iter().any(|pattern| pattern.matches(text)))
+            patterns.is_empty()
+                || text.is_some_and(|text| patterns.iter().any(|pattern| pattern.matches(text)))
         };
         is_one(&self.namespaces, container.map(|container| container.namespace.as_str()))
             && is_one(&self.pods, container.map(|container| container.pod.as_str()))
@@ -72,7 +73,8 @@ mod tests {
         assert!(!fits(&two));
         let file = Selection { files: patterns(&["/var/log/**/*.log"]), ..one.clone() };
         assert!(fits(&file));
-        let labelled = |value| Selection { labels: vec![("app".into(), patterns(&[value])[0].clone())], ..one.clone() };
+        let labelled =
+            |value| Selection { labels: vec![("app".into(), patterns(&[value])[0].clone())], ..one.clone() };
         assert!(fits(&labelled("c*")) && !fits(&labelled("till")));
         assert!(!labelled("c*").fits(Subject { facts: &pod, labels: &[] }));
     }

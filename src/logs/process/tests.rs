@@ -1,12 +1,7 @@
-use proptest::prelude::*;
 use prometheus::Registry as Metrics;
+use proptest::prelude::*;
 
-use super::{
-    limits::Rate,
-    pattern::Pattern,
-    rules::Condition,
-    *,
-};
+use super::{limits::Rate, pattern::Pattern, rules::Condition, *};
 use crate::{
     logs::{ack::Acks, index::IndexTemplate, shape::BulkEncoding},
     metrics::own::Own,
@@ -116,7 +111,8 @@ fn run(settings: Settings, texts: &[&str]) -> (Box<Process>, Out) {
 
 #[test]
 fn a_file_that_nothing_is_wanted_of_has_no_process() {
-    let one_namespace = Selection { namespaces: vec![glob::Pattern::new("till").expect("a glob")], ..Selection::default() };
+    let one_namespace =
+        Selection { namespaces: vec![glob::Pattern::new("till").expect("a glob")], ..Selection::default() };
     let rule = Rule { selection: one_namespace, ..rule(Action::Drop, "") };
     let settings = Settings { rules: vec![rule], ..Settings::default() };
     assert!(processors(settings).of_file(&facts(container(0)), &encoding()).is_none());
@@ -147,7 +143,10 @@ fn repeats_become_one_line_in_the_place_of_the_last_one() {
     process.rest(Some(Instant::now()), &mut out);
     assert_eq!(process.held_from(), Some(90));
     process.rest(None, &mut out);
-    assert_eq!((process.held_from(), out.counted, out.texts()[6]), (None, 10, "message repeated 2 times: [d]"));
+    assert_eq!(
+        (process.held_from(), out.counted, out.texts()[6]),
+        (None, 10, "message repeated 2 times: [d]")
+    );
 }
 
 #[test]
@@ -211,11 +210,26 @@ fn nothing_that_goes_out_holds_a_secret() {
     let mut settings = redact_all();
     settings.json = json().json;
     settings.rules = collapse().rules;
-    let body = format!("{{\"msg\":\"card {secret}\",\"n\":{secret},\"a\":[\"\\u0034{}\"],\"deep\":{{}}}}", &secret[1..]);
+    let body = format!(
+        "{{\"msg\":\"card {secret}\",\"n\":{secret},\"a\":[\"\\u0034{}\"],\"deep\":{{}}}}",
+        &secret[1..]
+    );
     let plain = format!("card {secret} of ada@example.com");
-    let texts = [plain.as_str(), &plain, &plain, &body, &body, &body, "-----BEGIN PRIVATE KEY-----", "MIIEv", "-----END PRIVATE KEY-----", "end"];
+    let texts = [
+        plain.as_str(),
+        &plain,
+        &plain,
+        &body,
+        &body,
+        &body,
+        "-----BEGIN PRIVATE KEY-----",
+        "MIIEv",
+        "-----END PRIVATE KEY-----",
+        "end",
+    ];
     let (mut process, mut out) = run(settings, &texts);
-    let line = Line { time: 0, stream: Stream::None, text: b"x", span: Span { start: 900, end: 910 }, bytes: 10 };
+    let line =
+        Line { time: 0, stream: Stream::None, text: b"x", span: Span { start: 900, end: 910 }, bytes: 10 };
     process.take(&line, b",\"syslog\":{\"data\":\"ada@example.com\"}", &mut out, Instant::now());
     let all = format!("{:?}", out.documents);
     for secret in [secret, "ada@", "MIIEv"] {

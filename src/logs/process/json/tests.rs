@@ -44,7 +44,8 @@ fn what_the_server_would_refuse_is_set_aside() {
     let value = members(&text);
     assert_eq!(value["json"], json!({"a": 1, "fine": [{"c": 1}, {"c": 2, "d": "x"}]}));
     let overflow = value["nodewarden"]["overflow"].as_str().expect("a text");
-    for part in [r#""a":2"#, r#""":3"#, r#""b.":4"#, big, "1e300", r#"[1,"x"]"#, r#""twice":[{"c":1,"c":2}]"#] {
+    for part in [r#""a":2"#, r#""":3"#, r#""b.":4"#, big, "1e300", r#"[1,"x"]"#, r#""twice":[{"c":1,"c":2}]"#]
+    {
         assert!(overflow.contains(part), "{part} in {overflow}");
     }
 }
@@ -75,7 +76,9 @@ fn what_is_no_object_gives_nothing() {
         let read = merged.read(text.as_bytes(), &Settings::default(), &mut FieldNames::new(9));
         assert!(read.is_err() && merged.members.is_empty() && merged.message.is_none(), "{text}");
     }
-    assert!(Merged::default().read(b"{\"a\":\"\xff\"}", &Settings::default(), &mut FieldNames::new(9)).is_err());
+    assert!(
+        Merged::default().read(b"{\"a\":\"\xff\"}", &Settings::default(), &mut FieldNames::new(9)).is_err()
+    );
 }
 
 #[test]

@@ -150,7 +150,8 @@ fn card_within(text: &[u8], run: Range<usize>) -> Option<Range<usize>> {
     let is_digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
     let mut start = run.start;
     while start < run.end {
-        let is_begin = is_digit(start) && !start.checked_sub(1).is_some_and(|before| belongs(text, before, true));
+        let is_begin =
+            is_digit(start) && !start.checked_sub(1).is_some_and(|before| belongs(text, before, true));
         if is_begin && let Some(end) = card_at(text, start, run.end) {
             return Some(start..end);
         }
@@ -181,7 +182,9 @@ fn card_at(text: &[u8], start: usize, limit: usize) -> Option<usize> {
                 count += 1;
             }
             // One between two groups, the same one everywhere.
-            byte if text.get(at - 1).is_some_and(u8::is_ascii_digit) && separator.is_none_or(|known| known == byte) => {
+            byte if text.get(at - 1).is_some_and(u8::is_ascii_digit)
+                && separator.is_none_or(|known| known == byte) =>
+            {
                 separator = Some(byte);
             }
             _ => break,
@@ -280,7 +283,8 @@ fn jwt(text: &[u8], from: usize) -> Option<Range<usize>> {
         let Some(first) = part(start).filter(|end| end - start >= 10 && text.get(*end) == Some(&b'.')) else {
             continue;
         };
-        let Some(second) = part(first + 1).filter(|end| *end > first + 4 && text.get(*end) == Some(&b'.')) else {
+        let Some(second) = part(first + 1).filter(|end| *end > first + 4 && text.get(*end) == Some(&b'.'))
+        else {
             continue;
         };
         return Some(start..part(second + 1)?);
@@ -297,7 +301,9 @@ fn begin_of_key(text: &[u8], from: usize) -> Option<(usize, usize)> {
         at = start + BEGIN.len();
         let label = text.get(at..text.len().min(at + 40))?;
         if let Some(end) = memmem::find(label, b"-----").filter(|end| {
-            label.get(..*end).is_some_and(|label| label.ends_with(b"PRIVATE KEY") || label.ends_with(b"KEY BLOCK"))
+            label
+                .get(..*end)
+                .is_some_and(|label| label.ends_with(b"PRIVATE KEY") || label.ends_with(b"KEY BLOCK"))
         }) {
             return Some((start, at + end + 5));
         }

@@ -34,7 +34,11 @@ fn secrets_are_found_wherever_they_stand() {
         (Builtin::Card, "{\"card\": 4111111111111111,\"b\":1}", "{\"card\": null,\"b\":1}"),
         (Builtin::Card, "{\"card\":\"4111111111111111\"}", "{\"card\":\"[redacted:card]\"}"),
         (Builtin::Bearer, "Authorization: Bearer abc.def-123", "Authorization: Bearer [redacted:bearer]"),
-        (Builtin::Bearer, "\"authorization\":\"bearer 0123abcd\"", "\"authorization\":\"bearer [redacted:bearer]\""),
+        (
+            Builtin::Bearer,
+            "\"authorization\":\"bearer 0123abcd\"",
+            "\"authorization\":\"bearer [redacted:bearer]\"",
+        ),
         (Builtin::Bearer, "Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic [redacted:bearer]"),
         (Builtin::Email, "from ada@example.com.", "from [redacted:email]."),
         (Builtin::Email, "<a.b+c@mail.example.org>,x@y.de", "<[redacted:email]>,[redacted:email]"),
