@@ -225,6 +225,7 @@ fn reader_options(
         state_dir: config.state_dir.clone(),
         root: config.host.rootfs.clone(),
         pods,
+        process: config.logs.process.clone(),
         spill: spill::Limits {
             max_bytes: config.store.max_bytes,
             min_free: f64::from(config.store.min_free) / 100.0,

@@ -1,8 +1,13 @@
 //! What the tests of several parts share.
 
+use std::sync::Arc;
+
 use proptest::prelude::ProptestConfig;
 
-use crate::logs::record::{Container, Origin};
+use crate::{
+    kubernetes::pod::Pod,
+    logs::record::{Container, Origin, PodFacts},
+};
 
 /// The number of cases of a slow property test: `usual`, unless `PROPTEST_CASES` says otherwise as `make soak` does.
 pub fn cases(usual: u32) -> ProptestConfig {
@@ -22,4 +27,10 @@ pub fn container(restart: u32) -> Origin {
         name: "app".into(),
         restart,
     })
+}
+
+/// The pod of that container, with these labels.
+pub fn labelled_pod(labels: &[(&str, &str)]) -> PodFacts {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    PodFacts::Known(Arc::new(Pod { labels, ..Pod::default() }))
 }

@@ -13,6 +13,7 @@ use std::{
 use nodewarden::{
     cli::{self, Cli},
     config::{self, Auth, Config, DocumentIds, Env, IndexTemplate, Loaded, Machine, Schema, SourceKind, Tls},
+    logs::process::rules::Action,
 };
 use nodewarden_collectors::{FlagKind, node};
 use proptest::prelude::*;
@@ -105,7 +106,7 @@ fn every_wrong_file_is_answered_with_every_mistake_by_position() {
 }
 
 /// Every key of the contract that this version knows.
-const WHOLE: &str = "
+const WHOLE: &str = r#"
 state_dir: /s
 memory_limit: 32Mi
 node_name: ${NAME}
@@ -116,6 +117,15 @@ admin: {listen_address: ''}
 logs:
   start: {new_files: beginning, first_run: 1Mi}
   max_line: 64Ki
+  levels: true
+  json: {enabled: true, target: '', message_keys: [text], time_keys: [ts, time], keep_text: true, max_depth: 3, max_fields: 9, max_index_fields: 99}
+  rules:
+    - keep: {namespace: [shop, kube-*], level: [warn, error], name: loud}
+    - drop: {below: info, not_match: 'order \d+$', dry_run: true}
+    - sample: {one_of: 10, container: nginx, match: 'GET "/a{1,2}b'}
+    - collapse: {within: 30s, file: /var/log/*.log, pod: cart-*}
+  limits: {per_pod: {lines_per_second: 100, bytes_per_second: 1Mi, burst: 1000}, per_namespace: {lines_per_second: 5}}
+  redact: {builtin: [email, card], rules: ['token=\S+', {match: '(pin=)\d+', replace: '$1*', namespace: shop, name: pin}]}
   sources:
     - kubernetes: {path: /pods, exclude_namespaces: [kube-system]}
     - files: {include: /var/log/syslog, exclude: ['/var/log/*.gz'], index: sys-%Y}
@@ -132,7 +142,7 @@ elasticsearch:
   bulk: {max_bytes: 1Mi, max_wait: 500ms, in_flight: 2}
 store: {max_bytes: 2Gi, max_age: 1h30m, min_free: 5%}
 metrics: {disable-defaults: true}
-";
+"#;
 
 #[test]
 fn every_key_reaches_its_part() {
@@ -158,6 +168,15 @@ fn every_key_reaches_its_part() {
     assert_eq!(config.logs.sources[2].kind, SourceKind::Journal { path: vec!["/journals".into()] });
     assert_eq!(config.logs.sources[3].kind, SourceKind::Kernel);
     assert_eq!(config.logs.sources[3].index.as_ref().map(IndexTemplate::as_str), Some("kernel"));
+    let process = &config.logs.process;
+    assert!(process.levels && process.json.enabled && process.json.keep_text);
+    assert_eq!((process.json.target.as_str(), process.json.max_fields), ("", 9));
+    let names: Vec<&str> = process.rules.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(names, ["loud", "drop-2", "sample-3", "collapse-4"]);
+    assert_eq!(process.rules[2].action, Action::Sample(10));
+    assert_eq!((process.limits.per_pod.bytes, process.limits.per_namespace.lines), (1 << 20, 5));
+    let names: Vec<&str> = process.redact.iter().map(|redaction| redaction.name.as_str()).collect();
+    assert_eq!(names, ["email", "card", "rule-1", "pin"]);
     let elastic = config.elasticsearch.expect("hosts are set");
     assert_eq!(
         elastic.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -6,14 +6,13 @@ use super::{
     keys::{self, KEYS, Key, Set},
     layer::{Layer, Written},
     mistakes::{Mistakes, Origin, did_you_mean},
-    sources,
+    rules, sources,
     yaml::{Entry, Node, Value},
 };
 use crate::cli::{elsewhere, nearest};
 
 /// Keys of the contract whose work is not done yet: better refused than silently ignored.
-const LATER: &[&str] =
-    &["gpu", "problems", "logs.multiline", "logs.limits", "logs.redact", "elasticsearch.on_reject"];
+const LATER: &[&str] = &["gpu", "problems", "logs.multiline", "elasticsearch.on_reject"];
 
 const DISABLE_DEFAULTS: &str = "disable-defaults";
 
@@ -61,6 +60,13 @@ impl Reader<'_> {
             self.layer.sources = found.map(|sources| (sources, origin));
         } else if name == HEADERS {
             self.headers(entry.value);
+        } else if name == rules::RULES {
+            let origin = entry.value.origin.clone();
+            self.layer.rules = rules::rules(entry.value, self.mistakes).map(|rules| (rules, origin));
+        } else if name == rules::REDACT {
+            let origin = entry.value.origin.clone();
+            self.layer.redactions =
+                rules::redactions(entry.value, self.mistakes).map(|rules| (rules, origin));
         } else if let Some(key) = keys::find(name).filter(|_| name != keys::PASSWORD) {
             self.setting(key, entry.value);
         } else if children(name).next().is_some() {
@@ -94,8 +100,9 @@ impl Reader<'_> {
         let values = match (&key.set, node.value) {
             (_, Value::Bad) | (Set::One(_) | Set::Many(..), Value::Null) => return,
             (Set::OneOrEmpty(_), Value::Null) => vec![(String::new(), node.origin)],
+            (Set::List(..), Value::Null) => Vec::new(),
             (_, Value::Scalar(text)) => vec![(text, node.origin)],
-            (Set::Many(..), value @ Value::List(_)) => {
+            (Set::Many(..) | Set::List(..), value @ Value::List(_)) => {
                 texts(key.name, Node { origin: node.origin, value }, self.mistakes)
             }
             (_, other) => {
@@ -240,7 +247,7 @@ fn children(section: &str) -> impl Iterator<Item = &'static str> {
     let all = KEYS.iter().map(|key| key.name).filter(|name| *name != keys::PASSWORD);
     let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
     let words = all
-        .chain(["logs.sources", "metrics", HEADERS])
+        .chain(["logs.sources", rules::RULES, rules::REDACT, "metrics", HEADERS])
         .filter_map(|name| name.strip_prefix(prefix.as_str()))
         .map(|rest| rest.split('.').next().unwrap_or(rest));
     let mut found = Vec::new();

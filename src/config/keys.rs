@@ -11,6 +11,7 @@ use super::{
     show::{self, list, text},
     units,
 };
+use crate::logs::process::{self, redact::Builtin};
 
 /// The configuration while its layers are laid upon each other.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub struct Draft {
     pub cloud_id: Option<CloudId>,
     pub auth: AuthDraft,
     pub proxy: ProxyChoice,
+    /// What is taken out of lines, as far as it is known by its form.
+    pub builtin: Vec<Builtin>,
 }
 
 /// How servers are reached.
@@ -69,6 +72,8 @@ pub enum Set {
     OneOrEmpty(SetOne),
     /// Several values; what a lower layer said is cleared first.
     Many(fn(&mut Draft), SetOne),
+    /// The same, of which there may be none.
+    List(fn(&mut Draft), SetOne),
 }
 
 /// The setting of this name.
@@ -87,6 +92,15 @@ const fn many(
     show: fn(&Draft) -> Option<String>,
 ) -> Key {
     Key { name, flag: None, set: Set::Many(clear, push), show }
+}
+
+const fn list_of(
+    name: &'static str,
+    clear: fn(&mut Draft),
+    push: SetOne,
+    show: fn(&Draft) -> Option<String>,
+) -> Key {
+    Key { name, flag: None, set: Set::List(clear, push), show }
 }
 
 impl Key {
@@ -203,6 +217,90 @@ pub const KEYS: &[Key] = &[
         |d| Some(units::show_size(d.config.logs.max_line)),
     ),
     one(
+        "logs.levels",
+        |d, v| set(&mut process(d).levels, boolean(v)),
+        |d| Some(d.config.logs.process.levels.to_string()),
+    ),
+    one(
+        "logs.json.enabled",
+        |d, v| set(&mut process(d).json.enabled, boolean(v)),
+        |d| Some(json(d).enabled.to_string()),
+    ),
+    Key {
+        name: "logs.json.target",
+        flag: None,
+        set: Set::OneOrEmpty(|d, v| set(&mut process(d).json.target, target(v))),
+        show: |d| Some(text(&json(d).target)),
+    },
+    list_of(
+        "logs.json.message_keys",
+        |d| process(d).json.message_keys.clear(),
+        |d, v| push(&mut process(d).json.message_keys, filled(v)),
+        |d| Some(list(&json(d).message_keys)),
+    ),
+    list_of(
+        "logs.json.time_keys",
+        |d| process(d).json.time_keys.clear(),
+        |d, v| push(&mut process(d).json.time_keys, filled(v)),
+        |d| Some(list(&json(d).time_keys)),
+    ),
+    one(
+        "logs.json.keep_text",
+        |d, v| set(&mut process(d).json.keep_text, boolean(v)),
+        |d| Some(json(d).keep_text.to_string()),
+    ),
+    one(
+        "logs.json.max_depth",
+        |d, v| set(&mut process(d).json.max_depth, number(v, 1, 20)),
+        |d| Some(json(d).max_depth.to_string()),
+    ),
+    one(
+        "logs.json.max_fields",
+        |d, v| set(&mut process(d).json.max_fields, number(v, 1, 1000)),
+        |d| Some(json(d).max_fields.to_string()),
+    ),
+    one(
+        "logs.json.max_index_fields",
+        |d, v| set(&mut process(d).json.max_index_fields, number(v, 1, 10_000)),
+        |d| Some(json(d).max_index_fields.to_string()),
+    ),
+    one(
+        "logs.limits.per_pod.lines_per_second",
+        |d, v| set(&mut process(d).limits.per_pod.lines, count(v)),
+        |d| Some(d.config.logs.process.limits.per_pod.lines.to_string()),
+    ),
+    one(
+        "logs.limits.per_pod.bytes_per_second",
+        |d, v| set(&mut process(d).limits.per_pod.bytes, units::size(v)),
+        |d| Some(units::show_size(d.config.logs.process.limits.per_pod.bytes)),
+    ),
+    one(
+        "logs.limits.per_pod.burst",
+        |d, v| set(&mut process(d).limits.per_pod.burst, units::size(v)),
+        |d| Some(units::show_size(d.config.logs.process.limits.per_pod.burst)),
+    ),
+    one(
+        "logs.limits.per_namespace.lines_per_second",
+        |d, v| set(&mut process(d).limits.per_namespace.lines, count(v)),
+        |d| Some(d.config.logs.process.limits.per_namespace.lines.to_string()),
+    ),
+    one(
+        "logs.limits.per_namespace.bytes_per_second",
+        |d, v| set(&mut process(d).limits.per_namespace.bytes, units::size(v)),
+        |d| Some(units::show_size(d.config.logs.process.limits.per_namespace.bytes)),
+    ),
+    one(
+        "logs.limits.per_namespace.burst",
+        |d, v| set(&mut process(d).limits.per_namespace.burst, units::size(v)),
+        |d| Some(units::show_size(d.config.logs.process.limits.per_namespace.burst)),
+    ),
+    list_of(
+        "logs.redact.builtin",
+        |d| d.builtin.clear(),
+        push_builtin,
+        |d| Some(list(&d.builtin.iter().map(|one| one.as_str()).collect::<Vec<_>>())),
+    ),
+    one(
         "kubernetes.metadata",
         |d, v| set(&mut d.config.kubernetes.metadata, choose(v, METADATA)),
         |d| name_of(&d.config.kubernetes.metadata, METADATA),
@@ -212,6 +310,11 @@ pub const KEYS: &[Key] = &[
         |d| d.config.kubernetes.annotations.clear(),
         |d, v| push(&mut d.config.kubernetes.annotations, filled(v)),
         |d| Some(list(&d.config.kubernetes.annotations)),
+    ),
+    one(
+        "kubernetes.hints",
+        |d, v| set(&mut d.config.kubernetes.hints, boolean(v)),
+        |d| Some(d.config.kubernetes.hints.to_string()),
     ),
     one(
         "kubernetes.api_server",
@@ -386,6 +489,45 @@ fn show_proxy(proxy: &ProxyChoice) -> String {
         ProxyChoice::Fixed(Proxy { authorization: Some(_), .. }) => SECRET.into(),
         ProxyChoice::Fixed(proxy) => text(&proxy.to_string()),
     }
+}
+
+fn process(draft: &mut Draft) -> &mut process::Settings {
+    &mut draft.config.logs.process
+}
+
+fn json(draft: &Draft) -> &process::json::Settings {
+    &draft.config.logs.process.json
+}
+
+fn count(written: &str) -> Result<u64, String> {
+    number(written, 0, 1_000_000_000)
+}
+
+/// The name of a field that documents of ours do not have.
+fn target(written: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if !written.chars().all(is_plain) {
+        return Err(format!("expected a name such as json, or '' for none, not '{written}'"));
+    }
+    if process::json::is_reserved(written) {
+        return Err(format!("documents have a field {written} already; write another name"));
+    }
+    Ok(written.to_owned())
+}
+
+fn push_builtin(draft: &mut Draft, written: &str) -> Result<(), String> {
+    let wanted = |one: &Builtin| written == "all" || one.as_str() == written;
+    let found: Vec<Builtin> = Builtin::ALL.into_iter().filter(wanted).collect();
+    if found.is_empty() {
+        let words: Vec<&str> = Builtin::ALL.into_iter().map(Builtin::as_str).collect();
+        return Err(format!("expected all, {}, not '{written}'", words.join(", ")));
+    }
+    for one in found {
+        if !draft.builtin.contains(&one) {
+            draft.builtin.push(one);
+        }
+    }
+    Ok(())
 }
 
 fn filled(written: &str) -> Result<String, String> {

@@ -9,7 +9,9 @@ use super::{
     keys::{Draft, Key, Set},
     mistakes::{Mistakes, Origin},
     options::Source,
+    rules::Placed,
 };
+use crate::logs::process::{Redaction, rules::Rule};
 
 /// Everything that one of environment, file and flags says.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub struct Layer {
     pub sources: Option<(Vec<Source>, Origin)>,
     /// Headers for requests to Elasticsearch.
     pub headers: Option<(Vec<(HeaderName, HeaderValue)>, Origin)>,
+    pub rules: Placed<Vec<Rule>>,
+    pub redactions: Placed<Vec<Redaction>>,
     pub collectors: Choices,
     /// Where a section `elasticsearch` begins: one without hosts is a mistake.
     pub elastic_section: Option<Origin>,
@@ -70,7 +74,7 @@ pub fn apply(written: &[Written], draft: &mut Draft, origins: &mut Origins, mist
     for one in written {
         let set = match &one.key.set {
             Set::One(set) | Set::OneOrEmpty(set) => set,
-            Set::Many(clear, push) => {
+            Set::Many(clear, push) | Set::List(clear, push) => {
                 clear(draft);
                 push
             }

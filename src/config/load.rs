@@ -15,9 +15,12 @@ use super::{
     machine::Machine,
     mistakes::{Mistakes, Origin},
     options::Config,
-    show, web_file, yaml,
+    rules, show, web_file, yaml,
 };
-use crate::cli::Cli;
+use crate::{
+    cli::Cli,
+    logs::process::{Redaction, limits::Limits},
+};
 
 /// A complete configuration and how it came about.
 #[derive(Debug)]
@@ -97,8 +100,19 @@ fn merge(layers: [Layer; 3], env: &Env, machine: &Machine, mistakes: &mut Mistak
             draft.config.logs.sources = sources;
             sources_origin = origin;
         }
+        if let Some((rules, origin)) = layer.rules {
+            draft.config.logs.process.rules = rules;
+            origins.insert(rules::RULES, origin);
+        }
+        if let Some((own, origin)) = layer.redactions {
+            draft.config.logs.process.redact = own;
+            origins.insert(rules::REDACT, origin);
+        }
     }
     fill_in(&mut draft, &mut origins, machine, &mut notes);
+    let builtin = draft.builtin.iter().map(|builtin| Redaction::builtin(*builtin));
+    draft.config.logs.process.redact.splice(..0, builtin);
+    check_limits(&draft.config.logs.process.limits, &origins, mistakes);
     if let Some(path) = &draft.config.web.config_file {
         let flag = origins.get("web.config_file").unwrap_or(&Origin::Default);
         notes.extend(web_file::check(path, flag, mistakes));
@@ -115,6 +129,20 @@ fn merge(layers: [Layer; 3], env: &Env, machine: &Machine, mistakes: &mut Mistak
     }
     let settings = settings(&draft, &origins, &choices, &sources_origin);
     Loaded { config: draft.config, notes, settings }
+}
+
+/// A burst alone limits nothing.
+fn check_limits(limits: &Limits, origins: &Origins, mistakes: &mut Mistakes) {
+    let bursts = [
+        ("logs.limits.per_pod.burst", limits.per_pod),
+        ("logs.limits.per_namespace.burst", limits.per_namespace),
+    ];
+    for (key, rate) in bursts {
+        if let Some(origin) = origins.get(key).filter(|_| rate.burst > 0 && rate.is_none()) {
+            let text = "a burst needs a limit that it goes beyond; add lines_per_second or bytes_per_second";
+            mistakes.add_value(origin, key, text);
+        }
+    }
 }
 
 /// Defaults that depend on the machine.
@@ -183,6 +211,15 @@ fn settings(draft: &Draft, origins: &Origins, choices: &Choices, sources_origin:
         if key.name == "logs.max_line" {
             let value = show::sources(&draft.config.logs.sources);
             out.push(Setting { key: "logs.sources".into(), value, origin: sources_origin.clone() });
+        }
+        let process = &draft.config.logs.process;
+        let lists = [
+            ("logs.redact.builtin", rules::REDACT, rules::show_redactions(&process.redact)),
+            ("logs.levels", rules::RULES, rules::show_rules(&process.rules)),
+        ];
+        for (_, name, value) in lists.into_iter().filter(|(after, ..)| *after == key.name) {
+            let origin = origins.get(name).cloned().unwrap_or(Origin::Default);
+            out.push(Setting { key: name.into(), value, origin });
         }
     }
     out.extend(choices.shown().into_iter().map(|(key, value, origin)| Setting { key, value, origin }));

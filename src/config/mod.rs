@@ -15,6 +15,7 @@ mod load;
 mod machine;
 mod mistakes;
 mod options;
+mod rules;
 mod show;
 mod sources;
 pub mod units;

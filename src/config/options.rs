@@ -5,6 +5,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 use hyper::header::{HeaderName, HeaderValue};
 use nodewarden_collectors::{Host, Settings};
 
+use crate::logs::process;
+
 pub use crate::logs::{
     elastic::{
         address::{CloudId, Host as ElasticHost},
@@ -177,6 +179,8 @@ pub struct LogsConfig {
     pub max_line: u64,
     /// Where lines come from.
     pub sources: Vec<Source>,
+    /// What is done with lines on their way.
+    pub process: process::Settings,
 }
 
 impl Default for LogsConfig {
@@ -185,6 +189,7 @@ impl Default for LogsConfig {
         Self {
             first_run: 64 * MIB,
             max_line: MIB,
+            process: process::Settings::default(),
             sources: vec![
                 Source { kind: SourceKind::kubernetes(), index: None },
                 Source {
@@ -214,6 +219,8 @@ pub struct KubernetesConfig {
     pub metadata: Metadata,
     /// Annotations of pods that documents say too.
     pub annotations: Vec<String>,
+    /// Whether annotations of pods may say what is done with their lines.
+    pub hints: bool,
     /// The API server's URL, which a pod finds in its environment.
     pub api_server: Option<String>,
     /// The URL of the node's kubelet.
@@ -230,6 +237,7 @@ impl Default for KubernetesConfig {
         Self {
             metadata: Metadata::Auto,
             annotations: Vec::new(),
+            hints: true,
             api_server: None,
             kubelet: "https://127.0.0.1:10250".into(),
             token_file: mounted("token"),

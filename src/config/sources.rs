@@ -41,7 +41,7 @@ pub fn read(node: Node, mistakes: &mut Mistakes) -> Option<Vec<Source>> {
 
 fn source(entry: Entry, mistakes: &mut Mistakes) -> Option<Source> {
     let name = format!("logs.sources.{}", entry.key);
-    let mut fields = Fields { name, origin: entry.origin, entries: Vec::new(), mistakes };
+    let mut fields = Fields::new(name, entry.origin, mistakes);
     match entry.key.as_str() {
         "kubernetes" => {
             fields.open(entry.value, &["path", "exclude_namespaces", "index"])?;
@@ -94,16 +94,22 @@ fn journal(fields: &mut Fields) -> Source {
     Source { kind, index }
 }
 
-/// The keys of one source.
-struct Fields<'a> {
-    name: String,
+/// The keys of one source, or of another item in a list.
+pub struct Fields<'a> {
+    pub name: String,
     origin: Origin,
     entries: Vec<Entry>,
-    mistakes: &'a mut Mistakes,
+    pub mistakes: &'a mut Mistakes,
 }
 
-impl Fields<'_> {
-    fn open(&mut self, node: Node, known: &[&str]) -> Option<()> {
+impl<'a> Fields<'a> {
+    /// None yet; `origin` is the place of the item.
+    pub fn new(name: String, origin: Origin, mistakes: &'a mut Mistakes) -> Self {
+        Self { name, origin, entries: Vec::new(), mistakes }
+    }
+
+    /// Takes the section with them; what is not in `known` is a mistake.
+    pub fn open(&mut self, node: Node, known: &[&str]) -> Option<()> {
         match node.value {
             Value::Map(entries) => self.entries = entries,
             Value::Null => {}
@@ -130,12 +136,66 @@ impl Fields<'_> {
         })
     }
 
-    fn take(&mut self, key: &str) -> Vec<(String, Origin)> {
+    /// The texts that are written for a key; it is taken out.
+    pub fn take(&mut self, key: &str) -> Vec<(String, Origin)> {
         let name = format!("{}.{key}", self.name);
         match self.entries.iter().position(|entry| entry.key == key) {
             Some(at) => texts(&name, self.entries.remove(at).value, self.mistakes),
             None => Vec::new(),
         }
+    }
+
+    /// The keys and texts of a section that is written for a key; it is taken out.
+    pub fn pairs(&mut self, key: &str) -> Vec<(String, (String, Origin))> {
+        let name = format!("{}.{key}", self.name);
+        let Some(at) = self.entries.iter().position(|entry| entry.key == key) else { return Vec::new() };
+        let node = self.entries.remove(at).value;
+        let entries = match node.value {
+            Value::Map(entries) => entries,
+            Value::Null | Value::Bad => return Vec::new(),
+            other => {
+                let text = format!("expected a section such as {{app: cart}}, not {}", other.kind());
+                self.mistakes.add_value(&node.origin, &name, &text);
+                return Vec::new();
+            }
+        };
+        let mut pairs = Vec::new();
+        for entry in entries {
+            let written = texts(&format!("{name}.{}", entry.key), entry.value, self.mistakes);
+            pairs.extend(written.into_iter().map(|text| (entry.key.clone(), text)));
+        }
+        pairs
+    }
+
+    /// What a text means; that it means nothing is noted.
+    pub fn read<T>(
+        &mut self,
+        key: &str,
+        (text, origin): (String, Origin),
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let name = format!("{}.{key}", self.name);
+        read(&text).map_err(|error| self.mistakes.add_value(&origin, &name, &error)).ok()
+    }
+
+    /// The same of a key with one text.
+    pub fn one<T>(&mut self, key: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let written = self.take(key).pop()?;
+        self.read(key, written, read)
+    }
+
+    /// The same of a key that has to be there.
+    pub fn needed<T>(
+        &mut self,
+        key: &str,
+        example: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if !self.has(key) {
+            self.mistakes.add(&self.origin, format!("{} has no {key}; add {example}", self.name));
+            return None;
+        }
+        self.one(key, read)
     }
 
     fn paths(&mut self, key: &str) -> Vec<String> {

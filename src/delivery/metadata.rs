@@ -8,6 +8,7 @@ use crate::{
         self, Source,
         client::Server,
         known::{Pods, PodsFile},
+        pod::Wanted,
     },
     logs::{
         backoff::seed,
@@ -39,7 +40,7 @@ pub fn plan(config: &Config, own: &Own) -> Option<Plan> {
     let options = kubernetes::Options {
         source,
         node: config.node_name.clone(),
-        annotations: config.kubernetes.annotations.clone(),
+        wanted: Wanted { annotations: config.kubernetes.annotations.clone(), hints: config.kubernetes.hints },
         state_dir: config.state_dir.clone(),
         seed: seed(),
     };

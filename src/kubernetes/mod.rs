@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use self::{
     client::{AskError, Client, Server},
     known::{Pods, PodsFile},
-    pod::{Pod, RawPod},
+    pod::{Pod, RawPod, Wanted},
     watch::{Event, Watch},
 };
 use crate::logs::backoff::Backoff;
@@ -68,8 +68,8 @@ pub struct Options {
     pub source: Source,
     /// The node whose pods are wanted.
     pub node: String,
-    /// Annotations that are kept beside those that instruct log agents.
-    pub annotations: Vec<String>,
+    /// Which annotations are kept.
+    pub wanted: Wanted,
     /// Where what is known is kept.
     pub state_dir: PathBuf,
     /// The chance in waits.
@@ -105,13 +105,13 @@ pub async fn run(
     match &options.source {
         Source::Api(server) => match Client::new(server.clone()) {
             Ok(client) => {
-                let Options { node, annotations, seed, .. } = options;
-                asker.watch(Watch::new(client, &node, annotations, seed)).await;
+                let Options { node, wanted, seed, .. } = options;
+                asker.watch(Watch::new(client, &node, wanted, seed)).await;
             }
             Err(error) => asker.failed(&error).await,
         },
         Source::Kubelet(server) => match Client::new(server.clone()) {
-            Ok(client) => asker.poll(&client, &options.annotations).await,
+            Ok(client) => asker.poll(&client, &options.wanted).await,
             Err(error) => asker.failed(&error).await,
         },
     }
@@ -171,9 +171,9 @@ impl<T: Fn(Vec<String>), R: Fn(Result<(), &AskError>)> Asker<T, R> {
         }
     }
 
-    async fn poll(&mut self, client: &Client, annotations: &[String]) {
+    async fn poll(&mut self, client: &Client, wanted: &Wanted) {
         loop {
-            match self.list(client, annotations).await {
+            match self.list(client, wanted).await {
                 Ok(there) => {
                     self.all(there);
                     sleep(KUBELET_PAUSE).await;
@@ -185,12 +185,12 @@ impl<T: Fn(Vec<String>), R: Fn(Result<(), &AskError>)> Asker<T, R> {
         }
     }
 
-    async fn list(&self, client: &Client, annotations: &[String]) -> Result<Vec<Pod>, AskError> {
+    async fn list(&self, client: &Client, wanted: &Wanted) -> Result<Vec<Pod>, AskError> {
         let body = client.get("/pods", LIST_LIMIT).await?;
         let list: PodList =
             serde_json::from_slice(&body).map_err(|error| AskError::Answer(error.to_string()))?;
         let items = list.items.unwrap_or_default().into_iter();
-        Ok(items.filter_map(|raw| Pod::read(raw, annotations)).collect())
+        Ok(items.filter_map(|raw| Pod::read(raw, wanted)).collect())
     }
 
     fn all(&mut self, there: Vec<Pod>) {

@@ -16,7 +16,7 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 const CRON_DIGITS: std::ops::RangeInclusive<usize> = 8..=10;
 
 /// A pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
     /// What its log folder ends with.
     pub uid: String,
@@ -42,6 +42,15 @@ pub struct Pod {
     /// Its containers, init and ephemeral ones too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub containers: Vec<ContainerFacts>,
+}
+
+/// Which annotations are of use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those that documents say.
+    pub annotations: Vec<String>,
+    /// Whether pods may say what is done with their lines.
+    pub hints: bool,
 }
 
 /// Who made a pod. Names follow from the pod alone: ReplicaSets and Jobs are not asked for.
@@ -81,9 +90,8 @@ pub struct ContainerId {
 }
 
 impl Pod {
-    /// Reads a pod as the API server and the kubelet write it; `listed` are further annotations to keep. `None` for one without
-    /// a uid.
-    pub fn read(raw: RawPod, listed: &[String]) -> Option<Self> {
+    /// Reads a pod as the API server and the kubelet write it. `None` for one without a uid.
+    pub fn read(raw: RawPod, wanted: &Wanted) -> Option<Self> {
         let RawPod { metadata, spec, status } = raw;
         let mut annotations = metadata.annotations.unwrap_or_default();
         let hash = STATIC_HASH.iter().find_map(|key| annotations.remove(*key));
@@ -91,8 +99,8 @@ impl Pod {
         annotations.retain(|_, text| text.len() <= ANNOTATION_LIMIT);
         let is_instruction = |key: &str| INSTRUCTIONS.iter().any(|beginning| key.starts_with(beginning));
         let mut instructions = annotations.clone();
-        instructions.retain(|key, _| is_instruction(key));
-        annotations.retain(|key, _| listed.contains(key));
+        instructions.retain(|key, _| wanted.hints && is_instruction(key));
+        annotations.retain(|key, _| wanted.annotations.contains(key));
         Some(Self {
             uid: hash.or(metadata.uid).filter(|uid| !uid.is_empty())?,
             namespace: metadata.namespace.unwrap_or_default(),
@@ -264,7 +272,8 @@ mod tests {
 
     fn read(raw: serde_json::Value) -> Pod {
         let raw = serde_json::from_value(raw).expect("a pod");
-        Pod::read(raw, &["team/pager".to_owned()]).expect("a uid")
+        let wanted = Wanted { annotations: vec!["team/pager".to_owned()], hints: true };
+        Pod::read(raw, &wanted).expect("a uid")
     }
 
     fn owned(kind: &str, name: &str, hash: &str) -> Option<Owner> {
@@ -340,9 +349,9 @@ mod tests {
     fn what_is_no_pod_is_none() {
         let raw = |text: &str| serde_json::from_str::<RawPod>(text);
         assert!(raw("{}").is_err());
-        assert!(Pod::read(raw(r#"{"metadata":{}}"#).expect("an object"), &[]).is_none());
+        assert!(Pod::read(raw(r#"{"metadata":{}}"#).expect("an object"), &Wanted::default()).is_none());
         let nulls =
             r#"{"metadata":{"uid":"u","labels":null},"spec":null,"status":{"containerStatuses":null}}"#;
-        assert!(Pod::read(raw(nulls).expect("an object"), &[]).is_some());
+        assert!(Pod::read(raw(nulls).expect("an object"), &Wanted::default()).is_some());
     }
 }

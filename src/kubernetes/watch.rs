@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{
     client::{AskError, Client},
-    pod::{Pod, RawPod},
+    pod::{Pod, RawPod, Wanted},
 };
 
 /// A list of a node's pods: some hundred of ten kilobytes each.
@@ -38,7 +38,7 @@ pub enum Event {
 pub struct Watch {
     client: Client,
     selector: String,
-    annotations: Vec<String>,
+    wanted: Wanted,
     version: String,
     /// How long each watch lasts, in seconds.
     seconds: u64,
@@ -59,12 +59,12 @@ struct ListMetadata {
 }
 
 impl Watch {
-    /// For the pods of `node`; `annotations` are kept of them. `seed` makes this node's watches unlike others in their length.
-    pub fn new(client: Client, node: &str, annotations: Vec<String>, seed: u64) -> Self {
+    /// For the pods of `node`; `wanted` is kept of them. `seed` makes this node's watches unlike others in their length.
+    pub fn new(client: Client, node: &str, wanted: Wanted, seed: u64) -> Self {
         // A node's name is a DNS name: nothing in it has to be escaped in a URL but the sign between.
         let selector = format!("fieldSelector=spec.nodeName%3D{node}");
         let seconds = WATCH_SECONDS.start + seed % (WATCH_SECONDS.end - WATCH_SECONDS.start);
-        Self { client, selector, annotations, version: String::new(), seconds }
+        Self { client, selector, wanted, version: String::new(), seconds }
     }
 
     /// Every pod of the node. `resourceVersion=0`: from the server's memory, never from etcd.
@@ -75,7 +75,7 @@ impl Watch {
             serde_json::from_slice(&body).map_err(|error| AskError::Answer(error.to_string()))?;
         self.version = list.metadata.resource_version;
         let items = list.items.unwrap_or_default().into_iter();
-        Ok(items.filter_map(|raw| Pod::read(raw, &self.annotations)).collect())
+        Ok(items.filter_map(|raw| Pod::read(raw, &self.wanted)).collect())
     }
 
     /// Follows what changes since the list or the last watch until the server ends it; `take` gets each event.
@@ -105,7 +105,7 @@ impl Watch {
                 if line.is_empty() {
                     continue;
                 }
-                let event = read_event(&line, &self.annotations, &mut self.version)?;
+                let event = read_event(&line, &self.wanted, &mut self.version)?;
                 let is_last = event == Some(Event::Expired);
                 if let Some(event) = event {
                     take(event);
@@ -145,7 +145,7 @@ impl Lines {
 }
 
 /// Reads an event; `None` for one without news. The version to go on from moves with each.
-fn read_event(line: &[u8], annotations: &[String], version: &mut String) -> Result<Option<Event>, AskError> {
+fn read_event(line: &[u8], wanted: &Wanted, version: &mut String) -> Result<Option<Event>, AskError> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         #[serde(rename = "type")]
@@ -179,7 +179,7 @@ fn read_event(line: &[u8], annotations: &[String], version: &mut String) -> Resu
     if kind == "BOOKMARK" {
         return Ok(None);
     }
-    let pod = Pod::read(serde_json::from_str(object.get()).map_err(wrong)?, annotations);
+    let pod = Pod::read(serde_json::from_str(object.get()).map_err(wrong)?, wanted);
     Ok(pod.map(|pod| match kind {
         "DELETED" => Event::Gone(pod.uid),
         _ => Event::There(pod),
@@ -192,7 +192,7 @@ mod tests {
 
     fn event(text: &str) -> (Result<Option<Event>, AskError>, String) {
         let mut version = "1".to_owned();
-        (read_event(text.as_bytes(), &[], &mut version), version)
+        (read_event(text.as_bytes(), &Wanted::default(), &mut version), version)
     }
 
     #[test]

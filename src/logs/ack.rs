@@ -82,16 +82,38 @@ impl Acks {
             Some(last) if last.batch == batch => last.low = last.low.min(low),
             _ => self.outstanding.push_back(Outstanding { batch, low }),
         }
-        // Lines come in the order of their ends, also the second time; two may end where their file does.
-        let number = if span.end == self.cursor.0 { self.cursor.1 + 1 } else { 0 };
-        self.cursor = (span.end, number);
-        let is_new = self.cursor > self.counted;
+        let is_new = self.goes_on(span);
         if is_new {
-            self.counted = self.cursor;
             self.waiting.lines += 1;
             self.waiting.bytes += bytes;
         }
         is_new
+    }
+
+    /// A line at `span`, of which `bytes` are its own, was left out: nobody waits for it. Whether it is new.
+    pub fn left_out(&mut self, span: Span, bytes: u64) -> bool {
+        if bytes < span.end - span.start {
+            self.torn.push(span);
+        }
+        self.goes_on(span)
+    }
+
+    /// Whether a line that ends here was not counted yet.
+    pub fn is_new(&self, span: Span) -> bool {
+        self.after_cursor(span) > self.counted
+    }
+
+    /// The line that is read now; whether it is new.
+    fn goes_on(&mut self, span: Span) -> bool {
+        self.cursor = self.after_cursor(span);
+        let is_new = self.cursor > self.counted;
+        self.counted = self.counted.max(self.cursor);
+        is_new
+    }
+
+    /// Lines come in the order of their ends, also the second time; two may end where their file does.
+    fn after_cursor(&self, span: Span) -> (u64, u64) {
+        (span.end, if span.end == self.cursor.0 { self.cursor.1 + 1 } else { 0 })
     }
 
     /// Everything in `batch` is where it has to be. Batches may be confirmed in any order.
@@ -250,6 +272,18 @@ mod tests {
         assert!(!acks.emitted(2, line(10), 10));
         let settled = acks.settled(2, &part(1, 1));
         assert_eq!((settled.confirmed.lines, settled.lines), (1, 2));
+    }
+
+    #[test]
+    fn a_line_that_is_left_out_holds_nothing() {
+        let mut acks = Acks::default();
+        assert!(acks.emitted(1, line(0), 10) && acks.is_new(line(10)) && acks.left_out(line(10), 10));
+        assert!(!acks.is_new(line(0)) && acks.is_new(line(20)));
+        assert_eq!((acks.position(20), acks.settled(1, &part(1, 0)).lines), (0, 1));
+        assert_eq!((acks.position(20), acks.is_clear()), (20, true));
+        // In parts around a line that waits: it would be another line if its beginning was not read again.
+        assert!(acks.emitted(2, line(30), 10) && acks.left_out(Span { start: 20, end: 50 }, 20));
+        assert_eq!(acks.position(50), 20);
     }
 
     proptest! {

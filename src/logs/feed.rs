@@ -24,6 +24,7 @@ use super::{
     journal::Journal,
     kernel::Kernel,
     output::{Output, Place, Taken},
+    process::{Process, Processors},
     record::{FileFacts, FileId, Inode, Line, Origin, Span, Stream, path_text},
     shape::{Encoding, Shape},
     status::FileStatus,
@@ -105,6 +106,7 @@ pub struct Feed {
     shape: Shape,
     counters: Counters,
     acks: Acks,
+    process: Option<Box<Process>>,
     /// Nothing is read before.
     paused: Option<Instant>,
     caught_up: Instant,
@@ -135,6 +137,7 @@ impl Feed {
             shape: &mut self.shape,
             counters: &self.counters,
             acks: &mut self.acks,
+            process: &mut self.process,
         };
         let taken = output.take_record(place, &line, event.cut, &self.rendered, now);
         if taken == Taken::Yes {
@@ -166,13 +169,17 @@ impl Feed {
     /// The sink holds records of it: reading begins again where nothing is confirmed, but not before a time.
     fn set_back(&mut self, now: Instant, longest: Duration) {
         self.next = self.confirmed_to();
+        if let Some(process) = &mut self.process {
+            process.set_back();
+        }
         let times = self.acks.set_back();
         self.paused = Some(now + held_for(times, longest));
     }
 
     /// Every record below is confirmed.
     pub fn confirmed_to(&self) -> u64 {
-        self.acks.position(self.next)
+        let held = self.process.as_ref().and_then(|process| process.held_from());
+        self.acks.position(held.map_or(self.next, |held| held.min(self.next)))
     }
 
     fn settled(&mut self, batch: u64, part: &BatchFile) -> Settled {
@@ -220,6 +227,8 @@ pub struct Register {
     /// Positions of feeds that were not met yet.
     known: HashMap<FileId, Position>,
     next_key: u32,
+    /// What is done with records.
+    processors: Arc<Processors>,
     /// Where things are counted.
     pub metrics: LogMetrics,
 }
@@ -228,7 +237,8 @@ impl Register {
     /// One that knows of no position.
     #[cfg(test)]
     pub fn new(metrics: LogMetrics) -> Self {
-        Self { known: HashMap::new(), next_key: 0, metrics }
+        let processors = Processors::none(&metrics);
+        Self { known: HashMap::new(), next_key: 0, processors, metrics }
     }
 
     /// A feed with its identity; whether its position was known, and reading goes on there. Else it begins at 0.
@@ -255,6 +265,7 @@ impl Register {
             error: None,
             kind,
             shape: Shape::new(encoding, &facts),
+            process: self.processors.of_file(&facts, encoding),
             facts: Arc::new(facts),
             counters,
             acks: Acks::default(),
@@ -322,8 +333,14 @@ impl Feeds {
                 Source::Kubernetes { .. } | Source::Files { .. } => {}
             }
         }
-        let register = Register { known: ours, next_key: 0, metrics };
+        let register = Register { known: ours, next_key: 0, processors: Processors::none(&metrics), metrics };
         Self { sources: made, register, more: false, look: Instant::now() }
+    }
+
+    /// The same with something done to records.
+    pub fn processed_by(mut self, processors: Arc<Processors>) -> Self {
+        self.register.processors = processors;
+        self
     }
 
     /// Takes note of what became of the sources. Whether there are new ones, whose beginning has to be remembered.

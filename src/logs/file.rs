@@ -17,6 +17,7 @@ use super::{
     discover::Found,
     format::{Format, syslog::Guess},
     join::Joiner,
+    process::Process,
     record::{FileFacts, FileId, IDENTITY_BYTES, Inode, Origin, path_text},
     shape::Shape,
     spill::Header,
@@ -122,6 +123,8 @@ pub struct Identity {
     pub shape: Shape,
     /// The counters of its namespace.
     pub counters: Counters,
+    /// What is done with its lines, if anything is.
+    pub process: Option<Box<Process>>,
 }
 
 /// The counters of one namespace, looked up once per file.
@@ -214,7 +217,8 @@ impl LogFile {
 
     /// Every byte below is confirmed.
     pub fn confirmed_to(&self) -> u64 {
-        let held = [self.joiner.pending_from(), self.overlong];
+        let process = self.process().and_then(Process::held_from);
+        let held = [self.joiner.pending_from(), self.overlong, process];
         self.acks.position(held.into_iter().flatten().fold(self.read_to, u64::min))
     }
 
@@ -224,10 +228,26 @@ impl LogFile {
             self.moved = now;
         }
         let settled = self.acks.settled(batch, part);
+        self.passed();
+        settled
+    }
+
+    /// Forgets what only mattered before everything below the position was confirmed.
+    pub fn passed(&mut self) {
         let confirmed = self.confirmed_to();
         self.acks.passed(confirmed);
         self.ends.passed(confirmed);
-        settled
+        if let Some(process) = self.process_mut() {
+            process.passed(confirmed);
+        }
+    }
+
+    fn process(&self) -> Option<&Process> {
+        self.identity.as_ref().and_then(|identity| identity.process.as_deref())
+    }
+
+    fn process_mut(&mut self) -> Option<&mut Process> {
+        self.identity.as_mut().and_then(|identity| identity.process.as_deref_mut())
     }
 
     /// The sink holds lines of it: it is read again from where nothing is confirmed, but not before a time.
@@ -235,6 +255,9 @@ impl LogFile {
         let confirmed = self.confirmed_to();
         (self.read_to, self.tried, self.overlong) = (confirmed, confirmed, None);
         self.joiner = Joiner::default();
+        if let Some(process) = self.process_mut() {
+            process.set_back();
+        }
         self.ends.back_to(confirmed);
         let times = self.acks.set_back();
         self.paused = Some(now + held_for(times, longest));
@@ -321,10 +344,14 @@ impl LogFile {
 
     /// Whether reading would bring something new.
     pub fn wants_turn(&self, now: Instant) -> bool {
-        let is_in_a_line = self.joiner.pending_from().is_some() || self.overlong.is_some();
+        let process = self.process();
+        let is_in_a_line = self.joiner.pending_from().is_some()
+            || self.overlong.is_some()
+            || process.and_then(Process::held_from).is_some();
+        let is_due = process.and_then(Process::due).is_some_and(|due| now >= due);
         let has_more = self.size > self.read_to.max(self.tried)
             || self.is_complete(now) && (self.size > self.read_to || is_in_a_line);
-        has_more && self.may_be_read(now)
+        (has_more || is_due) && self.may_be_read(now)
     }
 
     /// Whether nothing of it has to be done any more at `now`. A file that has a name, but was not found under it, may be

@@ -1,10 +1,10 @@
 //! The log path on one screen: files in, confirmed positions back.
 //!
 //! ```text
-//! reader thread: discover -> tail -> format -> join -> shape -> batch --+
-//!                   ^                                                   | the one bounded queue
-//!                   | confirmed batches                                 v
-//!                ack -> checkpoint  <------------------------  ship -> sink (Elasticsearch or the local store)
+//! reader thread: discover -> tail -> format -> join -> (process) -> shape -> batch --+
+//!                   ^                                                                | the one bounded queue
+//!                   | confirmed batches                                              v
+//!                ack -> checkpoint  <-------------------------------------  ship -> sink (Elasticsearch or the local store)
 //! ```
 //! Everything in the reader is plain calls in one thread. There are as many places in the queue as batches, and a fixed
 //! number of batches: when all are on their way, reading stops, and the files are the buffer. What vanishes meanwhile goes
@@ -30,6 +30,7 @@ pub mod local;
 pub mod mail;
 pub mod output;
 pub mod pod_fields;
+pub mod process;
 pub mod reader;
 pub mod record;
 pub mod shape;

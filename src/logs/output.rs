@@ -19,6 +19,7 @@ use super::{
         syslog::{Guess, clock::Clock},
     },
     join::{Joined, limit},
+    process::{Outlet, Process, rules::Reason},
     record::{FileFacts, Line, Origin, Span, Stream},
     shape::Shape,
 };
@@ -56,6 +57,8 @@ pub struct Place<'a> {
     pub counters: &'a Counters,
     /// Batches waiting for their confirmation.
     pub acks: &'a mut Acks,
+    /// What is done with its lines, if anything is.
+    pub process: &'a mut Option<Box<Process>>,
 }
 
 /// Whether a line was taken.
@@ -83,6 +86,8 @@ impl Output {
             marked: Vec::new(),
             clock: Clock::default(),
             fields: Vec::new(),
+            now: Instant::now(),
+            left_out: false,
         };
         Self { batcher: Batcher::new(limits), queue: Some(queue), books, whole: Vec::new() }
     }
@@ -92,14 +97,17 @@ impl Output {
         let LogFile { joiner, identity: Some(identity), acks, origin, format, guess, .. } = file else {
             return Taken::Yes;
         };
-        let Some(Room { batch, books, whole }) = self.room(joiner.held_bytes() + text.len(), now) else {
+        let needed = joiner.held_bytes() + text.len();
+        let needed = needed + identity.process.as_ref().map_or(0, |process| process.room(needed));
+        let Some(Room { batch, books, whole }) = self.room(needed, now) else {
             return Taken::NoRoom;
         };
         let parsed = match origin {
             Origin::Container(_) => parse_container_line(text),
             Origin::Plain | Origin::Journal | Origin::Kernel => {
-                let Identity { facts, shape, counters, .. } = identity;
-                books.enter_text(Place { key, facts, shape, counters, acks }, guess, text, span, batch);
+                let Identity { facts, shape, counters, process, .. } = identity;
+                let place = Place { key, facts, shape, counters, acks, process };
+                books.enter_text(place, guess, text, span, batch);
                 *format = guess.format();
                 return Taken::Yes;
             }
@@ -141,6 +149,41 @@ impl Output {
                 books.enter(key, identity, acks, &joined, batch);
             }
         }
+        self.rest(key, file, true, now)
+    }
+
+    /// Says how many lines of a file were left out, when it is time for that.
+    pub fn take_due(&mut self, key: FileKey, file: &mut LogFile, now: Instant) -> Taken {
+        let process = file.identity.as_ref().and_then(|identity| identity.process.as_ref());
+        if process.and_then(|process| process.due()).is_some_and(|due| now >= due) {
+            self.rest(key, file, false, now)
+        } else {
+            Taken::Yes
+        }
+    }
+
+    /// Whether lines were left out since it was asked last: positions may have moved without a confirmation.
+    pub fn take_left_out(&mut self) -> bool {
+        std::mem::take(&mut self.books.left_out)
+    }
+
+    /// Whether the next call of that would say yes.
+    pub fn has_left_out(&self) -> bool {
+        self.books.left_out
+    }
+
+    /// Nothing more comes of a file, for now or for ever.
+    fn rest(&mut self, key: FileKey, file: &mut LogFile, is_end: bool, now: Instant) -> Taken {
+        let LogFile { identity: Some(identity), acks, .. } = file else { return Taken::Yes };
+        let Identity { facts, shape, counters, process: Some(process), .. } = identity else {
+            return Taken::Yes;
+        };
+        if process.due().is_none() {
+            return Taken::Yes;
+        }
+        let Some(Room { batch, books, .. }) = self.room(process.room(0), now) else { return Taken::NoRoom };
+        let mut entering = Entering { books, key, facts, shape, counters, acks, batch };
+        process.rest((!is_end).then_some(now), &mut entering);
         Taken::Yes
     }
 
@@ -177,6 +220,7 @@ impl Output {
         if let Some(full) = self.batcher.close_full(text + DOCUMENT_OVERHEAD) {
             self.hand_over(full);
         }
+        self.books.now = now;
         Some(Room { batch: self.batcher.open(now)?, books: &mut self.books, whole: &mut self.whole })
     }
 
@@ -201,6 +245,60 @@ struct Books {
     clock: Clock,
     /// What a syslog line says beside its message, as members of its document.
     fields: Vec<u8>,
+    /// The time of the turn.
+    now: Instant,
+    /// Whether lines were left out.
+    left_out: bool,
+}
+
+/// A place and a batch, where lines of the one go into the other.
+struct Entering<'a> {
+    books: &'a mut Books,
+    key: FileKey,
+    facts: &'a Arc<FileFacts>,
+    shape: &'a mut Shape,
+    counters: &'a Counters,
+    acks: &'a mut Acks,
+    batch: &'a mut Batch,
+}
+
+impl Entering<'_> {
+    fn count_read(&self, bytes: u64) {
+        self.counters.read_lines.inc();
+        self.counters.read_bytes.inc_by(bytes);
+    }
+}
+
+impl Outlet for Entering<'_> {
+    fn is_new(&self, span: Span) -> bool {
+        self.acks.is_new(span)
+    }
+
+    fn document(&mut self, line: &Line<'_>, fields: &[u8], extra: &[u8]) {
+        let is_new = self.acks.emitted(self.batch.number, line.span, line.bytes);
+        let is_utf8 = self.shape.encode_with(line, fields, extra, &mut self.batch.body);
+        self.batch.push(self.key, self.facts, line.bytes, self.acks.epoch());
+        if !is_new {
+            return;
+        }
+        if !is_utf8 {
+            self.books.metrics.invalid_utf8_lines.inc();
+        }
+        self.count_read(line.bytes);
+        self.books.in_flight.fetch_add(1, Relaxed);
+    }
+
+    fn dropped(&mut self, span: Span, bytes: u64, reason: Reason) {
+        self.books.left_out = true;
+        if self.acks.left_out(span, bytes) {
+            self.count_read(bytes);
+            self.books.metrics.dropped_lines.with_label_values(&[reason.as_str()]).inc();
+        }
+    }
+
+    fn overflowed(&mut self, fields: u64) {
+        self.books.metrics.overflowed_fields.inc_by(fields);
+    }
 }
 
 impl Books {
@@ -213,8 +311,8 @@ impl Books {
         batch: &mut Batch,
     ) {
         let Some(line) = joined.line else { return };
-        let Identity { facts, shape, counters, .. } = identity;
-        self.write(Place { key, facts, shape, counters, acks }, &line, joined.cut, b"", batch);
+        let Identity { facts, shape, counters, process, .. } = identity;
+        self.write(Place { key, facts, shape, counters, acks, process }, &line, joined.cut, b"", batch);
     }
 
     /// A line of a file that is not a container's. Where lines become documents, a syslog line is taken apart; else it is
@@ -244,31 +342,20 @@ impl Books {
     }
 
     fn write(&mut self, place: Place<'_>, line: &Line<'_>, cut: u64, fields: &[u8], batch: &mut Batch) {
-        let Place { key, facts, shape, counters, acks } = place;
-        let is_new = acks.emitted(batch.number, line.span, line.bytes);
-        let is_utf8 = if cut > 0 {
-            self.mark_cut(line.text);
-            shape.encode_with(&Line { text: &self.marked, ..*line }, fields, &mut batch.body)
-        } else {
-            shape.encode_with(line, fields, &mut batch.body)
-        };
-        batch.push(key, facts, line.bytes, acks.epoch());
-        if !is_new {
-            return;
+        let Place { key, facts, shape, counters, acks, process } = place;
+        // A line that is read again was counted.
+        if cut > 0 && acks.is_new(line.span) {
+            self.count_cut(cut);
         }
-        if !is_utf8 {
-            self.metrics.invalid_utf8_lines.inc();
+        let mut marked = std::mem::take(&mut self.marked);
+        let line = if cut > 0 { mark_cut(line, &mut marked) } else { *line };
+        let now = self.now;
+        let mut entering = Entering { books: self, key, facts, shape, counters, acks, batch };
+        match process {
+            None => entering.document(&line, fields, b""),
+            Some(process) => process.take(&line, fields, &mut entering, now),
         }
-        self.count_cut(cut);
-        counters.read_lines.inc();
-        counters.read_bytes.inc_by(line.bytes);
-        self.in_flight.fetch_add(1, Relaxed);
-    }
-
-    fn mark_cut(&mut self, text: &[u8]) {
-        self.marked.clear();
-        self.marked.extend_from_slice(text);
-        self.marked.extend_from_slice(b" [cut by nodewarden]");
+        self.marked = marked;
     }
 
     fn count_cut(&self, bytes: u64) {
@@ -276,6 +363,14 @@ impl Books {
             self.metrics.lost_bytes.with_label_values(&["line_too_long"]).inc_by(bytes);
         }
     }
+}
+
+/// The line with the mark at its end.
+fn mark_cut<'a>(line: &Line<'a>, marked: &'a mut Vec<u8>) -> Line<'a> {
+    marked.clear();
+    marked.extend_from_slice(line.text);
+    marked.extend_from_slice(b" [cut by nodewarden]");
+    Line { text: marked, ..*line }
 }
 
 /// Nanoseconds since the epoch.

@@ -24,6 +24,7 @@ use super::{
     feed::{FeedLimits, Feeds, is_feed},
     mail::{Mail, Mailbox},
     output::Output,
+    process::{self, Processors},
     shape::Encoding,
     spill,
     spiller::Spiller,
@@ -65,6 +66,8 @@ pub struct Options {
     pub root: PathBuf,
     /// What the cluster says of pods, where it is asked.
     pub pods: Option<Arc<Pods>>,
+    /// What is done with lines.
+    pub process: process::Settings,
 }
 
 /// The reader; [`Reader::run`] is its thread.
@@ -124,10 +127,13 @@ impl Reader {
         let now = Instant::now();
         let spiller = Spiller::open(&options.state_dir.join("spill"), options.spill, metrics.clone(), now);
         let limits = FeedLimits { first_run_bytes: options.first_run_bytes, max_line: options.max_line };
-        let feeds = Feeds::new(&options.sources, &mut known, limits, metrics.clone());
+        let processors = Processors::new(options.process, &metrics);
+        let feeds = Feeds::new(&options.sources, &mut known, limits, metrics.clone())
+            .processed_by(Arc::clone(&processors));
         let (sources, encodings) = options.sources.into_iter().unzip();
         Self {
-            table: Table::new(known, options.first_run_bytes, encodings, options.pods, metrics.clone()),
+            table: Table::new(known, options.first_run_bytes, encodings, options.pods, metrics.clone())
+                .processed_by(Arc::clone(&processors)),
             feeds,
             output: Output::new(
                 options.batch,
@@ -185,6 +191,7 @@ impl Reader {
             self.spiller.work(&mut self.table, now, SPILL_STEP);
             self.read_turns(now);
             self.read_feeds(now);
+            self.moved |= self.output.take_left_out();
             self.output.close_aged(now, false);
         }
         self.write_positions(now, false);
@@ -429,6 +436,12 @@ impl Reader {
         self.buffer.shrink_to(TURN);
         self.spiller.count_damaged();
         self.blocked = ended == Ended::NoRoom;
+        if self.output.has_left_out()
+            && let Some(file) = self.table.get_mut(key)
+        {
+            // Nothing will be confirmed of these lines.
+            file.passed();
+        }
         // One turn of a file that is held shows whether it still is.
         ended != Ended::Done && self.table.get_mut(key).is_some_and(|file| file.may_be_read(now))
     }

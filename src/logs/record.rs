@@ -78,6 +78,14 @@ pub enum PodFacts {
 }
 
 impl PodFacts {
+    /// What it told.
+    pub fn known(&self) -> Option<&Pod> {
+        match self {
+            Self::Known(pod) => Some(pod),
+            Self::NotAsked | Self::Unknown => None,
+        }
+    }
+
     /// Whether the cluster was asked and has not told.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown)

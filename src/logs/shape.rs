@@ -9,6 +9,8 @@ use super::{
 };
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
+/// How every document ends.
+const END: &[u8] = b"}\n";
 
 /// The field names of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,18 +94,27 @@ impl Shape {
     /// Appends one line to the body of a batch. Whether its text is UTF-8: a document has U+FFFD for what is not, a record
     /// keeps all bytes until somebody reads it.
     pub fn encode(&mut self, line: &Line<'_>, body: &mut Vec<u8>) -> bool {
-        self.encode_with(line, b"", body)
+        self.encode_with(line, b"", b"", body)
     }
 
     /// The same with further members for its document, each after a comma. In ECS documents of files, the first ones belong
-    /// into `log`, which they close, and the last one is `host` with its `name`, which stays open.
-    pub fn encode_with(&mut self, line: &Line<'_>, fields: &[u8], body: &mut Vec<u8>) -> bool {
+    /// into `log`, which they close, and the last one is `host` with its `name`, which stays open. `extra` are members for the
+    /// end of the document.
+    pub fn encode_with(&mut self, line: &Line<'_>, fields: &[u8], extra: &[u8], body: &mut Vec<u8>) -> bool {
         match self {
             Self::Record => {
                 encode_record(line, body);
                 std::str::from_utf8(line.text).is_ok()
             }
-            Self::Bulk(shape) => shape.encode(line, fields, body),
+            Self::Bulk(shape) => {
+                let is_utf8 = shape.encode(line, fields, body);
+                if !extra.is_empty() {
+                    body.truncate(body.len() - END.len());
+                    body.extend_from_slice(extra);
+                    body.extend_from_slice(END);
+                }
+                is_utf8
+            }
         }
     }
 

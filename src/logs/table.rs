@@ -16,6 +16,7 @@ use super::{
     checkpoint::{Check, Known, Position, TRUNCATED},
     discover::{Enumeration, Found},
     file::{Counters, Ends, Identity, LogFile},
+    process::Processors,
     record::{FileFacts, FileId, Origin, PodFacts},
     shape::{Encoding, Shape},
     spill::{Header, SharedSpill},
@@ -40,11 +41,6 @@ const TRUNCATED_KEPT: usize = 8;
 
 /// Rotated files of a container that the kubelet keeps beside the active one, if it is not told otherwise.
 const ROTATED_KEPT: usize = 4;
-
-/// A file's share of the documents.
-fn shape(encodings: &[Encoding], source: usize, facts: &FileFacts) -> Shape {
-    encodings.get(source).map_or(Shape::Record, |encoding| Shape::new(encoding, facts))
-}
 
 /// Where a file lies, without what only an open file tells.
 type Place = (u64, u64);
@@ -72,6 +68,8 @@ pub struct Table {
     pods: Option<Arc<Pods>>,
     /// Rotated files of a container that are kept before the oldest is deleted, as far as that was seen.
     rotated_kept: usize,
+    /// What is done with lines.
+    processors: Arc<Processors>,
     metrics: LogMetrics,
 }
 
@@ -101,8 +99,14 @@ impl Table {
             encodings,
             pods,
             rotated_kept: ROTATED_KEPT,
+            processors: Processors::none(&metrics),
             metrics,
         }
+    }
+
+    /// The same with something done to lines.
+    pub fn processed_by(self, processors: Arc<Processors>) -> Self {
+        Self { processors, ..self }
     }
 
     /// The file with this key, if it is still there.
@@ -387,7 +391,18 @@ impl Table {
             let pod = self.pods.as_ref().and_then(|pods| pods.get(&container.uid));
             let (Some(pod), Some(identity)) = (pod, &mut file.identity) else { continue };
             let facts = FileFacts { pod: PodFacts::Known(pod), ..(*identity.facts).clone() };
-            identity.shape = shape(&self.encodings, file.source, &facts);
+            let encoding = self.encodings.get(file.source).unwrap_or(&Encoding::Records);
+            identity.shape = Shape::new(encoding, &facts);
+            let mut process = self.processors.of_file(&facts, encoding);
+            // What was remembered of lines so far has to come to its end, also where nothing is to be done any more.
+            identity.process = match (process.take(), identity.process.take()) {
+                (Some(mut new), Some(old)) => {
+                    new.adopt(*old);
+                    Some(new)
+                }
+                (None, Some(old)) if old.held_from().is_some() => Some(old),
+                (new, _) => new,
+            };
             identity.facts = Arc::new(facts);
             file.awaits_pod = file.awaits_pod.map(|_| now);
         }
@@ -405,10 +420,13 @@ impl Table {
             read_lines: self.metrics.read_lines.with_label_values(&namespace),
             read_bytes: self.metrics.read_bytes.with_label_values(&namespace),
         };
-        let shape = shape(&self.encodings, file.source, &facts);
+        let encoding = self.encodings.get(file.source).unwrap_or(&Encoding::Records);
+        let shape = Shape::new(encoding, &facts);
         file.awaits_pod = awaits_pod;
+        let process = self.processors.of_file(&facts, encoding);
         self.ids.insert(base, key);
-        file.identity = Some(Identity { facts: Arc::new(facts), base, first, generation, shape, counters });
+        let facts = Arc::new(facts);
+        file.identity = Some(Identity { facts, base, first, generation, shape, counters, process });
         file.read_to = start;
         file.ends = Ends::known(check);
         file.truncated = truncated;

@@ -56,7 +56,7 @@ enum Piece {
 impl Turn<'_> {
     /// Reads a block into `buffer` and takes its lines.
     pub fn run(mut self, buffer: &mut Vec<u8>) -> Ended {
-        if self.skip_gap().is_none() {
+        if self.skip_gap().is_none() || self.output.take_due(self.key, self.file, self.now) == Taken::NoRoom {
             return Ended::NoRoom;
         }
         let start = self.file.read_to;

@@ -85,6 +85,12 @@ pub struct LogMetrics {
     pub lost_lines: IntCounterVec,
     /// Lines left out by a rule, by `reason`.
     pub dropped_lines: IntCounterVec,
+    /// Lines that a rule fitted, also when it only counts, by `rule`.
+    pub rule_lines: IntCounterVec,
+    /// Lines that something was taken out of, by `detector`.
+    pub redacted_lines: IntCounterVec,
+    /// Fields of JSON lines for which there was no room in their index.
+    pub overflowed_fields: IntCounter,
     /// Lines with bytes that are not UTF-8.
     pub invalid_utf8_lines: IntCounter,
     /// Documents the sink refused for good, by `reason`.
@@ -218,6 +224,20 @@ impl LogMetrics {
                 "Lines left out by a rule.",
                 REASON,
             )?,
+            rule_lines: counters(
+                "nodewarden_log_rule_lines_total",
+                "Lines that a rule fitted, also one that only counts.",
+                &["rule"],
+            )?,
+            redacted_lines: counters(
+                "nodewarden_log_redacted_lines_total",
+                "Lines that something was taken out of before they were shipped or stored.",
+                &["detector"],
+            )?,
+            overflowed_fields: make.register(IntCounter::new(
+                "nodewarden_log_overflowed_fields_total",
+                "Fields of JSON lines that were shipped as text in nodewarden.overflow, for their index had no room for them.",
+            )?)?,
             invalid_utf8_lines: make.register(IntCounter::new(
                 "nodewarden_log_invalid_utf8_lines_total",
                 "Lines with bytes that are not UTF-8; each such place is shown as U+FFFD.",

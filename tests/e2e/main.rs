@@ -27,6 +27,7 @@ mod media;
 mod open_search;
 mod page;
 mod pods;
+mod process;
 mod scrape;
 mod shutdown;
 mod soak;

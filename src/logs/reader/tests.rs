@@ -56,6 +56,7 @@ fn start(
     let (mail, mailbox) = mailbox().expect("an eventfd");
     let (batches, queue) = mpsc::channel(3);
     let options = Options {
+        process: Default::default(),
         sources: vec![(source, Encoding::Records)],
         first_run_bytes: u64::MAX,
         max_line: 1000,

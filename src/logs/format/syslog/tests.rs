@@ -213,7 +213,7 @@ fn document(origin: Origin, schema: Schema, line: &[u8]) -> Value {
         text = entry.message;
     }
     let line = Line { time: 0, stream: Stream::None, text, span: Span { start: 65, end: 99 }, bytes: 34 };
-    shape.encode_with(&line, &fields, &mut body);
+    shape.encode_with(&line, &fields, b"", &mut body);
     let document = body.split(|byte| *byte == b'\n').nth(1).expect("a second line");
     // Not into a map: names that come twice have to show.
     let text = text_of_members(document);
