@@ -101,8 +101,9 @@ impl Spill {
         };
         let mut complaints = Vec::new();
         let numbered = |path: PathBuf| {
-            let number = path.file_name()?.to_str()?.strip_suffix(".spill")?.parse().ok()?;
-            Some((number, path))
+            let number: u64 = path.file_name()?.to_str()?.strip_suffix(".spill")?.parse().ok()?;
+            // There has to be a next one.
+            (number < u64::MAX).then_some((number, path))
         };
         let mut found: Vec<(u64, PathBuf)> =
             entries.flatten().filter_map(|entry| numbered(entry.path())).collect();

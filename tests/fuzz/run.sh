@@ -41,7 +41,7 @@ run_one() {
 export -f run_one
 
 check_versions
-cargo fuzz build --fuzz-dir tests/fuzz --target-dir "$OUT" --sanitizer none --codegen-units 16
+cargo fuzz build --fuzz-dir tests/fuzz --target-dir "$OUT" --sanitizer none
 # In memory where possible: what they write is synced.
 [ -w /dev/shm ] && TMPDIR=/dev/shm
 TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/nodewarden-fuzz.XXXXXX")
