@@ -29,8 +29,8 @@ run_one() {
   mkdir -p "$OUT/corpus/$name" "$OUT/artifacts"
   [ -d "$seeds" ] || seeds=
   # shellcheck disable=SC2086 # a target without seeds has no argument for them
-  if "$BUILT/$name" -max_total_time="$SECONDS_EACH" -timeout=60 -rss_limit_mb=512 -print_final_stats=1 \
-    -artifact_prefix="$OUT/artifacts/$name-" "$OUT/corpus/$name" $seeds > "$log" 2>&1; then
+  if "$BUILT/$name" -max_total_time="$SECONDS_EACH" -timeout=60 -rss_limit_mb=512 -len_control=0 -max_len=2048 \
+    -print_final_stats=1 -artifact_prefix="$OUT/artifacts/$name-" "$OUT/corpus/$name" $seeds > "$log" 2>&1; then
     echo "fuzz: $name: $(awk '/number_of_executed_units/ { print $2 }' "$log") inputs, nothing found"
   else
     tail -n 60 "$log"

