@@ -5,7 +5,7 @@ BINARY := target/release/nodewarden
 # Tools that install.sh built come after those of the machine.
 export PATH := $(PATH):$(CURDIR)/target/tools/bin
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint soak bench install need page
+.PHONY: help build run test lint soak fuzz bench install need page
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -23,6 +23,7 @@ test: install page ## install what the tests need, then every test against real 
 
 lint: install $(PAGE)/node_modules ## format, clippy, licences of the dependencies, types of the page
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo deny --locked --workspace check --hide-inclusion-graph bans licenses sources
 	cd $(PAGE) && npm run check
@@ -38,6 +39,9 @@ soak: install page ## the same tests for long: random rotations and kill -9, mod
 	cargo test --workspace --locked --lib
 	cargo test --locked --package nodewarden-collectors --test odd_input --test damaged
 	cargo test --release --locked --test e2e -- --nocapture --test-threads=1 soak:: media::
+
+fuzz: install ## parsers and state files against invented input, each target for FUZZ_SECONDS (60)
+	tests/fuzz/run.sh
 
 bench: install page ## CPU of a scrape beside node_exporter's, log lines per CPU second
 	cargo bench --locked --workspace --bench '*'

@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{FileId, Inode};
+use super::record::{FileId, Inode, path_text};
 
 const MAGIC: &str = "nodewarden-positions";
 const VERSION: u32 = 1;
@@ -93,7 +93,7 @@ struct Entry {
 
 #[derive(Serialize, Deserialize)]
 struct ContentEntry {
-    active: PathBuf,
+    active: String,
     document: String,
     first_length: usize,
     first_hash: u64,
@@ -122,7 +122,7 @@ impl ContentEntry {
         let (at, length, hash) =
             content.check.map_or((0, 0, 0), |check| (check.at, check.length as u64, check.hash));
         Self {
-            active: content.active.clone(),
+            active: path_text(&content.active),
             document: content.document.hex(),
             first_length: content.first.0,
             first_hash: content.first.1,
@@ -141,7 +141,7 @@ impl ContentEntry {
         };
         let is_sane = check.length > 0 && check.length <= CHECK_BYTES && check.at >= self.check_length;
         Some(Content {
-            active: self.active,
+            active: self.active.into(),
             document: FileId::from_hex(&self.document)?,
             first: (self.first_length, self.first_hash),
             check: is_sane.then_some(check),
@@ -221,7 +221,7 @@ impl Checkpoint {
                 device: position.inode.device,
                 inode: position.inode.number,
                 birth: position.inode.birth,
-                path: position.path.to_string_lossy().into_owned(),
+                path: path_text(&position.path),
                 seen: position.seen,
                 content: position.content.as_ref().map(ContentEntry::of),
             };
@@ -289,6 +289,8 @@ fn check_header(header: &str, body: &[u8]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     fn position(number: u8, offset: u64) -> Position {
@@ -334,6 +336,17 @@ mod tests {
         assert!(!known.first_run);
         assert_eq!(known.positions.len(), 2);
         assert_eq!(known.positions[&FileId([2; 12])], position(2, 20));
+    }
+
+    #[test]
+    fn a_name_that_is_not_text_does_not_keep_the_others_from_being_written() {
+        let odd = || PathBuf::from(std::ffi::OsStr::from_bytes(b"/var/log/\xff"));
+        let content = position(2, 20).content.map(|content| Content { active: odd(), ..content });
+        let odd = Position { path: odd(), content, ..position(2, 20) };
+        let (_dir, checkpoint) = written(&[odd, position(1, 10)]);
+        let known = checkpoint.load();
+        assert_eq!(known.positions[&FileId([1; 12])], position(1, 10));
+        assert_eq!(known.positions[&FileId([2; 12])].path, Path::new("/var/log/\u{fffd}"));
     }
 
     #[test]

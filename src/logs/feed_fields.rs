@@ -267,7 +267,8 @@ fn level(value: &[u8]) -> Option<&'static [u8]> {
 /// Digits that JSON takes as a number and Elasticsearch as a `long`.
 pub fn is_number(value: &[u8]) -> bool {
     let digits = value.strip_prefix(b"-").unwrap_or(value);
-    let is_plain = digits == b"0" || digits.first().is_some_and(|first| *first != b'0');
+    // Some read "-0" as a fraction.
+    let is_plain = value == b"0" || digits.first().is_some_and(|first| *first != b'0');
     is_plain && digits.len() <= 18 && digits.iter().all(u8::is_ascii_digit)
 }
 
@@ -333,7 +334,13 @@ mod tests {
 
     #[test]
     fn a_number_that_is_none_is_left_out() {
-        let odd = fields(&[("_PID", "07"), ("PRIORITY", "9x"), ("CODE_LINE", "-"), ("SYSLOG_PID", "1e9")]);
+        let odd = fields(&[
+            ("_PID", "07"),
+            ("PRIORITY", "9x"),
+            ("CODE_LINE", "-"),
+            ("SYSLOG_PID", "1e9"),
+            ("_SYSTEMD_OWNER_UID", "-0"),
+        ]);
         assert_eq!(rendered(&odd, Schema::Ecs), json!({"m": 1, "host": {"name": "n1"}}));
     }
 

@@ -1,8 +1,8 @@
 //! Where log files go that vanish before the sink took their lines: raw bytes, compressed, in bounded segments.
 //!
-//! The directory `spill` holds one file per segment, `<number>.spill`, of one log file each: a header line (`nodewarden-spill 1`
-//! and a JSON object that says whose bytes these are), then frames of up to 256 KiB of the log file. See `segment.rs`. Frames
-//! end with a line where they can, so that a segment that is dropped tears no line apart.
+//! The directory `spill` holds one file per segment, `<number>.spill`, of one log file each: a header line that says whose
+//! bytes these are, then frames of up to 256 KiB of the log file. See `segment.rs`. Frames end with a line where they can,
+//! so that a segment that is dropped tears no line apart.
 //!
 //! A segment leaves when all of it is confirmed and the checkpoint says so, or when there is no room: then the oldest goes as
 //! a whole, and whoever asked for room is told what was in it.
@@ -101,8 +101,9 @@ impl Spill {
         };
         let mut complaints = Vec::new();
         let numbered = |path: PathBuf| {
-            let number = path.file_name()?.to_str()?.strip_suffix(".spill")?.parse().ok()?;
-            Some((number, path))
+            let number: u64 = path.file_name()?.to_str()?.strip_suffix(".spill")?.parse().ok()?;
+            // There has to be a next one.
+            (number < u64::MAX).then_some((number, path))
         };
         let mut found: Vec<(u64, PathBuf)> =
             entries.flatten().filter_map(|entry| numbered(entry.path())).collect();

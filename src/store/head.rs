@@ -27,6 +27,7 @@ use super::{
     StoreError,
     block::{Mark, OpenBlock},
     codec::Input,
+    segment::MAX_NUMBER,
 };
 
 const MAGIC: [u8; 4] = *b"NWhd";
@@ -189,7 +190,8 @@ fn decode(bytes: &[u8]) -> Option<(OpenBlock, usize)> {
     let [version, ..] = input.array::<4>()?;
     let number = input.u64()?;
     let mut crc = input.u32()?;
-    if start != MAGIC || version != VERSION || crc != crc32fast::hash(&bytes[..HEADER - 4]) {
+    let is_ours = start == MAGIC && version == VERSION && number <= MAX_NUMBER;
+    if !is_ours || crc != crc32fast::hash(&bytes[..HEADER - 4]) {
         return None;
     }
     let mut block = OpenBlock::new(number);

@@ -9,7 +9,9 @@ use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 use super::{
     block::TableEntry,
     codec::Input,
-    segment::{BlockReader, HEADER, Header, KIND_FOOTER, MAGIC, MAX_BLOCKS, PREFIX, Prefix, VERSION},
+    segment::{
+        BlockReader, HEADER, Header, KIND_FOOTER, MAGIC, MAX_BLOCKS, MAX_NUMBER, PREFIX, Prefix, VERSION,
+    },
 };
 
 /// More sources than this in one segment are not listed.
@@ -206,6 +208,7 @@ impl SegmentIndex {
             u64::from(block.offset) + u64::from(block.len) <= at
                 && block.front <= block.len
                 && block.front as usize >= HEADER
+                && block.number <= MAX_NUMBER
         };
         index.blocks.iter().all(inside).then_some(index)
     }

@@ -82,6 +82,8 @@ pub(super) const MAX_TEXT: usize = 4 << 20;
 pub(super) const MAX_SOURCE: usize = 16 << 10;
 /// Blocks of one segment: bounds the index of very repetitive logs.
 pub(super) const MAX_BLOCKS: usize = 512;
+/// Blocks are counted one by one: a greater number is not one of ours, and there has to be a next one.
+pub(super) const MAX_NUMBER: u64 = 1 << 62;
 /// What a section may unpack to.
 const MAX_SECTION: u32 = 16 << 20;
 const LEVEL: i32 = 1;
@@ -94,7 +96,9 @@ pub(super) fn file_name(id: u64) -> PathBuf {
 /// The number in a segment file's name.
 pub(super) fn parse_file_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
-    (digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let is_ours = digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    // There has to be a next one.
+    is_ours.then(|| digits.parse().ok())?.filter(|id| *id < u64::MAX)
 }
 
 /// What every frame starts with.
@@ -200,6 +204,7 @@ impl Header {
         let sections = [self.filter_len, self.table_len, self.records_len];
         let sum: u64 = HEADER as u64 + sections.iter().map(|&len| u64::from(len)).sum::<u64>();
         sum == u64::from(len)
+            && self.number <= MAX_NUMBER
             && self.table_raw <= MAX_SECTION
             && self.records_raw <= MAX_SECTION
             && self.meta_len <= self.records_raw

@@ -20,7 +20,7 @@ has_prometheus() { has prometheus || [ -x "$servers/prometheus/usr/bin/prometheu
 
 # The package lists of a fresh machine may be empty or old.
 refresh_lists() {
-  ! { has chromium && has mvn && has_jdk && has_prometheus && has_journal; } && [ "$(id -u)" = 0 ] || return 0
+  ! { has chromium && has mvn && has c++ && has_jdk && has_prometheus && has_journal; } && [ "$(id -u)" = 0 ] || return 0
   apt-get update -qq
 }
 
@@ -33,6 +33,8 @@ install_packages() {
   local wanted=()
   has chromium || wanted+=(chromium)
   has mvn || wanted+=(maven)
+  # For the fuzzer's own part.
+  has c++ || wanted+=(g++)
   # Writes journal files with journald's own code, and reads them; nothing of it runs by itself.
   has_journal || wanted+=(systemd systemd-journal-remote)
   has_jdk || mapfile -t -O ${#wanted[@]} wanted < <(jdk_package)
@@ -74,13 +76,15 @@ rust_component() { # SUBCOMMAND COMPONENT
   rustup component add "$2" || lacks "Rust component $2: rustup component add $2"
 }
 
-# Built quickly, for it runs for a second: 90 s on two cores, where its usual build takes several minutes.
-build_cargo_deny() {
-  ! has cargo-deny && [ ! -x "$tools/bin/cargo-deny" ] || return 0
-  say "cargo-deny, built into target/tools (90 s)"
+# Built quickly, for they run for a second: 90 s on two cores, where the usual build takes several minutes.
+build_cargo_tool() { # NAME VERSION ARGUMENT...
+  local name=$1 version=$2
+  shift 2
+  ! has "$name" && [ ! -x "$tools/bin/$name" ] || return 0
+  say "$name, built into target/tools (90 s)"
   CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-    CARGO_TARGET_DIR="$tools/build" cargo install cargo-deny --version 0.20.2 --locked --no-default-features --quiet \
-    --root "$tools" --no-track || lacks "cargo-deny: cargo install cargo-deny --locked"
+    CARGO_TARGET_DIR="$tools/build" cargo install "$name" --version "$version" --locked "$@" --quiet \
+    --root "$tools" --no-track || lacks "$name: cargo install $name --version $version --locked"
   rm -rf "$tools/build"
 }
 
@@ -146,7 +150,8 @@ check_jdk
 rust_component fmt rustfmt
 rust_component clippy clippy
 stop_when_missing
-build_cargo_deny
+build_cargo_tool cargo-deny 0.20.2 --no-default-features
+build_cargo_tool cargo-fuzz 0.13.2
 stop_when_missing
 build_node_exporter
 build_kubernetes

@@ -401,7 +401,9 @@ impl JournalFile {
             0 => self.array(cursor.array, 0, 0)?.map_or(0, |again| again.next),
             next => next,
         };
-        if next != 0 && next <= cursor.array {
+        // Also not into itself: lists that overlap could lead through the same entries for hours.
+        let (item, _) = self.header.item_sizes();
+        if next != 0 && next < cursor.array + ARRAY_ITEMS + cursor.room * item {
             return Err(Trouble::Damaged("its entries lead backwards"));
         }
         self.array(next, cursor.before.saturating_add(cursor.room), 0)

@@ -7,7 +7,7 @@
 pub mod file;
 pub mod unpack;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub mod testing;
 #[cfg(test)]
 mod tests;

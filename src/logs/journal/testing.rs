@@ -1,4 +1,4 @@
-//! Makes journal files for tests, as far as a reader that goes through entries needs them.
+//! Makes journal files for tests and fuzz targets, as far as a reader that goes through entries needs them.
 
 use std::{collections::HashMap, fs, io::Write, path::Path};
 
@@ -13,7 +13,8 @@ pub struct Builder {
     compact: bool,
     /// The file as it is on disk.
     pub bytes: Vec<u8>,
-    data: HashMap<Vec<u8>, u64>,
+    /// Where data objects lie, by their flags and bytes.
+    data: HashMap<(u8, Vec<u8>), u64>,
     array: Option<Array>,
     entries: u64,
     /// Where entries lie.
@@ -59,17 +60,18 @@ impl Builder {
 
     /// A data object with these bytes as they lie in the file.
     pub fn data(&mut self, payload: &[u8], packing: Packing) -> u64 {
-        if let Some(known) = self.data.get(payload) {
-            return *known;
-        }
         let flags = [Packing::None, Packing::Xz, Packing::Lz4, Packing::Zstd]
             .iter()
             .position(|known| *known == packing)
             .map_or(0, |place| [0, 1, 2, 4][place]);
+        let key = (flags, payload.to_vec());
+        if let Some(known) = self.data.get(&key) {
+            return *known;
+        }
         let start = if self.compact { 72 } else { 64 };
         let offset = self.object(1, flags, start - 16 + payload.len());
         self.bytes[offset + start..][..payload.len()].copy_from_slice(payload);
-        self.data.insert(payload.to_vec(), offset as u64);
+        self.data.insert(key, offset as u64);
         offset as u64
     }
 

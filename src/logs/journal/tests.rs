@@ -516,6 +516,29 @@ proptest! {
     }
 }
 
+/// A list may not go on within itself: with many such lists the same entries would be passed millions of times.
+#[test]
+fn lists_of_entries_do_not_overlap() {
+    let mut file = Builder::new(7, false);
+    file.messages("entry", 1..=4);
+    let mut bytes = file.bytes;
+    let first =
+        usize::try_from(u64::from_le_bytes(*bytes[176..].first_chunk().expect("a place"))).expect("small");
+    let inner = first + 32;
+    bytes[first + 16..first + 24].copy_from_slice(&(inner as u64).to_le_bytes());
+    bytes[inner..inner + 24].fill(0);
+    bytes[inner] = 6;
+    bytes[inner + 8] = 24 + 8 * 4;
+    bytes[152] = 8;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("system.journal");
+    fs::write(&path, &bytes).expect("written");
+    let mut file = JournalFile::open(&path).expect("opened");
+    file.seek(1).expect("sought");
+    (0..4).for_each(|_| file.advance());
+    assert!(matches!(file.peek(), Err(Trouble::Damaged("its entries lead backwards"))));
+}
+
 #[test]
 fn positions_of_feeds_are_told_from_those_of_files() {
     let scene = {

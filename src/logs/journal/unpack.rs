@@ -4,6 +4,8 @@ use std::io::{self, Read};
 
 /// Memory that the xz decoder may take, in KiB. journald writes with a dictionary of 1 MiB.
 const XZ_MEMORY_KIB: u32 = 8 << 10;
+/// The window that the zstd decoder may take: 8 MiB, as its levels below the last ones have. journald's has 2 MiB.
+const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// How a field is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,9 @@ pub fn unpack(packing: Packing, packed: &[u8], limit: usize, out: &mut Vec<u8>) 
         }
         Packing::Zstd => {
             let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
-            read_up_to(zstd::stream::read::Decoder::with_buffer(packed)?, limit, out)?;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            read_up_to(decoder, limit, out)?;
             Ok(size)
         }
         Packing::Xz => {
@@ -139,6 +143,15 @@ mod tests {
         let packed = zstd::bulk::compress(text.as_bytes(), 3).expect("packed");
         assert_eq!(unpacked(Packing::Zstd, &packed, 100_000), (Some(8000), text.into_bytes()));
         assert_eq!(unpacked(Packing::Zstd, &packed, 16).1, b"journal journal ");
+    }
+
+    #[test]
+    fn a_zstd_frame_that_asks_for_much_memory_is_refused() {
+        // No length, a window of 1 KiB doubled so often as is said; one last block of five bytes as they are.
+        let frame =
+            |exponent: u8| [b"\x28\xb5\x2f\xfd\x00".as_slice(), &[exponent << 3], b"\x29\0\0hello"].concat();
+        assert_eq!(unpacked(Packing::Zstd, &frame(13), 10).1, b"hello");
+        assert!(unpack(Packing::Zstd, &frame(14), 10, &mut Vec::new()).is_err());
     }
 
     proptest! {

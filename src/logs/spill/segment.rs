@@ -1,11 +1,11 @@
 //! One segment: a header line, then frames. All numbers are little-endian.
 //!
 //! ```text
-//! nodewarden-spill 1 {"id":"...","path":"...",...}\n
+//! nodewarden-spill 1 CRC32 {"id":"...","path":"...",...}\n
 //! "NWSF" packed:u32 raw:u32 start:u64 crc32:u32 | packed bytes (zstd)        repeated
 //! ```
-//! The checksum is of the packed bytes with the three numbers before it. A frame that is cut ends the segment: the agent was
-//! killed as it wrote it.
+//! The first line's checksum is of the object in it, a frame's of the packed bytes with the three numbers before it. A frame
+//! that is cut ends the segment: the agent was killed as it wrote it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -17,7 +17,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::FRAME;
-use crate::logs::record::{Container, FileId, Inode, Origin};
+use crate::logs::record::{Container, FileId, Inode, Origin, path_text};
 
 const MAGIC: &str = "nodewarden-spill 1 ";
 const FRAME_MAGIC: &[u8; 4] = b"NWSF";
@@ -59,8 +59,8 @@ struct Written {
     generation: u32,
     first_length: usize,
     first_hash: u64,
-    path: PathBuf,
-    active_path: PathBuf,
+    path: String,
+    active_path: String,
     container: Option<WrittenContainer>,
     source: usize,
     device: u64,
@@ -93,15 +93,14 @@ impl Header {
             name: container.name.clone(),
             restart: container.restart,
         };
-        let mut line = MAGIC.as_bytes().to_vec();
         let written = Written {
             id: self.id.hex(),
             document: self.document.hex(),
             generation: self.generation,
             first_length: self.first.0,
             first_hash: self.first.1,
-            path: self.path.clone(),
-            active_path: self.active_path.clone(),
+            path: path_text(&self.path),
+            active_path: path_text(&self.active_path),
             container: self.origin.container().map(written),
             source: self.source,
             device: self.inode.device,
@@ -110,13 +109,16 @@ impl Header {
             size: self.size,
             start,
         };
-        serde_json::to_writer(&mut line, &written)?;
-        line.push(b'\n');
-        Ok(line)
+        let object = serde_json::to_string(&written)?;
+        Ok(format!("{MAGIC}{:08x} {object}\n", crc32fast::hash(object.as_bytes())).into_bytes())
     }
 
     fn parse(line: &[u8]) -> Option<(Self, u64)> {
-        let written: Written = serde_json::from_slice(line.strip_prefix(MAGIC.as_bytes())?).ok()?;
+        let (checksum, object) = line.strip_prefix(MAGIC.as_bytes())?.split_first_chunk::<8>()?;
+        let object = object.strip_prefix(b" ")?;
+        let checksum = u32::from_str_radix(std::str::from_utf8(checksum).ok()?, 16).ok()?;
+        let written: Written =
+            serde_json::from_slice(object).ok().filter(|_| checksum == crc32fast::hash(object))?;
         let origin = written.container.map_or(Origin::Plain, |container| {
             Origin::Container(Container {
                 namespace: container.namespace,
@@ -131,8 +133,8 @@ impl Header {
             document: FileId::from_hex(&written.document)?,
             generation: written.generation,
             first: (written.first_length, written.first_hash),
-            path: written.path,
-            active_path: written.active_path,
+            path: written.path.into(),
+            active_path: written.active_path.into(),
             origin,
             source: written.source,
             inode: Inode { device: written.device, number: written.inode, birth: written.birth },

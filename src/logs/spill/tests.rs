@@ -1,5 +1,7 @@
 //! The spill over real directories.
 
+use std::os::unix::ffi::OsStrExt;
+
 use super::*;
 use crate::{logs::record::Inode, testing::container};
 
@@ -68,6 +70,17 @@ fn what_is_kept_is_read_at_its_offsets_also_after_a_restart() {
 }
 
 #[test]
+fn a_file_whose_name_is_not_text_is_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (spill, _) = open(dir.path(), LIMITS);
+    let odd = std::ffi::OsStr::from_bytes(b"/var/log/\xff").into();
+    let header = Header { path: odd, ..header(1) };
+    assert!(spill.lock().append(&header, 0, b"bytes", None).expect("appended"));
+    spill.lock().sync().expect("synced");
+    assert_eq!(read(&open(dir.path(), LIMITS).0, 1, 0, 10), b"bytes");
+}
+
+#[test]
 fn the_oldest_segments_make_room_and_whoever_asked_is_told() {
     let dir = tempfile::tempdir().expect("a directory");
     let (spill, _) = open(dir.path(), Limits { max_bytes: 300_000, ..LIMITS });
@@ -130,11 +143,11 @@ fn any_cut_or_flipped_bit_leaves_what_is_right() {
         fs::write(&path, bytes).expect("written");
         let (spill, complaints) = open(dir.path(), LIMITS);
         let ids = spill.lock().ids();
-        // A bit of the header may make it another file's.
         let Some(id) = ids.first().copied() else {
             assert_eq!(complaints.len(), 1);
             continue;
         };
+        assert_eq!(spill.lock().files(), [header(1)]);
         for (offset, text) in [(0, "first frame\n"), (12, "second frame\n")] {
             let mut buffer = Vec::new();
             spill.lock().read(id, offset, &mut buffer, text.len()).expect("read");

@@ -118,6 +118,22 @@ fn what_a_later_release_wrote_is_stepped_over_and_left_alone() {
 }
 
 #[test]
+fn a_number_after_which_there_is_no_next_one_is_not_ours() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut head = b"NWhd\x01\0\0\0".to_vec();
+    head.extend_from_slice(&u64::MAX.to_le_bytes());
+    head.extend_from_slice(&crc32fast::hash(&head).to_le_bytes());
+    fs::write(dir.path().join("head"), head).expect("written");
+    fs::write(dir.path().join(format!("{}.seg", u64::MAX)), b"").expect("written");
+    let (mut writer, recovered) = open(dir.path(), SMALL);
+    assert!(recovered.messages[0].contains("is damaged"), "{recovered:?}");
+    append(&mut writer, &line(1, noise(1, 90_000)));
+    append(&mut writer, &line(2, noise(2, 90_000)));
+    writer.sync(at(0)).expect("synced");
+    assert_eq!(positions(&all(&writer.reader())), [1, 2]);
+}
+
+#[test]
 fn changed_bytes_never_change_a_record() {
     let dir = tempfile::tempdir().expect("a directory");
     let lines = mixed_store(dir.path());
