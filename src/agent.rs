@@ -81,6 +81,7 @@ async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
 
     let own = Own::new(Registry::new())?;
     own.memory_budget(config.memory_limit);
+    own.logs.ledger.show_containers(config.logs.container_metrics);
     let scraper = scraper(config, &own)?;
     let (trigger, shutdown) = shutdown::channel();
     let ready = Ready::default();
@@ -239,7 +240,7 @@ fn serve_admin(
         history,
         config: loaded.text(),
         sources: delivery::source_texts(config),
-        live: delivery.live(),
+        sink: delivery.sink(),
         files: delivery.pipeline.mail.clone(),
         store: delivery.store.clone().map(|reader| LocalStore { reader, max_bytes: config.store.max_bytes }),
         dead_letters: delivery.dead_letters.clone(),

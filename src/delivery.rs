@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -27,7 +27,7 @@ use crate::{
     telemetry::sentence,
     web::{
         Ready,
-        api::{self, Live, Sink, SinkKind},
+        api::{self, Sink, SinkKind},
     },
 };
 
@@ -55,15 +55,13 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Says how the log path is at a moment.
-    pub fn live(&self) -> Box<dyn Fn() -> Live + Send + Sync> {
+    /// Says how the sink is at a moment.
+    pub fn sink(&self) -> Box<dyn Fn() -> Sink + Send + Sync> {
         let (state, kind, target) = (Arc::clone(&self.state), self.kind, self.target.clone());
-        let in_flight = Arc::clone(&self.pipeline.in_flight);
         Box::new(move || {
             let reason = state.reason();
             let state = if reason.is_some() { api::SinkState::Holding } else { api::SinkState::Ok };
-            let sink = Sink { kind, target: target.clone(), state, reason };
-            Live { sink, in_flight_lines: in_flight.load(Relaxed) }
+            Sink { kind, target: target.clone(), state, reason }
         })
     }
 }
@@ -120,7 +118,7 @@ fn start_elastic(
         max_wait: elastic.bulk.max_wait,
         buffers,
     };
-    let sink = Elastic::new(options, Arc::clone(&state), dead_letters, own.bulk.clone(), own.logs.clone());
+    let sink = Elastic::new(options, Arc::clone(&state), dead_letters, own.bulk.clone());
     let options = reader_options(config, batch, |index| bulk_encoding(config, elastic, index))?;
     let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;
     let hosts: Vec<String> = elastic.hosts.iter().map(ToString::to_string).collect();

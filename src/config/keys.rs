@@ -180,6 +180,11 @@ pub const KEYS: &[Key] = &[
         |d, v| set(&mut d.config.logs.max_line, bytes(v, 1 << 10, 64 << 20)),
         |d| Some(units::show_size(d.config.logs.max_line)),
     ),
+    one(
+        "logs.container_metrics",
+        |d, v| set(&mut d.config.logs.container_metrics, boolean(v)),
+        |d| Some(d.config.logs.container_metrics.to_string()),
+    ),
     many("elasticsearch.hosts", |d| d.elastic.hosts.clear(), push_hosts, |d| Some(list(&d.elastic.hosts)))
         .flag("elasticsearch.hosts"),
     one(

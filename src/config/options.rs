@@ -162,6 +162,8 @@ pub struct LogsConfig {
     pub first_run: u64,
     /// Bytes of the longest line; what is beyond is cut with a marker.
     pub max_line: u64,
+    /// Whether the metrics of the log path tell containers apart, not only namespaces.
+    pub container_metrics: bool,
     /// Where lines come from.
     pub sources: Vec<Source>,
 }
@@ -172,6 +174,7 @@ impl Default for LogsConfig {
         Self {
             first_run: 64 * MIB,
             max_line: MIB,
+            container_metrics: false,
             sources: vec![
                 Source { kind: SourceKind::kubernetes(), index: None },
                 Source {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::record::{FileFacts, Line, Stream};
+use crate::metrics::ledger::Amount;
 
 /// A file in the reader's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,14 +43,10 @@ pub struct BatchFile {
     pub key: FileKey,
     /// Its facts, for sinks that keep them beside the lines.
     pub facts: Arc<FileFacts>,
-    /// Lines of it in this batch.
-    pub lines: u64,
-    /// Bytes of the file that these lines take.
-    pub bytes: u64,
-    /// Of these lines, those that were refused for good and went to the dead letters.
-    pub dead_lines: u64,
-    /// Bytes of the file that those lines take.
-    pub dead_bytes: u64,
+    /// What of it is in this batch.
+    pub amount: Amount,
+    /// What of that was refused for good and went to the dead letters, by reason.
+    pub dead: Vec<(String, Amount)>,
     /// How often the file was set back before these lines were read.
     pub epoch: u32,
     /// Whether the sink holds any of these lines: they are to be read again, later.
@@ -84,12 +81,15 @@ impl Batch {
         self.items[item].file as usize
     }
 
-    /// Notes that an item was refused for good and is kept as a dead letter.
-    pub fn bury(&mut self, item: usize) {
+    /// Notes that an item was refused for good, for a kind of reason, and is kept as a dead letter.
+    pub fn bury(&mut self, item: usize, kind: &str) {
         let Item { bytes, file, .. } = self.items[item];
-        let file = &mut self.files[file as usize];
-        file.dead_lines += 1;
-        file.dead_bytes += u64::from(bytes);
+        let amount = Amount { lines: 1, bytes: bytes.into() };
+        let dead = &mut self.files[file as usize].dead;
+        match dead.iter_mut().find(|(known, _)| known == kind) {
+            Some((_, known)) => known.add(amount),
+            None => dead.push((kind.to_owned(), amount)),
+        }
     }
 
     /// Notes that the body now ends with a line of this file, which takes `bytes` there and was read in this epoch.
@@ -100,17 +100,14 @@ impl Batch {
             self.files.push(BatchFile {
                 key,
                 facts: Arc::clone(facts),
-                lines: 0,
-                bytes: 0,
-                dead_lines: 0,
-                dead_bytes: 0,
+                amount: Amount::default(),
+                dead: Vec::new(),
                 epoch,
                 held: false,
             });
             self.files.len() - 1
         });
-        self.files[file].lines += 1;
-        self.files[file].bytes += bytes;
+        self.files[file].amount.add(Amount { lines: 1, bytes });
         self.items.push(Item { end: self.body.len() as u32, bytes: bytes as u32, file: file as u32 });
     }
 
@@ -263,9 +260,9 @@ mod tests {
         }
         assert_eq!((batch.range(0), batch.range(1), batch.range(2)), (0..2, 2..3, 3..6));
         assert_eq!((batch.file_of(0), batch.file_of(1), batch.file_of(2)), (0, 1, 0));
-        assert_eq!((batch.files[0].lines, batch.files[0].bytes), (2, 10));
-        batch.bury(2);
-        assert_eq!((batch.files[0].dead_lines, batch.files[0].dead_bytes), (1, 5));
+        assert_eq!(batch.files[0].amount, Amount { lines: 2, bytes: 10 });
+        batch.bury(2, "why");
+        assert_eq!(batch.files[0].dead, [("why".to_owned(), Amount { lines: 1, bytes: 5 })]);
     }
 
     #[test]

@@ -30,10 +30,7 @@ use super::{
     verdict::{Answer, FILTER_PATH, Verdict, judge},
     window::Window,
 };
-use crate::{
-    metrics::own::{BulkMetrics, LogMetrics},
-    store::StoreError,
-};
+use crate::{metrics::own::BulkMetrics, store::StoreError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -95,7 +92,6 @@ pub struct Elastic {
     state: Arc<SinkState>,
     dead_letters: DeadLetters,
     bulk: BulkMetrics,
-    logs: LogMetrics,
 }
 
 impl Elastic {
@@ -105,7 +101,6 @@ impl Elastic {
         state: Arc<SinkState>,
         dead_letters: DeadLetters,
         bulk: BulkMetrics,
-        logs: LogMetrics,
     ) -> Self {
         Self {
             window: Window::new(options.in_flight),
@@ -116,7 +111,6 @@ impl Elastic {
             state,
             dead_letters,
             bulk,
-            logs,
         }
     }
 }
@@ -308,8 +302,7 @@ impl Delivery {
         }
         for (item, reason) in &dead {
             let kind = reason.split([' ', ':']).nth(1).unwrap_or("refused");
-            self.sink.logs.dead_letters.with_label_values(&[kind]).inc();
-            batch.bury(*item);
+            batch.bury(*item, kind);
         }
         tracing::warn!(
             documents = dead.len(),

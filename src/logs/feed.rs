@@ -15,12 +15,12 @@ use std::{
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    ack::{Acks, Settled},
+    ack::Acks,
     batch::{BatchFile, FileKey},
     checkpoint::{Known, Position},
     discover::Source,
     feed_fields::{Fields, Slot},
-    file::{Counters, held_for},
+    file::held_for,
     journal::Journal,
     kernel::Kernel,
     output::{Output, Place, Taken},
@@ -30,7 +30,10 @@ use super::{
     table::unix_seconds,
     turn::{Ended, TURN},
 };
-use crate::metrics::own::LogMetrics;
+use crate::metrics::{
+    ledger::{Account, Amount},
+    own::LogMetrics,
+};
 
 /// The first key of a feed; files count upwards from 0.
 const FIRST_KEY: u32 = 1 << 31;
@@ -103,7 +106,7 @@ pub struct Feed {
     kind: Kind,
     facts: Arc<FileFacts>,
     shape: Shape,
-    counters: Counters,
+    account: Arc<Account>,
     acks: Acks,
     /// Nothing is read before.
     paused: Option<Instant>,
@@ -133,7 +136,7 @@ impl Feed {
             key: self.key,
             facts: &self.facts,
             shape: &mut self.shape,
-            counters: &self.counters,
+            account: &self.account,
             acks: &mut self.acks,
         };
         let taken = output.take_record(place, &line, event.cut, &self.rendered, now);
@@ -175,10 +178,19 @@ impl Feed {
         self.acks.position(self.next)
     }
 
-    fn settled(&mut self, batch: u64, part: &BatchFile) -> Settled {
-        let settled = self.acks.settled(batch, part);
+    /// Enters into the account what was read since this was done last.
+    pub fn count_read(&mut self) {
+        self.acks.count_read(&self.account);
+    }
+
+    /// So many records were never there to be read.
+    pub fn count_lost(&self, reason: &'static str, records: u64) {
+        self.account.lock().lost(reason, Amount::of_lines(records));
+    }
+
+    fn settled(&mut self, batch: u64, part: &BatchFile) {
+        self.acks.settled(batch, part).enter(&self.account);
         self.acks.passed(self.confirmed_to());
-        settled
     }
 
     fn position(&self, now: u64) -> Position {
@@ -242,10 +254,7 @@ impl Register {
         let position = self.known.remove(&id);
         let next = position.as_ref().map_or(0, |position| position.offset);
         let facts = FileFacts { id, path: path.to_owned(), origin: kind.origin() };
-        let counters = Counters {
-            read_lines: self.metrics.read_lines.with_label_values(&[""]),
-            read_bytes: self.metrics.read_bytes.with_label_values(&[""]),
-        };
+        let account = self.metrics.ledger.account(facts.origin.owner());
         let key = FileKey(FIRST_KEY + self.next_key);
         self.next_key += 1;
         let feed = Feed {
@@ -256,7 +265,7 @@ impl Register {
             kind,
             shape: Shape::new(encoding, &facts),
             facts: Arc::new(facts),
-            counters,
+            account,
             acks: Acks::default(),
             paused: None,
             caught_up: Instant::now(),
@@ -349,8 +358,8 @@ impl Feeds {
         }
         for source in &mut self.sources {
             let ended = match source {
-                Origins::Journal(journal) => journal.read(&self.register.metrics, output, now),
-                Origins::Kernel(kernel) => kernel.read(&self.register.metrics, output, now),
+                Origins::Journal(journal) => journal.read(output, now),
+                Origins::Kernel(kernel) => kernel.read(output, now),
             };
             self.more |= ended != Ended::Done;
             if ended == Ended::NoRoom {
@@ -378,10 +387,10 @@ impl Feeds {
         })
     }
 
-    /// Everything of this part of a batch is confirmed. `None` when the feed is gone.
-    pub fn settled(&mut self, batch: u64, part: &BatchFile) -> Option<Settled> {
-        let feed = self.feeds_mut().find(|feed| feed.key == part.key)?;
-        Some(feed.settled(batch, part))
+    /// Everything of this part of a batch is settled. Whether its feed is still there.
+    pub fn settled(&mut self, batch: u64, part: &BatchFile) -> bool {
+        let feed = self.feeds_mut().find(|feed| feed.key == part.key);
+        feed.map(|feed| feed.settled(batch, part)).is_some()
     }
 
     /// The sink holds records of this part: its feed is read again from where nothing is confirmed, after a pause of at
@@ -488,7 +497,7 @@ mod tests {
         assert!(!is_known && is_feed(feed.key));
         let (batches, mut queue) = mpsc::channel(1);
         let limits = BatchLimits { max_bytes: 10_000, max_wait: Duration::ZERO, buffers: 1 };
-        let mut output = Output::new(limits, batches, 100, own.logs, Arc::default());
+        let mut output = Output::new(limits, batches, 100, own.logs);
         let mut fields = Fields::default();
         values.iter().for_each(|(slot, value)| fields.set(*slot, value.as_bytes()));
         let time = 1_475_713_029_669_794_202;
@@ -496,6 +505,7 @@ mod tests {
         let now = Instant::now();
         assert_eq!(feed.take(&event, &mut output, now), Taken::Yes);
         assert_eq!((feed.next, feed.confirmed_to()), (66, 65));
+        feed.count_read();
         output.close_aged(now, true);
         let batch = queue.try_recv().expect("a batch");
         feed.settled(batch.number, &batch.files[0]);

@@ -8,21 +8,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus::IntCounter;
-
 use super::{
-    ack::{Acks, Settled},
+    ack::Acks,
     batch::BatchFile,
     checkpoint::{CHECK_BYTES, Check, Content, Position},
     discover::Found,
     format::{Format, syslog::Guess},
     join::Joiner,
+    output::LINE_TOO_LONG,
     record::{FileFacts, FileId, IDENTITY_BYTES, Inode, Origin, path_text},
     shape::Shape,
     spill::Header,
     status::FileStatus,
     tail::{Tail, hash_of},
 };
+use crate::metrics::ledger::{Account, Amount};
 
 /// How long a file that nobody should write to any more has to be still before it counts as complete: the container runtime
 /// goes on writing to a rotated file until it is told to open the new one.
@@ -118,17 +118,8 @@ pub struct Identity {
     pub generation: u32,
     /// Its share of the documents.
     pub shape: Shape,
-    /// The counters of its namespace.
-    pub counters: Counters,
-}
-
-/// The counters of one namespace, looked up once per file.
-#[derive(Debug, Clone)]
-pub struct Counters {
-    /// Lines read.
-    pub read_lines: IntCounter,
-    /// Bytes read.
-    pub read_bytes: IntCounter,
+    /// Where its lines are counted.
+    pub account: Arc<Account>,
 }
 
 /// The last bytes of what was read, as far back as batches wait for their confirmation.
@@ -215,8 +206,38 @@ impl LogFile {
         self.acks.position(held.into_iter().flatten().fold(self.read_to, u64::min))
     }
 
-    /// Everything of it in this batch is confirmed.
-    pub fn settled(&mut self, batch: u64, part: &BatchFile, now: Instant) -> Settled {
+    /// Enters into the account what was read since this was done last, and what turned out to be gone.
+    pub fn count_read(&mut self) {
+        if let Some(identity) = &self.identity {
+            self.acks.count_read(&identity.account);
+        }
+    }
+
+    /// So many bytes of a line were passed over.
+    pub fn count_cut(&self, bytes: u64) {
+        if let Some(identity) = &self.identity {
+            identity.account.lock().lost(LINE_TOO_LONG, Amount::of_bytes(bytes));
+        }
+    }
+
+    /// So many bytes from [`Self::read_to`] on will never be read.
+    pub fn lose(&mut self, reason: &'static str, bytes: u64) {
+        let Some(identity) = &self.identity else { return };
+        let read_before = self.acks.lose(bytes);
+        let mut figures = identity.account.lock();
+        figures.gone(reason, read_before);
+        figures.lost(reason, Amount::of_bytes(bytes - read_before.bytes));
+    }
+
+    /// Nothing of it will be read any more: what it was set back to read again is lost.
+    pub fn give_up(&mut self, reason: &'static str) {
+        if let Some(identity) = &self.identity {
+            identity.account.lock().gone(reason, self.acks.give_up());
+        }
+    }
+
+    /// Everything of it in this batch is settled.
+    pub fn settled(&mut self, batch: u64, part: &BatchFile, now: Instant) {
         if part.epoch == self.acks.epoch() {
             self.moved = now;
         }
@@ -224,7 +245,9 @@ impl LogFile {
         let confirmed = self.confirmed_to();
         self.acks.passed(confirmed);
         self.ends.passed(confirmed);
-        settled
+        if let Some(identity) = &self.identity {
+            settled.enter(&identity.account);
+        }
     }
 
     /// The sink holds lines of it: it is read again from where nothing is confirmed, but not before a time.

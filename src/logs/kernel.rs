@@ -31,7 +31,6 @@ use super::{
     shape::Encoding,
     turn::Ended,
 };
-use crate::metrics::own::LogMetrics;
 
 /// No record is longer: the kernel's own limit.
 const RECORD: usize = 8192;
@@ -102,12 +101,14 @@ impl Kernel {
     }
 
     /// Takes what is there, up to a turn's worth.
-    pub fn read(&mut self, metrics: &LogMetrics, output: &mut Output, now: Instant) -> Ended {
+    pub fn read(&mut self, output: &mut Output, now: Instant) -> Ended {
         let Some(open) = &mut self.open else { return Ended::Done };
         if open.feed.is_paused(now) {
             return Ended::Done;
         }
-        match open.read(metrics, output, now) {
+        let read = open.read(output, now);
+        open.feed.count_read();
+        match read {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::warn!(%error, "the kernel's messages can't be read for now");
@@ -204,10 +205,10 @@ impl Open {
         Self { device, feed, waiting: VecDeque::new(), max_line, counted: 0, buffer: Box::new([0; RECORD]) }
     }
 
-    fn read(&mut self, metrics: &LogMetrics, output: &mut Output, now: Instant) -> io::Result<Ended> {
+    fn read(&mut self, output: &mut Output, now: Instant) -> io::Result<Ended> {
         let (mut records, mut bytes) = (0, 0);
         loop {
-            let Some(record) = self.next_record(metrics)? else {
+            let Some(record) = self.next_record()? else {
                 let taken = self.give_out(0, output, now);
                 self.feed.reaches(self.feed.next, now);
                 return Ok(if taken { Ended::Done } else { Ended::NoRoom });
@@ -227,7 +228,7 @@ impl Open {
     }
 
     /// The next record from where reading is; what was lost before it is counted.
-    fn next_record(&mut self, metrics: &LogMetrics) -> io::Result<Option<Record>> {
+    fn next_record(&mut self) -> io::Result<Option<Record>> {
         loop {
             let length = match self.get()? {
                 Got::Record(length) => length,
@@ -243,7 +244,7 @@ impl Open {
             let lost = record.span.start.saturating_sub(expected.max(self.counted));
             self.counted = self.counted.max(record.span.end);
             if lost > 0 {
-                metrics.lost_lines.with_label_values(&["kernel_overrun"]).inc_by(lost);
+                self.feed.count_lost("kernel_overrun", lost);
                 tracing::warn!(lost, "kernel messages were overwritten before they were read");
             }
             // Nothing below it will come any more, whatever becomes of it.
@@ -485,7 +486,7 @@ mod tests {
             let buffers = 2;
             let (batches, queue) = mpsc::channel(buffers);
             let limits = BatchLimits { max_bytes: 4000, max_wait: Duration::ZERO, buffers };
-            let output = Output::new(limits, batches, 50, own.logs.clone(), Arc::default());
+            let output = Output::new(limits, batches, 50, own.logs.clone());
             Self { writer, open: Open::new(File::from(reader), feed, 50), output, queue, own, buffers }
         }
 
@@ -494,7 +495,8 @@ mod tests {
         }
 
         fn read(&mut self) -> Ended {
-            let ended = self.open.read(&self.own.logs, &mut self.output, Instant::now()).expect("read");
+            let ended = self.open.read(&mut self.output, Instant::now()).expect("read");
+            self.open.feed.count_read();
             self.output.close_aged(Instant::now(), true);
             ended
         }
@@ -511,7 +513,7 @@ mod tests {
         }
 
         fn lost(&self) -> u64 {
-            self.own.logs.lost_lines.with_label_values(&["kernel_overrun"]).get()
+            self.own.logs.ledger.total().lost.of("kernel_overrun").lines
         }
     }
 

@@ -1,19 +1,16 @@
 //! The way out of the reader: a physical line becomes a document in a batch, a full batch goes to the queue.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::mpsc;
 
 use super::{
-    ack::Acks,
+    ack::{Acks, Emitted},
     batch::{Batch, BatchLimits, Batcher, FileKey},
-    file::{Counters, Identity, LogFile},
+    file::{Identity, LogFile},
     format::{
         parse_container_line,
         syslog::{Guess, clock::Clock},
@@ -22,10 +19,16 @@ use super::{
     record::{FileFacts, Line, Origin, Span, Stream},
     shape::Shape,
 };
-use crate::metrics::own::LogMetrics;
+use crate::metrics::{
+    ledger::{Account, Amount},
+    own::LogMetrics,
+};
 
 /// Room that a document takes beyond its text, for deciding whether it fits into a batch.
 const DOCUMENT_OVERHEAD: usize = 1024;
+
+/// Why text is lost that is longer than allowed.
+pub const LINE_TOO_LONG: &str = "line_too_long";
 
 /// Turns lines into batches. The queue has as many places as there are batches, so handing one over never waits.
 pub struct Output {
@@ -52,8 +55,8 @@ pub struct Place<'a> {
     pub facts: &'a Arc<FileFacts>,
     /// Its share of the documents.
     pub shape: &'a mut Shape,
-    /// What is counted.
-    pub counters: &'a Counters,
+    /// Where its lines are counted.
+    pub account: &'a Account,
     /// Batches waiting for their confirmation.
     pub acks: &'a mut Acks,
 }
@@ -74,16 +77,9 @@ impl Output {
         queue: mpsc::Sender<Batch>,
         max_line: usize,
         metrics: LogMetrics,
-        in_flight: Arc<AtomicU64>,
     ) -> Self {
-        let books = Books {
-            max_line,
-            metrics,
-            in_flight,
-            marked: Vec::new(),
-            clock: Clock::default(),
-            fields: Vec::new(),
-        };
+        let books =
+            Books { max_line, metrics, marked: Vec::new(), clock: Clock::default(), fields: Vec::new() };
         Self { batcher: Batcher::new(limits), queue: Some(queue), books, whole: Vec::new() }
     }
 
@@ -98,8 +94,8 @@ impl Output {
         let parsed = match origin {
             Origin::Container(_) => parse_container_line(text),
             Origin::Plain | Origin::Journal | Origin::Kernel => {
-                let Identity { facts, shape, counters, .. } = identity;
-                books.enter_text(Place { key, facts, shape, counters, acks }, guess, text, span, batch);
+                let Identity { facts, shape, account, .. } = identity;
+                books.enter_text(Place { key, facts, shape, account, acks }, guess, text, span, batch);
                 *format = guess.format();
                 return Taken::Yes;
             }
@@ -142,11 +138,6 @@ impl Output {
             }
         }
         Taken::Yes
-    }
-
-    /// Counts bytes of a line that were passed over because the line is longer than allowed.
-    pub fn count_cut(&self, bytes: u64) {
-        self.books.count_cut(bytes);
     }
 
     /// Hands over the open batch when it is old enough, or in any case when there will be no more lines.
@@ -193,8 +184,6 @@ impl Output {
 struct Books {
     max_line: usize,
     metrics: LogMetrics,
-    /// Lines in batches.
-    in_flight: Arc<AtomicU64>,
     /// The text of a cut line with the mark at its end.
     marked: Vec<u8>,
     /// Knows the year of syslog lines.
@@ -213,8 +202,8 @@ impl Books {
         batch: &mut Batch,
     ) {
         let Some(line) = joined.line else { return };
-        let Identity { facts, shape, counters, .. } = identity;
-        self.write(Place { key, facts, shape, counters, acks }, &line, joined.cut, b"", batch);
+        let Identity { facts, shape, account, .. } = identity;
+        self.write(Place { key, facts, shape, account, acks }, &line, joined.cut, b"", batch);
     }
 
     /// A line of a file that is not a container's. Where lines become documents, a syslog line is taken apart; else it is
@@ -244,37 +233,33 @@ impl Books {
     }
 
     fn write(&mut self, place: Place<'_>, line: &Line<'_>, cut: u64, fields: &[u8], batch: &mut Batch) {
-        let Place { key, facts, shape, counters, acks } = place;
-        let is_new = acks.emitted(batch.number, line.span, line.bytes);
+        let Place { key, facts, shape, account, acks } = place;
+        let emitted = acks.emitted(batch.number, line.span, line.bytes, cut);
+        if emitted == Emitted::Settled {
+            return;
+        }
         let is_utf8 = if cut > 0 {
             self.mark_cut(line.text);
             shape.encode_with(&Line { text: &self.marked, ..*line }, fields, &mut batch.body)
         } else {
             shape.encode_with(line, fields, &mut batch.body)
         };
-        batch.push(key, facts, line.bytes, acks.epoch());
-        if !is_new {
+        batch.push(key, facts, line.bytes.saturating_sub(cut), acks.epoch());
+        if emitted == Emitted::Again {
             return;
         }
         if !is_utf8 {
             self.metrics.invalid_utf8_lines.inc();
         }
-        self.count_cut(cut);
-        counters.read_lines.inc();
-        counters.read_bytes.inc_by(line.bytes);
-        self.in_flight.fetch_add(1, Relaxed);
+        if cut > 0 {
+            account.lock().lost(LINE_TOO_LONG, Amount::of_bytes(cut));
+        }
     }
 
     fn mark_cut(&mut self, text: &[u8]) {
         self.marked.clear();
         self.marked.extend_from_slice(text);
         self.marked.extend_from_slice(b" [cut by nodewarden]");
-    }
-
-    fn count_cut(&self, bytes: u64) {
-        if bytes > 0 {
-            self.metrics.lost_bytes.with_label_values(&["line_too_long"]).inc_by(bytes);
-        }
     }
 }
 

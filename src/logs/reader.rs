@@ -3,10 +3,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
     time::{Duration, Instant},
 };
 
@@ -92,7 +88,6 @@ pub struct Reader {
     metrics: LogMetrics,
     /// The namespaces of the files that are open.
     namespaces: Vec<String>,
-    in_flight: Arc<AtomicU64>,
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -111,7 +106,6 @@ impl Reader {
         queue: mpsc::Sender<Batch>,
         mailbox: Mailbox,
         metrics: LogMetrics,
-        in_flight: Arc<AtomicU64>,
         ready: Box<dyn FnOnce() + Send>,
     ) -> Self {
         let checkpoint = Checkpoint::new(&options.state_dir);
@@ -120,20 +114,14 @@ impl Reader {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
         }
         let now = Instant::now();
-        let spiller = Spiller::open(&options.state_dir.join("spill"), options.spill, metrics.clone(), now);
+        let spiller = Spiller::open(&options.state_dir.join("spill"), options.spill, now);
         let limits = FeedLimits { first_run_bytes: options.first_run_bytes, max_line: options.max_line };
         let feeds = Feeds::new(&options.sources, &mut known, limits, metrics.clone());
         let (sources, encodings) = options.sources.into_iter().unzip();
         Self {
-            table: Table::new(known, options.first_run_bytes, encodings, metrics.clone()),
+            table: Table::new(known, options.first_run_bytes, encodings, metrics.ledger.clone()),
             feeds,
-            output: Output::new(
-                options.batch,
-                queue,
-                options.max_line,
-                metrics.clone(),
-                Arc::clone(&in_flight),
-            ),
+            output: Output::new(options.batch, queue, options.max_line, metrics.clone()),
             mailbox,
             watcher: Watcher::new(),
             checkpoint,
@@ -151,7 +139,6 @@ impl Reader {
             max_line: options.max_line,
             metrics,
             namespaces: Vec::new(),
-            in_flight,
             ready: Some(ready),
         }
     }
@@ -215,16 +202,15 @@ impl Reader {
                 self.set_back(part, now);
                 continue;
             }
-            let settled = if is_feed(part.key) {
+            let is_known = if is_feed(part.key) {
                 self.feeds.settled(batch.number, part)
             } else {
-                self.table.get_mut(part.key).map(|file| file.settled(batch.number, part, now))
+                let file = self.table.get_mut(part.key);
+                file.map(|file| file.settled(batch.number, part, now)).is_some()
             };
-            let Settled { confirmed, lines } = settled.unwrap_or_else(|| Settled::whole(part));
-            let namespace = [part.facts.origin.namespace()];
-            self.metrics.acked_lines.with_label_values(&namespace).inc_by(confirmed.lines);
-            self.metrics.acked_bytes.with_label_values(&namespace).inc_by(confirmed.bytes);
-            self.in_flight.fetch_sub(lines, Relaxed);
+            if !is_known {
+                Settled::whole(part).enter(&self.metrics.ledger.account(part.facts.origin.owner()));
+            }
         }
         self.output.give_back(batch);
         self.blocked = false;
@@ -270,7 +256,7 @@ impl Reader {
         for key in self.table.keys() {
             self.look_at_file(key, now);
         }
-        self.in_flight.fetch_sub(self.table.give_up_truncated(now), Relaxed);
+        self.table.give_up_truncated(now);
         self.moved |= self.table.first_run_is_over();
         if let Some(ready) = self.ready.take() {
             self.spiller.take_in(&mut self.table, now);
@@ -350,6 +336,7 @@ impl Reader {
             }
         } else if file.is_finished(now) {
             file.tail = None;
+            file.give_up("gone");
             if file.unlinked {
                 self.table.let_go(key, now);
             }
@@ -377,6 +364,7 @@ impl Reader {
             }
         }
         self.metrics.files_open.set(open);
+        self.metrics.ledger.close_unused();
         for gone in self.namespaces.iter().filter(|name| !lags.contains_key(name.as_str())) {
             // They were made below; not to find one is as good.
             let _ = self.metrics.lag_bytes.remove_label_values(&[gone]);
@@ -413,7 +401,10 @@ impl Reader {
         let ended = turn.run(&mut self.buffer);
         self.buffer.clear();
         self.buffer.shrink_to(TURN);
-        self.spiller.count_damaged();
+        if let Some(file) = self.table.get_mut(key) {
+            file.count_read();
+        }
+        self.spiller.count_damaged(&mut self.table);
         self.blocked = ended == Ended::NoRoom;
         // One turn of a file that is held shows whether it still is.
         ended != Ended::Done && self.table.get_mut(key).is_some_and(|file| file.may_be_read(now))

@@ -153,7 +153,7 @@ impl Turn<'_> {
         let end = start + text.len() as u64 + u64::from(piece == Piece::Line);
         if self.file.overlong.is_some() {
             let cut_to = start + text.len() as u64;
-            self.output.count_cut(cut_to.saturating_sub(start.max(self.file.cut_to)));
+            self.file.count_cut(cut_to.saturating_sub(start.max(self.file.cut_to)));
             self.file.cut_to = self.file.cut_to.max(cut_to);
         } else if self.output.take(self.key, self.file, text, Span { start, end }, self.now) == Taken::NoRoom
         {

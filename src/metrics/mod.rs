@@ -1,6 +1,7 @@
 //! The metrics page: one scrape at a time over all collectors.
 
 pub mod history;
+pub mod ledger;
 pub mod own;
 pub mod process;
 pub mod scrape;

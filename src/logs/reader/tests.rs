@@ -19,7 +19,10 @@ use crate::{
         mail::{Sender, mailbox},
         tail::Tail,
     },
-    metrics::own::Own,
+    metrics::{
+        ledger::{Amount, Figures},
+        own::Own,
+    },
     testing::cases,
 };
 
@@ -65,7 +68,7 @@ fn start(
         root: "/".into(),
     };
     let own = Own::new(Registry::new()).expect("a registry");
-    let mut reader = Reader::new(options, batches, mailbox, own.logs, Arc::default(), Box::new(|| ()));
+    let mut reader = Reader::new(options, batches, mailbox, own.logs, Box::new(|| ()));
     // The scene has its own clock.
     reader.due = Due { enumerate: now, enumerated: now, look: now, checkpoint: now };
     (reader, mail, queue)
@@ -143,7 +146,12 @@ impl Scene {
     }
 
     fn lost(&self, reason: &str) -> u64 {
-        self.reader.metrics.lost_bytes.with_label_values(&[reason]).get()
+        self.figures().lost.of(reason).bytes
+    }
+
+    /// Of all containers together.
+    fn figures(&self) -> Figures {
+        self.reader.metrics.ledger.total()
     }
 
     fn append(&self, bytes: &[u8]) {
@@ -212,13 +220,17 @@ impl Scene {
 
     /// Nothing is counted twice.
     fn assert_books_balance(&self) {
-        let metrics = &self.reader.metrics;
-        let of = |counter: &prometheus::IntCounterVec| {
-            counter.collect()[0].get_metric().iter().map(|one| one.get_counter().get_value()).sum::<f64>()
-                as u64
-        };
-        let in_flight = self.reader.in_flight.load(Relaxed);
-        assert_eq!(of(&metrics.read_lines), of(&metrics.acked_lines) + in_flight);
+        let figures = self.figures();
+        let waiting = self.reader.table.files().fold(Amount::default(), |mut sum, file| {
+            sum.add(file.acks.waiting());
+            sum
+        });
+        assert_eq!(figures.in_flight, waiting, "{figures:?}");
+        let mut sum = figures.acked;
+        [waiting, figures.dead.total(), figures.dropped.total(), figures.lost.total()]
+            .into_iter()
+            .for_each(|one| sum.add(one));
+        assert_eq!(figures.read, sum, "{figures:?}");
     }
 
     /// The sink accepts a batch; `heard` is whether the agent lives to hear it.
@@ -382,9 +394,9 @@ fn what_the_sink_holds_keeps_no_buffer_and_is_counted_once() {
     }
     scene.settle();
     assert_eq!(scene.delivered.len(), 500);
-    let read = scene.reader.metrics.read_lines.with_label_values(&["shop"]).get();
-    let acked = scene.reader.metrics.acked_lines.with_label_values(&["shop"]).get();
-    assert_eq!((read, acked, scene.reader.in_flight.load(Relaxed)), (500, 500, 0));
+    let Figures { read, acked, in_flight, .. } = scene.figures();
+    assert_eq!((read.lines, acked, in_flight.lines), (500, read, 0));
+    assert_eq!(read.bytes, fs::metadata(scene.path("0.log")).expect("a file").len());
 }
 
 #[test]
