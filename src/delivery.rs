@@ -101,7 +101,7 @@ fn start_elastic(
 ) -> anyhow::Result<Delivery> {
     let limits = Limits { max_bytes: DEAD_LETTER_BYTES, ..store_limits(config) };
     let dead_letters = DeadLetters::new(open_store(&config.state_dir.join("dead-letters"), limits)?);
-    let refused = dead_letters.reader();
+    let refused = dead_letters.reader().with_memory(search_memory(config.memory_limit));
     let state = Arc::new(SinkState::default());
     let options = elastic::Options {
         hosts: elastic.hosts.clone(),
@@ -139,7 +139,7 @@ fn start_local(
 ) -> anyhow::Result<Delivery> {
     let directory = config.state_dir.join("store");
     let writer = open_store(&directory, store_limits(config))?;
-    let reader = writer.reader();
+    let reader = writer.reader().with_memory(search_memory(config.memory_limit));
     let state = Arc::new(SinkState::default());
     let sink = Local::new(writer, Arc::clone(&state), own.store.clone());
     let options = reader_options(config, STORE_BATCH, |_| Encoding::Records)?;
@@ -215,11 +215,27 @@ fn reader_options(
         batch,
         state_dir: config.state_dir.clone(),
         root: config.host.rootfs.clone(),
+        memory: reader_memory(config.memory_limit, config.logs.max_line),
         spill: spill::Limits {
             max_bytes: config.store.max_bytes,
             min_free: f64::from(config.store.min_free) / 100.0,
         },
     })
+}
+
+/// What a compressed file takes while it is read, beside its longest line: inflate's state and window, packed and unpacked bytes.
+const ARCHIVE_BYTES: u64 = 512 << 10;
+
+/// The reader's share of the memory: an eighth for parts of lines, a sixteenth for compressed files. At the least one file
+/// is read at a time.
+fn reader_memory(limit: u64, max_line: u64) -> reader::MemoryLimits {
+    let archives = (limit / 16 / (max_line + ARCHIVE_BYTES)).clamp(1, 16);
+    reader::MemoryLimits { parts: (limit / 8) as usize, archives: archives as usize }
+}
+
+/// What a search may hold of the memory; two run at a time.
+fn search_memory(limit: u64) -> usize {
+    (limit / 16) as usize
 }
 
 /// Where a path of the host may be seen from here: as it is, when it was mounted by itself, or below the host's root. A file

@@ -31,6 +31,8 @@ pub struct Acks {
     holds: u32,
     /// The line that was read last.
     cursor: Cursor,
+    /// The last line that is in a batch, while lines before it are read once more to get at a part of another line.
+    passed: Option<Cursor>,
     /// The last line that was counted.
     counted: Cursor,
     /// What was counted since this was asked last.
@@ -51,7 +53,7 @@ pub enum Emitted {
     New,
     /// Once more: the file was set back.
     Again,
-    /// No: it was settled before the file was set back.
+    /// No: it was settled before the file was set back, or is in a batch.
     Settled,
 }
 
@@ -100,6 +102,10 @@ impl Acks {
         let number = if span.end == self.cursor.0 { self.cursor.1 + 1 } else { 0 };
         self.cursor = (span.end, number);
         let at = self.cursor;
+        if self.passed.is_some_and(|passed| at <= passed) {
+            return Emitted::Settled;
+        }
+        self.passed = None;
         let is_new = at > self.counted;
         if !is_new && self.epoch > 0 && self.done.iter().any(|(first, last)| *first <= at && at <= *last) {
             return Emitted::Settled;
@@ -166,12 +172,18 @@ impl Acks {
         Settled::whole(part)
     }
 
+    /// Reading goes back to a part of a line that was not taken yet; what was taken since is passed over.
+    pub fn step_back(&mut self) {
+        self.passed = self.passed.max(Some(self.cursor));
+        self.cursor = (0, 0);
+    }
+
     /// Everything from the position on is read again: batches of before say no more of it. How often that was since
     /// something was confirmed.
     pub fn set_back(&mut self) -> u32 {
         self.outstanding.clear();
         self.torn.clear();
-        self.cursor = (0, 0);
+        (self.cursor, self.passed) = ((0, 0), None);
         self.again = self.waiting;
         self.epoch += 1;
         self.holds = self.holds.saturating_add(1);
@@ -316,6 +328,23 @@ mod tests {
         acks.settled(5, &part(1, 1));
         acks.passed(acks.position(50));
         assert_eq!((acks.position(50), acks.waiting, acks.done.len()), (50, Amount::default(), 0));
+    }
+
+    #[test]
+    fn lines_between_the_parts_of_another_are_passed_over_when_reading_steps_back() {
+        let mut acks = Acks::default();
+        let whole = Span { start: 0, end: 40 };
+        assert_eq!([acks.emitted(1, line(10), 10, 0), acks.emitted(1, line(20), 10, 0)], [NEW, NEW]);
+        acks.step_back();
+        assert_eq!(acks.emitted(2, line(10), 10, 0), Emitted::Settled);
+        acks.step_back();
+        assert_eq!(acks.emitted(2, line(10), 10, 0), Emitted::Settled);
+        assert_eq!(acks.emitted(2, line(20), 10, 0), Emitted::Settled);
+        assert_eq!(acks.emitted(2, whole, 20, 0), NEW);
+        assert_eq!((acks.waiting.lines, acks.position(40)), (3, 0));
+        acks.settled(1, &part(2, 0));
+        acks.settled(2, &part(1, 0));
+        assert_eq!(acks.position(40), 40);
     }
 
     #[test]

@@ -178,6 +178,8 @@ pub struct Batcher {
     limits: BatchLimits,
     idle: Vec<Batch>,
     made: usize,
+    /// Bytes of bodies on their way.
+    away: usize,
     open: Option<(Batch, Instant)>,
     next_number: u64,
 }
@@ -185,12 +187,17 @@ pub struct Batcher {
 impl Batcher {
     /// No buffer is allocated before it is needed.
     pub fn new(limits: BatchLimits) -> Self {
-        Self { limits, idle: Vec::new(), made: 0, open: None, next_number: 0 }
+        Self { limits, idle: Vec::new(), made: 0, away: 0, open: None, next_number: 0 }
     }
 
-    /// The batch to write the next lines into; `None` while every buffer is on its way.
+    /// The batch to write the next lines into; `None` while every buffer is on its way, or so few large ones that another
+    /// would go beyond what all may take.
     pub fn open(&mut self, now: Instant) -> Option<&mut Batch> {
         if self.open.is_none() {
+            let all = self.limits.max_bytes.saturating_mul(self.limits.buffers);
+            if self.away > 0 && self.away + self.limits.max_bytes > all {
+                return None;
+            }
             let mut batch = match self.idle.pop() {
                 Some(batch) => batch,
                 None if self.made < self.limits.buffers => {
@@ -212,7 +219,7 @@ impl Batcher {
         if batch.is_empty() || batch.body.len() + next <= self.limits.max_bytes {
             return None;
         }
-        self.open.take().map(|(batch, _)| batch)
+        self.take_open()
     }
 
     /// Takes the open batch out when it is old enough, or in any case when there will be no more lines.
@@ -221,7 +228,13 @@ impl Batcher {
         if batch.is_empty() || !last && now.saturating_duration_since(*opened) < self.limits.max_wait {
             return None;
         }
-        self.open.take().map(|(batch, _)| batch)
+        self.take_open()
+    }
+
+    fn take_open(&mut self) -> Option<Batch> {
+        let (batch, _) = self.open.take()?;
+        self.away += batch.body.len();
+        Some(batch)
     }
 
     /// When the open batch has to leave at the latest.
@@ -232,6 +245,7 @@ impl Batcher {
 
     /// Takes a confirmed batch back for reuse. A body that one giant line blew up is let go.
     pub fn give_back(&mut self, mut batch: Batch) {
+        self.away = self.away.saturating_sub(batch.body.len());
         batch.clear();
         batch.body.shrink_to(self.limits.max_bytes);
         self.idle.push(batch);
@@ -309,5 +323,18 @@ mod tests {
         assert!(batcher.open(now).is_none());
         batcher.give_back(away.remove(0));
         assert_eq!(batcher.open(now).map(|batch| batch.number), Some(2));
+    }
+
+    #[test]
+    fn a_giant_line_takes_the_place_of_other_batches() {
+        let now = Instant::now();
+        let mut batcher = Batcher::new(BatchLimits { buffers: 3, ..limits() });
+        let batch = batcher.open(now).expect("a buffer");
+        batch.body.resize(25, b'x');
+        batch.push(FileKey(0), &facts(), 25, 0);
+        let giant = batcher.close_aged(now, true).expect("it is not empty");
+        assert!(batcher.open(now).is_none(), "25 of 30 bytes are away");
+        batcher.give_back(giant);
+        assert!(batcher.open(now).is_some());
     }
 }

@@ -28,6 +28,9 @@ use crate::metrics::ledger::{Account, Amount};
 /// goes on writing to a rotated file until it is told to open the new one.
 pub const GRACE: Duration = Duration::from_secs(5);
 
+/// What is kept of the beginning of a line in parts when there is no memory for more, in bytes.
+const SHED_TO: usize = 4096;
+
 /// How long what the sink holds waits at first; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -260,6 +263,19 @@ impl LogFile {
         self.paused = Some(now + held_for(times, longest));
     }
 
+    /// Gives back the parts of lines that are held: they are read again when there is more. In a file where they would have to
+    /// be sought too far back, only their beginnings are kept.
+    pub fn release_parts(&mut self, furthest: u64) {
+        let Some(start) = self.joiner.pending_from() else { return };
+        if self.overlong.is_some() || self.read_to - start > furthest {
+            return self.joiner.shed(SHED_TO);
+        }
+        self.read_to = start;
+        self.joiner = Joiner::default();
+        self.ends.back_to(start);
+        self.acks.step_back();
+    }
+
     /// Whether it may be read. While the sink holds its lines, a few of them are tried at a time.
     pub fn may_be_read(&self, now: Instant) -> bool {
         !self.is_held() || self.acks.is_clear() && self.paused.is_none_or(|until| now >= until)
@@ -325,6 +341,18 @@ impl LogFile {
     /// Bytes not yet confirmed.
     pub fn lag(&self) -> u64 {
         self.size.saturating_sub(self.confirmed_to())
+    }
+
+    /// Whether it is read from a compressed copy.
+    pub fn is_archive(&self) -> bool {
+        self.tail.as_ref().is_some_and(Tail::is_gzip)
+    }
+
+    /// Nothing is read of it for now: what reading takes in memory is let go.
+    pub fn rest(&self) {
+        if let Some(tail) = &self.tail {
+            tail.rest();
+        }
     }
 
     /// Whether another file has its name now, or none.

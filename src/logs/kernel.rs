@@ -402,7 +402,7 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+    use std::{os::fd::OwnedFd, time::Duration};
 
     use prometheus::Registry;
     use proptest::prelude::*;

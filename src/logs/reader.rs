@@ -53,12 +53,23 @@ pub struct Options {
     pub max_line: usize,
     /// The batches.
     pub batch: BatchLimits,
+    /// What may be held in memory besides.
+    pub memory: MemoryLimits,
     /// Where positions are kept, and what is spilled; exists.
     pub state_dir: PathBuf,
     /// How much may be spilled.
     pub spill: spill::Limits,
     /// Where the host's root is seen, for links that lead nowhere here.
     pub root: PathBuf,
+}
+
+/// What the reader may hold in memory, over all files.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryLimits {
+    /// Bytes of parts of lines whose ends were not read yet; the file at hand may take the longest line more.
+    pub parts: usize,
+    /// Compressed files that are read at the same time.
+    pub archives: usize,
 }
 
 /// The reader; [`Reader::run`] is its thread.
@@ -79,6 +90,11 @@ pub struct Reader {
     moved: bool,
     checkpoint_failed: bool,
     buffer: Vec<u8>,
+    memory: MemoryLimits,
+    /// Bytes of parts of lines that are held.
+    parts: usize,
+    /// Compressed files that are being read.
+    archives: usize,
     due: Due,
     sources: Vec<Source>,
     root: PathBuf,
@@ -132,6 +148,9 @@ impl Reader {
             moved: false,
             checkpoint_failed: false,
             buffer: Vec::new(),
+            memory: options.memory,
+            parts: 0,
+            archives: 0,
             due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now },
             sources,
             root: options.root,
@@ -253,6 +272,9 @@ impl Reader {
         if now < self.due.look {
             return;
         }
+        (self.parts, self.archives) = self.table.files().fold((0, 0), |(parts, archives), file| {
+            (parts + file.joiner.held_bytes(), archives + usize::from(file.queued && file.is_archive()))
+        });
         for key in self.table.keys() {
             self.look_at_file(key, now);
         }
@@ -312,7 +334,12 @@ impl Reader {
     fn identify(&mut self, key: FileKey, now: Instant) {
         let Some(file) = self.table.get_mut(key) else { return };
         let is_new = file.identity.is_none();
-        match self.table.identify(key, now) {
+        let identified = self.table.identify(key, now);
+        // Those that are only asked who they are may be many.
+        if let Some(file) = self.table.get_mut(key).filter(|file| is_new && !file.queued) {
+            file.rest();
+        }
+        match identified {
             Ok(true) => {
                 // Remembered before it is read: a file that is rotated while the agent is away is then no history.
                 self.moved |= is_new;
@@ -330,8 +357,10 @@ impl Reader {
     fn give_turn_or_finish(&mut self, key: FileKey, now: Instant) {
         let Some(file) = self.table.get_mut(key) else { return };
         if file.wants_turn(now) {
-            if !file.queued {
+            let is_archive = file.is_archive();
+            if !file.queued && (!is_archive || self.archives < self.memory.archives) {
                 file.queued = true;
+                self.archives += usize::from(is_archive);
                 self.turns.push_back(key);
             }
         } else if file.is_finished(now) {
@@ -386,10 +415,15 @@ impl Reader {
                 return;
             }
             let Some(key) = self.turns.pop_front() else { return };
-            if self.read_turn(key, now) {
+            let wants_more = self.read_turn(key, now);
+            if self.blocked && wants_more {
+                // What it holds of a line stays with it alone.
+                self.turns.push_front(key);
+            } else if wants_more {
                 self.turns.push_back(key);
             } else if let Some(file) = self.table.get_mut(key) {
                 file.queued = false;
+                file.rest();
             }
         }
     }
@@ -397,8 +431,26 @@ impl Reader {
     /// Reads a block of one file. Whether it wants another turn.
     fn read_turn(&mut self, key: FileKey, now: Instant) -> bool {
         let Some(file) = self.table.get_mut(key).filter(|file| file.may_be_read(now)) else { return false };
-        let turn = Turn { key, file, output: &mut self.output, max_line: self.max_line, now };
-        let ended = turn.run(&mut self.buffer);
+        let others = self.parts.saturating_sub(file.joiner.held_bytes());
+        let furthest = (self.max_line + 4 * TURN) as u64;
+        let mut ended;
+        loop {
+            let turn = Turn { key, file, output: &mut self.output, max_line: self.max_line, now };
+            ended = turn.run(&mut self.buffer);
+            let held = file.joiner.held_bytes();
+            let is_over = held > 0 && others + held > self.memory.parts;
+            let begun = file.joiner.pending_from().unwrap_or(file.read_to);
+            match ended {
+                // The end of the line gives its memory back.
+                Ended::More if is_over && file.read_to - begun <= furthest => {}
+                Ended::More | Ended::Done if is_over => {
+                    file.release_parts(furthest);
+                    break;
+                }
+                _ => break,
+            }
+        }
+        self.parts = others + file.joiner.held_bytes();
         self.buffer.clear();
         self.buffer.shrink_to(TURN);
         if let Some(file) = self.table.get_mut(key) {

@@ -253,8 +253,8 @@ fn the_ledger_of_the_page_adds_up() {
 
 #[test]
 fn metrics_tell_containers_apart_when_asked_to() {
-    let logs = LogDir::new();
     for (switch, pod) in [("false", ""), ("true", "pod=\"cart-0\"")] {
+        let logs = LogDir::new();
         let agent = Agent::start(&format!("{}  container_metrics: {switch}\n", pods_config(&logs)), &[]);
         write(&mut logs.container("shop", "cart-0", "app"), switch, 5, &mut Vec::new());
         wait_until("5 lines are acknowledged", seconds(10), || {

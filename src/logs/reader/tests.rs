@@ -40,11 +40,16 @@ struct Scene {
     now: Instant,
     written: BTreeSet<Vec<u8>>,
     rotations: u32,
+    /// A line whose beginning was written: what its end is to be.
+    begun: Option<String>,
     spill: spill::Limits,
     source: Source,
     /// Where the log files are.
     home: PathBuf,
 }
+
+/// Bytes of parts of lines that the reader may hold: each has to be given back at the end of its turn.
+const PARTS: usize = 0;
 
 fn pods(logs: &Path) -> Source {
     Source::Kubernetes { path: logs.into(), exclude_namespaces: vec![] }
@@ -64,6 +69,7 @@ fn start(
         max_line: 1000,
         batch: BatchLimits { max_bytes: 2500, max_wait: Duration::from_secs(1), buffers: 3 },
         state_dir: state.into(),
+        memory: MemoryLimits { parts: PARTS, archives: 1 },
         spill: limits,
         root: "/".into(),
     };
@@ -102,6 +108,7 @@ impl Scene {
             now,
             written,
             rotations,
+            begun: None,
             spill,
             source,
             home,
@@ -164,7 +171,7 @@ impl Scene {
         let number = self.written.len();
         // No two lines have the same time, as in what a runtime writes.
         let time = format!("2026-11-21T10:{:02}:{:02}.{number:09}Z", number / 60 % 60, number % 60);
-        if in_parts {
+        if in_parts && self.begun.is_none() {
             self.append(
                 format!("{time} stdout P half-{number} \n{time} stderr F between-{number}\n").as_bytes(),
             );
@@ -172,12 +179,33 @@ impl Scene {
             self.written.insert(format!("between-{number}").into_bytes());
             self.written.insert(format!("half-{number} whole-{number}").into_bytes());
         } else {
-            self.append(format!("{time} stdout F line-{number}\n").as_bytes());
+            // A line that was begun is one of the other stream.
+            let stream = if self.begun.is_some() { "stderr" } else { "stdout" };
+            self.append(format!("{time} {stream} F line-{number}\n").as_bytes());
             self.written.insert(format!("line-{number}").into_bytes());
         }
     }
 
+    /// The beginning of a line, or the end of the one that was begun.
+    fn part(&mut self) {
+        if self.begun.is_some() {
+            return self.end_part();
+        }
+        let number = self.written.len();
+        let time = format!("2026-11-21T11:00:00.{number:09}Z");
+        self.append(format!("{time} stdout P begun-{number} \n").as_bytes());
+        self.written.insert(format!("begun-{number} ended").into_bytes());
+        self.begun = Some(format!("{time} stdout F ended\n"));
+    }
+
+    fn end_part(&mut self) {
+        if let Some(end) = self.begun.take() {
+            self.append(end.as_bytes());
+        }
+    }
+
     fn rotate(&mut self) {
+        self.end_part();
         self.rotations += 1;
         let rotated = format!("0.log.20261121-{:06}", self.rotations);
         // Nothing was written yet, or nothing since the last rotation.
@@ -185,6 +213,7 @@ impl Scene {
     }
 
     fn copytruncate(&mut self) {
+        self.end_part();
         self.rotations += 1;
         let copy = format!("0.log.20261121-{:06}", self.rotations);
         // Nothing was written yet, or nothing since the last rotation.
@@ -262,6 +291,7 @@ impl Scene {
     }
 
     fn settle(&mut self) {
+        self.end_part();
         // Once all is there, a few steps more show whether anything comes twice.
         let mut more = 5;
         for _ in 0..300 {
@@ -279,6 +309,7 @@ impl Scene {
 enum Action {
     Line { in_parts: bool },
     Lines(usize),
+    Part,
     Rotate,
     CopyTruncate,
     Compress,
@@ -293,6 +324,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => any::<bool>().prop_map(|in_parts| Action::Line { in_parts }),
         2 => (1_usize..80).prop_map(Action::Lines),
+        3 => Just(Action::Part),
         2 => Just(Action::Rotate),
         1 => Just(Action::CopyTruncate),
         1 => Just(Action::Compress),
@@ -317,6 +349,7 @@ proptest! {
             match action {
                 Action::Line { in_parts } => scene.line(in_parts),
                 Action::Lines(count) => (0..count).for_each(|_| scene.line(false)),
+                Action::Part => scene.part(),
                 Action::Rotate => scene.rotate(),
                 Action::CopyTruncate => scene.copytruncate(),
                 Action::Compress => {

@@ -2,15 +2,10 @@
 
 use std::{fs::OpenOptions, io::Write, path::Path};
 
-use prometheus::Registry;
-
 use super::*;
-use crate::{
-    logs::{
-        checkpoint::Checkpoint,
-        discover::{Source, enumerate},
-    },
-    metrics::own::Own,
+use crate::logs::{
+    checkpoint::Checkpoint,
+    discover::{Source, enumerate},
 };
 
 /// A directory of plain files and the table over it.
@@ -22,7 +17,6 @@ struct Scene {
 
 impl Scene {
     fn new(known: Known, first_run_bytes: u64) -> Self {
-        let metrics = Ledger::default();
         Self {
             directory: tempfile::tempdir().expect("a temporary directory"),
             table: Table::new(known, first_run_bytes, vec![Encoding::Records], Ledger::default()),
