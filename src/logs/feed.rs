@@ -28,7 +28,7 @@ use super::{
     shape::{Encoding, Shape},
     status::FileStatus,
     table::unix_seconds,
-    turn::{Ended, TURN},
+    turn::{Ended, PROBE, TURN},
 };
 use crate::metrics::{
     ledger::{Account, Amount},
@@ -41,6 +41,8 @@ const FIRST_KEY: u32 = 1 << 31;
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The records of one turn, at most.
 pub const TURN_RECORDS: usize = 4096;
+/// The same of a feed whose records the sink holds, to see whether it takes them now.
+const PROBE_RECORDS: usize = 64;
 
 /// Who gives the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +157,7 @@ impl Feed {
         }
     }
 
-    /// Whether nothing is to be read for now.
+    /// Whether nothing is to be read for now: what the sink holds is tried a little at a time.
     pub fn is_paused(&mut self, now: Instant) -> bool {
         self.paused = self.paused.filter(|until| now < *until);
         self.waits()
@@ -163,7 +165,14 @@ impl Feed {
 
     /// The same as when it was asked last.
     pub fn waits(&self) -> bool {
-        self.paused.is_some()
+        self.paused.is_some() || self.acks.is_held() && !self.acks.is_clear()
+    }
+
+    /// Whether a turn that took so much is over.
+    pub fn is_turn_over(&self, records: usize, bytes: usize) -> bool {
+        let (most_records, most_bytes) =
+            if self.acks.is_held() { (PROBE_RECORDS, PROBE) } else { (TURN_RECORDS, TURN) };
+        records >= most_records || bytes >= most_bytes
     }
 
     /// The sink holds records of it: reading begins again where nothing is confirmed, but not before a time.
@@ -447,11 +456,6 @@ pub fn is_feed(key: FileKey) -> bool {
     key.0 >= FIRST_KEY
 }
 
-/// Whether a turn that took so much goes on.
-pub fn is_turn_over(records: usize, bytes: usize) -> bool {
-    records >= TURN_RECORDS || bytes >= TURN
-}
-
 /// A file of a journal that can't be read.
 fn aside_status(path: &Path, error: &str) -> FileStatus {
     FileStatus {
@@ -518,6 +522,34 @@ mod tests {
         let index = format!("logs-system.{}-default", kind.as_str());
         assert_eq!(action["create"]["_index"], index.as_str());
         document.trim_end().to_owned()
+    }
+
+    #[test]
+    fn what_the_sink_holds_is_tried_a_little_at_a_time() {
+        let own = Own::new(Registry::new()).expect("a registry");
+        let mut register = Register::new(own.logs.clone());
+        let (mut feed, _) = register.feed(Kind::Journal, &[7; 16], Path::new("/j"), &Encoding::Records);
+        let (batches, mut queue) = mpsc::channel(1);
+        let limits = BatchLimits { max_bytes: 10_000, max_wait: Duration::ZERO, buffers: 1 };
+        let mut output = Output::new(limits, batches, 100, own.logs.clone());
+        let (now, fields) = (Instant::now(), Fields::default());
+        let event = Event { span: Span { start: 5, end: 6 }, time: 1, fields: &fields, cut: 0 };
+        assert!(!feed.is_turn_over(PROBE_RECORDS, PROBE));
+        assert_eq!(feed.take(&event, &mut output, now), Taken::Yes);
+        feed.count_read();
+        feed.set_back(now, Duration::from_secs(1));
+        let later = now + Duration::from_secs(1);
+        assert!(feed.is_paused(now) && !feed.is_paused(later));
+        assert!(feed.is_turn_over(PROBE_RECORDS, 0) && feed.is_turn_over(0, PROBE));
+        assert_eq!(feed.take(&event, &mut output, later), Taken::Yes);
+        assert!(feed.is_paused(later) && feed.waits(), "the sink has not said what it thinks of it");
+        output.close_aged(later, true);
+        let batch = queue.try_recv().expect("a batch");
+        let part = batch.files.iter().find(|part| part.epoch == 1).expect("the second try");
+        feed.settled(batch.number, part);
+        assert!(!feed.is_paused(later) && !feed.is_turn_over(PROBE_RECORDS, PROBE));
+        let figures = own.logs.ledger.total();
+        assert_eq!((figures.read.lines, figures.acked.lines), (1, 1));
     }
 
     #[test]

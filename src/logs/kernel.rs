@@ -24,7 +24,7 @@ use rustix::{
 
 use super::{
     batch::FileKey,
-    feed::{Event, Feed, Kind, Register, is_turn_over},
+    feed::{Event, Feed, Kind, Register},
     feed_fields::{Fields, Slot},
     output::{Output, Taken, wall_clock},
     record::Span,
@@ -191,6 +191,7 @@ fn boot_number(text: &str) -> Option<[u8; 16]> {
 }
 
 /// What a read brought.
+#[derive(Debug, PartialEq, Eq)]
 enum Got {
     /// As many bytes of a record.
     Record(usize),
@@ -221,7 +222,7 @@ impl Open {
                 return Ok(Ended::NoRoom);
             }
             records += 1;
-            if is_turn_over(records, bytes) {
+            if self.feed.is_turn_over(records, bytes) {
                 return Ok(Ended::More);
             }
         }
@@ -257,15 +258,8 @@ impl Open {
 
     fn get(&mut self) -> io::Result<Got> {
         loop {
-            match self.device.read(&mut self.buffer[..]) {
-                Ok(0) => return Ok(Got::Nothing),
-                Ok(length) => return Ok(Got::Record(length)),
-                Err(error) => match Errno::from_io_error(&error) {
-                    Some(Errno::AGAIN) => return Ok(Got::Nothing),
-                    Some(Errno::PIPE) => return Ok(Got::Overrun),
-                    Some(Errno::INTR) => {}
-                    _ => return Err(error),
-                },
+            if let Some(got) = understand(self.device.read(&mut self.buffer[..]))? {
+                return Ok(got);
             }
         }
     }
@@ -322,6 +316,20 @@ impl Open {
         self.feed.next = kept.front().map_or(next, |(number, _)| *number);
         self.feed.end = next;
         self.device.seek(SeekFrom::Start(0)).map(drop)
+    }
+}
+
+/// What a read of the device says; `None` when it is to be tried again.
+fn understand(read: io::Result<usize>) -> io::Result<Option<Got>> {
+    match read {
+        Ok(0) => Ok(Some(Got::Nothing)),
+        Ok(length) => Ok(Some(Got::Record(length))),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::AGAIN) => Ok(Some(Got::Nothing)),
+            Some(Errno::PIPE) => Ok(Some(Got::Overrun)),
+            Some(Errno::INTR) => Ok(None),
+            _ => Err(error),
+        },
     }
 }
 
@@ -515,6 +523,17 @@ mod tests {
         fn lost(&self) -> u64 {
             self.own.logs.ledger.total().lost.of("kernel_overrun").lines
         }
+    }
+
+    /// As `/dev/kmsg` says that its reader was overtaken; what then is missing is seen by the numbers.
+    #[test]
+    fn a_broken_pipe_says_that_records_were_overwritten() {
+        let of = |errno: Errno| understand(Err(errno.into()));
+        assert_eq!(of(Errno::PIPE).expect("known"), Some(Got::Overrun));
+        assert_eq!(of(Errno::AGAIN).expect("known"), Some(Got::Nothing));
+        assert_eq!(of(Errno::INTR).expect("known"), None);
+        assert!(of(Errno::NODEV).is_err());
+        assert_eq!(understand(Ok(17)).expect("read"), Some(Got::Record(17)));
     }
 
     #[test]

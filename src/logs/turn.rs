@@ -13,7 +13,7 @@ use super::{
 /// Bytes read of one file before the next one has its turn.
 pub const TURN: usize = 256 * 1024;
 /// The same of a file whose lines the sink holds, to see whether it takes them now.
-const PROBE: usize = 16 * 1024;
+pub const PROBE: usize = 16 * 1024;
 /// Room for what a container runtime writes before the text of a line.
 const LINE_HEADER: usize = 256;
 

@@ -219,7 +219,7 @@ impl Api {
         if path == "logs" { logs.search(parameters).await } else { logs.tail(parameters) }
     }
 
-    /// As [`Self::logs`]; a line's text is `{"reason":...,"bulk":...}`.
+    /// As [`Self::logs`]; a line's text is that of [`crate::logs::dead_letters::DeadLetters`].
     async fn dead_letters(&self, parameters: &Parameters) -> Response<Body> {
         match &self.dead_letters {
             Some(letters) => letters.search(parameters).await,

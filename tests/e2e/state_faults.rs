@@ -103,13 +103,12 @@ fn a_state_directory_that_is_read_only() {
     disk.make_read_only();
     wait_for_word(&agent, "could not write the positions");
     wait_for_more(&server, &agent);
-    // Without a place for positions no logs are read, and the metrics are served.
+    // Without a place for positions no logs are read, and the metrics are served, until there is one again.
     agent.kill_9();
     agent.start_again();
     assert_eq!(agent.get("/metrics?collect[]=loadavg").status, 200);
-    agent.kill_9();
     disk.make_writable();
-    agent.start_again();
+    agent.wait_for_page();
     finish(&server, &agent, kubelet);
 }
 

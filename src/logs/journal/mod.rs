@@ -29,7 +29,7 @@ use rustix::fs::inotify;
 use self::file::{Entry, JournalFile, Step, Trouble};
 use super::{
     batch::FileKey,
-    feed::{Event, Feed, Kind, Register, is_turn_over},
+    feed::{Event, Feed, Kind, Register},
     feed_fields::{Fields, Slot},
     output::{Output, Taken},
     record::Span,
@@ -423,7 +423,7 @@ impl Numbered {
             open.pass();
             records += 1;
             bytes += fields.get(Slot::MESSAGE).map_or(0, <[u8]>::len);
-            if is_turn_over(records, bytes) {
+            if self.feed.is_turn_over(records, bytes) {
                 return Ended::More;
             }
         }
