@@ -2,8 +2,10 @@
 
 use std::{
     fs::{self, File},
+    io,
     net::TcpListener,
     path::Path,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -18,6 +20,7 @@ use rustix::{
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
+    time::timeout,
 };
 
 use crate::{
@@ -41,6 +44,10 @@ pub const CONTROL_SOCKET: &str = "admin.sock";
 
 /// How long lines in flight may take after the agent was asked to stop. With what follows it stays below 5 seconds.
 const DELIVERY_PATIENCE: Duration = Duration::from_millis(3500);
+/// How often a state directory that can't be written is tried again.
+const STATE_PAUSE: Duration = Duration::from_secs(5);
+/// The same when it can be written and logs can't be read for another reason.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Connections on the metrics listener: `--web.max-requests` bounds the scrapes among them.
 const METRICS_CONNECTIONS: usize = 512;
 /// Connections on the admin listener and the control socket.
@@ -81,11 +88,12 @@ async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
 
     let own = Own::new(Registry::new())?;
     own.memory_budget(config.memory_limit);
+    own.logs.ledger.show_containers(config.logs.container_metrics);
     let scraper = scraper(config, &own)?;
     let (trigger, shutdown) = shutdown::channel();
     let ready = Ready::default();
-    let state_lock = lock_state(&config.state_dir)?;
-    let delivery = delivery::start(config, &own, &ready, state_lock.is_some());
+    let mut state_lock = lock_state(&config.state_dir)?;
+    let mut delivery = delivery::start(config, &own, &ready, state_lock.is_some());
 
     let mut parts = JoinSet::new();
     let site = MetricsSite::new(
@@ -106,12 +114,29 @@ async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
     if admin_listener.is_some() {
         parts.spawn(history.clone().run(scraper, shutdown.clone()));
     }
-    if let Some(delivery) = &delivery {
-        serve_admin(loaded, admin_listener, own, history, delivery, &shutdown, &mut parts)?;
-    }
-
     memory::give_back_heap();
-    stop.await;
+    let (mut stop, mut pause) = (pin!(stop), STATE_PAUSE);
+    let is_stopped = loop {
+        if let Some(delivery) = &delivery {
+            serve_admin(loaded, admin_listener, own, history, delivery, &shutdown, &mut parts)?;
+            break false;
+        }
+        // The disk may become writable: nobody has to come and restart the agent for that.
+        if timeout(pause, &mut stop).await.is_ok() {
+            break true;
+        }
+        if state_lock.is_none() {
+            state_lock = try_lock_state(&config.state_dir).unwrap_or_default();
+        }
+        if state_lock.is_some() {
+            delivery = delivery::start(config, &own, &ready, true);
+            // It says each time why it does not work.
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    };
+    if !is_stopped {
+        stop.await;
+    }
     trigger.fire();
     if let Some(delivery) = delivery {
         delivery.pipeline.stop(DELIVERY_PATIENCE).await;
@@ -149,22 +174,26 @@ fn scraper(config: &Config, own: &Own) -> anyhow::Result<Scraper> {
 }
 
 /// Makes the state directory and keeps other agents out of it while the file is open. `None` when it can't be written: an
-/// agent without a place for its state still serves metrics.
+/// agent without a place for its state still serves metrics, and tries again.
 fn lock_state(directory: &Path) -> anyhow::Result<Option<File>> {
-    let made = fs::create_dir_all(directory).and_then(|()| File::create(directory.join("lock")));
-    match made {
-        Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(_) => bail!(
-                "another agent uses the state directory {}; stop it, or choose another one with --state.dir",
-                directory.display()
-            ),
-        },
+    match try_lock_state(directory) {
+        Ok(None) => bail!(
+            "another agent uses the state directory {}; stop it, or choose another one with --state.dir",
+            directory.display()
+        ),
+        Ok(lock) => Ok(lock),
         Err(error) => {
-            tracing::error!(path = %directory.display(), %error, "the state directory can't be written, so that no logs are read; choose another one with --state.dir");
+            tracing::error!(path = %directory.display(), %error, "the state directory can't be written, so that no logs are read until it can; or choose another one with --state.dir");
             Ok(None)
         }
     }
+}
+
+/// `None` when another agent has it.
+fn try_lock_state(directory: &Path) -> io::Result<Option<File>> {
+    fs::create_dir_all(directory)?;
+    let file = File::create(directory.join("lock"))?;
+    Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(file))
 }
 
 /// The rules of `--web.config.file`; without one nothing of TLS is touched.
@@ -239,7 +268,7 @@ fn serve_admin(
         history,
         config: loaded.text(),
         sources: delivery::source_texts(config),
-        live: delivery.live(),
+        sink: delivery.sink(),
         files: delivery.pipeline.mail.clone(),
         store: delivery.store.clone().map(|reader| LocalStore { reader, max_bytes: config.store.max_bytes }),
         dead_letters: delivery.dead_letters.clone(),

@@ -200,8 +200,7 @@ pub fn files(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
 #[derive(Deserialize)]
 struct Letter {
     reason: String,
-    /// The two lines of the bulk request.
-    bulk: String,
+    document: String,
 }
 
 /// Shows the newest refused documents, newest first: when and where from, why, and the document.
@@ -214,8 +213,8 @@ pub fn dead_letters(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()>
         let line = Line::deserialize(value).context("the agent's answer could not be understood")?;
         let letter: Letter =
             serde_json::from_str(&line.text).context("a dead letter could not be understood")?;
-        let document = letter.bulk.lines().nth(1).unwrap_or_default();
-        writeln!(out, "{} {} {}\n    {document}", line.short_time(), line.labels.origin(), letter.reason)?;
+        let (time, origin) = (line.short_time(), line.labels.origin());
+        writeln!(out, "{time} {origin} {}\n    {}", letter.reason, letter.document)?;
     }
     Ok(())
 }

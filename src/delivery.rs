@@ -4,7 +4,7 @@ mod metadata;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -31,7 +31,7 @@ use crate::{
     telemetry::sentence,
     web::{
         Ready,
-        api::{self, Live, Sink, SinkKind},
+        api::{self, Sink, SinkKind},
     },
 };
 
@@ -59,15 +59,13 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Says how the log path is at a moment.
-    pub fn live(&self) -> Box<dyn Fn() -> Live + Send + Sync> {
+    /// Says how the sink is at a moment.
+    pub fn sink(&self) -> Box<dyn Fn() -> Sink + Send + Sync> {
         let (state, kind, target) = (Arc::clone(&self.state), self.kind, self.target.clone());
-        let in_flight = Arc::clone(&self.pipeline.in_flight);
         Box::new(move || {
             let reason = state.reason();
             let state = if reason.is_some() { api::SinkState::Holding } else { api::SinkState::Ok };
-            let sink = Sink { kind, target: target.clone(), state, reason };
-            Live { sink, in_flight_lines: in_flight.load(Relaxed) }
+            Sink { kind, target: target.clone(), state, reason }
         })
     }
 }
@@ -107,7 +105,7 @@ fn start_elastic(
 ) -> anyhow::Result<Delivery> {
     let limits = Limits { max_bytes: DEAD_LETTER_BYTES, ..store_limits(config) };
     let dead_letters = DeadLetters::new(open_store(&config.state_dir.join("dead-letters"), limits)?);
-    let refused = dead_letters.reader();
+    let refused = dead_letters.reader().with_memory(search_memory(config.memory_limit));
     let state = Arc::new(SinkState::default());
     let held = Arc::clone(&state);
     own.held(move || held.counts().map(|(obstacle, count)| (obstacle.label(), count)))?;
@@ -131,8 +129,7 @@ fn start_elastic(
         proxies: elastic.proxies.clone(),
         headers: elastic.headers.clone(),
     });
-    let (bulk, logs) = (own.bulk.clone(), own.logs.clone());
-    let sink = Elastic::new(options, client, Arc::clone(&state), dead_letters, bulk, logs);
+    let sink = Elastic::new(options, client, Arc::clone(&state), dead_letters, own.bulk.clone());
     let plan = metadata::plan(config, own);
     let pods = plan.as_ref().map(|plan| Arc::clone(&plan.pods));
     let options = reader_options(config, batch, pods, |index| bulk_encoding(config, elastic, index))?;
@@ -158,7 +155,7 @@ fn start_local(
 ) -> anyhow::Result<Delivery> {
     let directory = config.state_dir.join("store");
     let writer = open_store(&directory, store_limits(config))?;
-    let reader = writer.reader();
+    let reader = writer.reader().with_memory(search_memory(config.memory_limit));
     let state = Arc::new(SinkState::default());
     let sink = Local::new(writer, Arc::clone(&state), own.store.clone());
     let options = reader_options(config, STORE_BATCH, None, |_| Encoding::Records)?;
@@ -226,11 +223,27 @@ fn reader_options(
         root: config.host.rootfs.clone(),
         pods,
         process: config.logs.process.clone(),
+        memory: reader_memory(config.memory_limit, config.logs.max_line),
         spill: spill::Limits {
             max_bytes: config.store.max_bytes,
             min_free: f64::from(config.store.min_free) / 100.0,
         },
     })
+}
+
+/// What a compressed file takes while it is read, beside its longest line: inflate's state and window, packed and unpacked bytes.
+const ARCHIVE_BYTES: u64 = 512 << 10;
+
+/// The reader's share of the memory: an eighth for parts of lines, a sixteenth for compressed files. At the least one file
+/// is read at a time.
+fn reader_memory(limit: u64, max_line: u64) -> reader::MemoryLimits {
+    let archives = (limit / 16 / (max_line + ARCHIVE_BYTES)).clamp(1, 16);
+    reader::MemoryLimits { parts: (limit / 8) as usize, archives: archives as usize }
+}
+
+/// What a search may hold of the memory; two run at a time.
+fn search_memory(limit: u64) -> usize {
+    (limit / 16) as usize
 }
 
 /// Where a path of the host may be seen from here: as it is, when it was mounted by itself, or below the host's root. A file

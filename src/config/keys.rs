@@ -217,6 +217,11 @@ pub const KEYS: &[Key] = &[
         |d| Some(units::show_size(d.config.logs.max_line)),
     ),
     one(
+        "logs.container_metrics",
+        |d, v| set(&mut d.config.logs.container_metrics, boolean(v)),
+        |d| Some(d.config.logs.container_metrics.to_string()),
+    ),
+    one(
         "logs.levels",
         |d, v| set(&mut process(d).levels, boolean(v)),
         |d| Some(d.config.logs.process.levels.to_string()),

@@ -67,25 +67,43 @@ fn memory_limit(root: &Path, cgroups: &str) -> Option<u64> {
     for line in cgroups.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
-        let (base, file) = match controllers {
-            "" => (root.to_owned(), "memory.max"),
+        // Where version 1 has the other controllers, version 2 is mounted below.
+        let (bases, file) = match controllers {
+            "" => (vec![root.to_owned(), root.join("unified")], "memory.max"),
             some if some.split(',').any(|one| one == "memory") => {
-                (root.join("memory"), "memory.limit_in_bytes")
+                (vec![root.join("memory"), root.join(some)], "memory.limit_in_bytes")
             }
             _ => continue,
         };
-        // In a container the path is the host's and the files of our own cgroup lie at the root: missing ones are passed over.
-        let ours = base.join(path.trim_start_matches('/'));
-        let ways = ours.ancestors().take_while(|at| at.starts_with(&base));
-        limits.extend(ways.filter_map(|at| read_limit(&at.join(file))));
+        for base in bases {
+            // In a container the path is the host's and the files of our own cgroup lie at the root: missing ones are passed
+            // over.
+            let ours = base.join(path.trim_start_matches('/'));
+            let ways = ours.ancestors().take_while(|at| at.starts_with(&base));
+            limits.extend(ways.filter_map(|at| read_limit(&at.join(file))));
+            // Version 1 also says what applies because of cgroups that can't be seen from here.
+            let nearest =
+                [&ours, &base].map(|at| at.join("memory.stat")).into_iter().find(|stat| stat.exists());
+            limits.extend(nearest.and_then(|stat| read_hierarchical(&stat)));
+        }
     }
     limits.into_iter().min()
 }
 
+/// `hierarchical_memory_limit 536870912`, of version 1 only.
+fn read_hierarchical(file: &Path) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let limit = text.lines().find_map(|line| line.strip_prefix("hierarchical_memory_limit "))?;
+    parse_limit(limit)
+}
+
 /// `536870912`; v2 says `max` and v1 a number near 2^63 when there is no limit.
 fn read_limit(file: &Path) -> Option<u64> {
+    parse_limit(&fs::read_to_string(file).ok()?)
+}
+
+fn parse_limit(text: &str) -> Option<u64> {
     const NO_LIMIT: u64 = 1 << 60;
-    let text = fs::read_to_string(file).ok()?;
     text.trim().parse().ok().filter(|bytes| *bytes < NO_LIMIT)
 }
 
@@ -116,6 +134,34 @@ mod tests {
         fs::write(memory.join("memory.limit_in_bytes"), "67108864\n").expect("written");
         assert_eq!(memory_limit(root.path(), "9:memory:/docker/x\n"), Some(64 << 20));
         assert_eq!(memory_limit(root.path(), "odd\n"), None);
+    }
+
+    #[test]
+    fn version_one_says_what_applies_because_of_cgroups_out_of_sight() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let memory = root.path().join("memory");
+        fs::create_dir_all(&memory).expect("made");
+        fs::write(memory.join("memory.limit_in_bytes"), "9223372036854771712\n").expect("written");
+        let stat = |limit: u64| format!("cache 1\nhierarchical_memory_limit {limit}\nrss 5\n");
+        fs::write(memory.join("memory.stat"), stat(33_554_432)).expect("written");
+        assert_eq!(memory_limit(root.path(), "4:memory:/kubepods/pod1/c\n"), Some(32 << 20));
+        fs::write(memory.join("memory.stat"), stat(9_223_372_036_854_771_712)).expect("written");
+        assert_eq!(memory_limit(root.path(), "4:memory:/kubepods/pod1/c\n"), None);
+    }
+
+    #[test]
+    fn in_a_hybrid_tree_either_version_may_have_the_limit() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let (one, two) = (root.path().join("memory/a"), root.path().join("unified/b"));
+        [&one, &two].into_iter().for_each(|path| fs::create_dir_all(path).expect("made"));
+        let cgroups = "4:memory:/a\n1:cpu,cpuacct:/\n0::/b\n";
+        assert_eq!(memory_limit(root.path(), cgroups), None);
+        fs::write(two.join("memory.max"), "2000\n").expect("written");
+        assert_eq!(memory_limit(root.path(), cgroups), Some(2000));
+        fs::write(one.join("memory.limit_in_bytes"), "1000\n").expect("written");
+        assert_eq!(memory_limit(root.path(), cgroups), Some(1000));
+        fs::write(two.join("memory.max"), "max\n").expect("written");
+        assert_eq!(memory_limit(root.path(), cgroups), Some(1000));
     }
 
     #[test]

@@ -177,6 +177,8 @@ pub struct LogsConfig {
     pub first_run: u64,
     /// Bytes of the longest line; what is beyond is cut with a marker.
     pub max_line: u64,
+    /// Whether the metrics of the log path tell containers apart, not only namespaces.
+    pub container_metrics: bool,
     /// Where lines come from.
     pub sources: Vec<Source>,
     /// What is done with lines on their way.
@@ -190,6 +192,7 @@ impl Default for LogsConfig {
             first_run: 64 * MIB,
             max_line: MIB,
             process: process::Settings::default(),
+            container_metrics: false,
             sources: vec![
                 Source { kind: SourceKind::kubernetes(), index: None },
                 Source {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::record::{FileFacts, Line, Stream};
+use crate::metrics::ledger::Amount;
 
 /// A file in the reader's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,14 +43,10 @@ pub struct BatchFile {
     pub key: FileKey,
     /// Its facts, for sinks that keep them beside the lines.
     pub facts: Arc<FileFacts>,
-    /// Lines of it in this batch.
-    pub lines: u64,
-    /// Bytes of the file that these lines take.
-    pub bytes: u64,
-    /// Of these lines, those that were refused for good and went to the dead letters.
-    pub dead_lines: u64,
-    /// Bytes of the file that those lines take.
-    pub dead_bytes: u64,
+    /// What of it is in this batch.
+    pub amount: Amount,
+    /// What of that was refused for good and went to the dead letters, by reason.
+    pub dead: Vec<(String, Amount)>,
     /// How often the file was set back before these lines were read.
     pub epoch: u32,
     /// Whether the sink holds any of these lines: they are to be read again, later.
@@ -84,12 +81,15 @@ impl Batch {
         self.items[item].file as usize
     }
 
-    /// Notes that an item was refused for good and is kept as a dead letter.
-    pub fn bury(&mut self, item: usize) {
+    /// Notes that an item was refused for good, for a kind of reason, and is kept as a dead letter.
+    pub fn bury(&mut self, item: usize, kind: &str) {
         let Item { bytes, file, .. } = self.items[item];
-        let file = &mut self.files[file as usize];
-        file.dead_lines += 1;
-        file.dead_bytes += u64::from(bytes);
+        let amount = Amount { lines: 1, bytes: bytes.into() };
+        let dead = &mut self.files[file as usize].dead;
+        match dead.iter_mut().find(|(known, _)| known == kind) {
+            Some((_, known)) => known.add(amount),
+            None => dead.push((kind.to_owned(), amount)),
+        }
     }
 
     /// Notes that the body now ends with a line of this file, which takes `bytes` there and was read in this epoch.
@@ -100,17 +100,14 @@ impl Batch {
             self.files.push(BatchFile {
                 key,
                 facts: Arc::clone(facts),
-                lines: 0,
-                bytes: 0,
-                dead_lines: 0,
-                dead_bytes: 0,
+                amount: Amount::default(),
+                dead: Vec::new(),
                 epoch,
                 held: false,
             });
             self.files.len() - 1
         });
-        self.files[file].lines += 1;
-        self.files[file].bytes += bytes;
+        self.files[file].amount.add(Amount { lines: 1, bytes });
         self.items.push(Item { end: self.body.len() as u32, bytes: bytes as u32, file: file as u32 });
     }
 
@@ -181,6 +178,8 @@ pub struct Batcher {
     limits: BatchLimits,
     idle: Vec<Batch>,
     made: usize,
+    /// Bytes of bodies on their way.
+    away: usize,
     open: Option<(Batch, Instant)>,
     next_number: u64,
 }
@@ -188,12 +187,17 @@ pub struct Batcher {
 impl Batcher {
     /// No buffer is allocated before it is needed.
     pub fn new(limits: BatchLimits) -> Self {
-        Self { limits, idle: Vec::new(), made: 0, open: None, next_number: 0 }
+        Self { limits, idle: Vec::new(), made: 0, away: 0, open: None, next_number: 0 }
     }
 
-    /// The batch to write the next lines into; `None` while every buffer is on its way.
+    /// The batch to write the next lines into; `None` while every buffer is on its way, or so few large ones that another
+    /// would go beyond what all may take.
     pub fn open(&mut self, now: Instant) -> Option<&mut Batch> {
         if self.open.is_none() {
+            let all = self.limits.max_bytes.saturating_mul(self.limits.buffers);
+            if self.away > 0 && self.away + self.limits.max_bytes > all {
+                return None;
+            }
             let mut batch = match self.idle.pop() {
                 Some(batch) => batch,
                 None if self.made < self.limits.buffers => {
@@ -215,7 +219,7 @@ impl Batcher {
         if batch.is_empty() || batch.body.len() + next <= self.limits.max_bytes {
             return None;
         }
-        self.open.take().map(|(batch, _)| batch)
+        self.take_open()
     }
 
     /// Takes the open batch out when it is old enough, or in any case when there will be no more lines.
@@ -224,7 +228,13 @@ impl Batcher {
         if batch.is_empty() || !last && now.saturating_duration_since(*opened) < self.limits.max_wait {
             return None;
         }
-        self.open.take().map(|(batch, _)| batch)
+        self.take_open()
+    }
+
+    fn take_open(&mut self) -> Option<Batch> {
+        let (batch, _) = self.open.take()?;
+        self.away += batch.body.len();
+        Some(batch)
     }
 
     /// When the open batch has to leave at the latest.
@@ -235,6 +245,7 @@ impl Batcher {
 
     /// Takes a confirmed batch back for reuse. A body that one giant line blew up is let go.
     pub fn give_back(&mut self, mut batch: Batch) {
+        self.away = self.away.saturating_sub(batch.body.len());
         batch.clear();
         batch.body.shrink_to(self.limits.max_bytes);
         self.idle.push(batch);
@@ -263,9 +274,9 @@ mod tests {
         }
         assert_eq!((batch.range(0), batch.range(1), batch.range(2)), (0..2, 2..3, 3..6));
         assert_eq!((batch.file_of(0), batch.file_of(1), batch.file_of(2)), (0, 1, 0));
-        assert_eq!((batch.files[0].lines, batch.files[0].bytes), (2, 10));
-        batch.bury(2);
-        assert_eq!((batch.files[0].dead_lines, batch.files[0].dead_bytes), (1, 5));
+        assert_eq!(batch.files[0].amount, Amount { lines: 2, bytes: 10 });
+        batch.bury(2, "why");
+        assert_eq!(batch.files[0].dead, [("why".to_owned(), Amount { lines: 1, bytes: 5 })]);
     }
 
     #[test]
@@ -312,5 +323,18 @@ mod tests {
         assert!(batcher.open(now).is_none());
         batcher.give_back(away.remove(0));
         assert_eq!(batcher.open(now).map(|batch| batch.number), Some(2));
+    }
+
+    #[test]
+    fn a_giant_line_takes_the_place_of_other_batches() {
+        let now = Instant::now();
+        let mut batcher = Batcher::new(BatchLimits { buffers: 3, ..limits() });
+        let batch = batcher.open(now).expect("a buffer");
+        batch.body.resize(25, b'x');
+        batch.push(FileKey(0), &facts(), 25, 0);
+        let giant = batcher.close_aged(now, true).expect("it is not empty");
+        assert!(batcher.open(now).is_none(), "25 of 30 bytes are away");
+        batcher.give_back(giant);
+        assert!(batcher.open(now).is_some());
     }
 }

@@ -1,63 +1,183 @@
 //! Documents that the server refuses for good, kept where people find them.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
-use super::{batch::Batch, local::source, record::FileFacts, shape::write_string};
-use crate::store::{Reader, StoreError, Writer};
+use serde::Deserialize;
+
+use super::{
+    batch::Batch,
+    local::source,
+    record::{FileFacts, FileId},
+    shape::{offset_of_id, write_string},
+};
+use crate::store::{Reader, Source, StoreError, Writer};
+
+/// Files of which is remembered how far letters were kept; beyond that all are forgotten, which only costs looking.
+const FILES: usize = 4096;
 
 /// The dead letters of this agent: a bounded store of its own, whose records are one JSON object each,
-/// `{"reason":...,"bulk":...}`, with the two lines of the bulk request as they were sent.
+/// `{"id":...,"index":...,"time":...,"reason":...,"document":...}`: what a request needs to send the document again, when it was
+/// refused (nanoseconds since the epoch) and why. All but the time are texts; `id` is missing where the server makes the ids.
+///
+/// A record's position is the offset that is in its id, so that a document which is sent again after a crash, or because its
+/// file was set back, is kept once.
 #[derive(Clone)]
 pub struct DeadLetters {
-    writer: Arc<Mutex<Writer>>,
+    shelf: Arc<Mutex<Shelf>>,
+}
+
+struct Shelf {
+    writer: Writer,
+    /// The greatest position that was kept of a file.
+    last: HashMap<FileId, Option<u64>>,
 }
 
 /// One refused document.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     facts: Arc<FileFacts>,
-    text: Vec<u8>,
+    /// What is in its id, if it has one.
+    offset: Option<u64>,
+    index: String,
+    id: Option<String>,
+    reason: String,
+    document: Vec<u8>,
+}
+
+/// The first line of an item in bulk form.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Action {
+    create: Target,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Target {
+    #[serde(rename = "_index")]
+    index: String,
+    #[serde(rename = "_id")]
+    id: Option<String>,
 }
 
 impl DeadLetter {
     /// The letter about an item of a batch that is in bulk form.
     pub fn new(batch: &Batch, item: usize, reason: &str) -> Self {
-        let mut text = b"{\"reason\":".to_vec();
-        write_string(reason.as_bytes(), &mut text);
-        text.extend_from_slice(b",\"bulk\":");
-        write_string(&batch.body[batch.range(item)], &mut text);
-        text.push(b'}');
-        Self { facts: Arc::clone(&batch.files[batch.file_of(item)].facts), text }
+        let bytes = &batch.body[batch.range(item)];
+        let end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+        let (action, document) = bytes.split_at(end);
+        // It is our own writing; if it were not, the document would still be kept.
+        let Action { create: Target { index, id } } = serde_json::from_slice(action).unwrap_or_default();
+        let facts = Arc::clone(&batch.files[batch.file_of(item)].facts);
+        let offset = id.as_deref().and_then(offset_of_id);
+        Self {
+            facts,
+            offset,
+            index,
+            id,
+            reason: reason.to_owned(),
+            document: document.trim_ascii().to_owned(),
+        }
+    }
+
+    fn text(&self, now: i64) -> Vec<u8> {
+        let mut text = b"{".to_vec();
+        let mut member = |name: &str, value: &[u8]| {
+            text.extend_from_slice(format!("\"{name}\":").as_bytes());
+            write_string(value, &mut text);
+            text.push(b',');
+        };
+        if let Some(id) = &self.id {
+            member("id", id.as_bytes());
+        }
+        member("index", self.index.as_bytes());
+        member("reason", self.reason.as_bytes());
+        member("document", &self.document);
+        text.extend_from_slice(format!("\"time\":{now}}}").as_bytes());
+        text
     }
 }
 
 impl DeadLetters {
     /// Into an open store.
     pub fn new(writer: Writer) -> Self {
-        Self { writer: Arc::new(Mutex::new(writer)) }
+        Self { shelf: Arc::new(Mutex::new(Shelf { writer, last: HashMap::new() })) }
     }
 
-    /// Keeps the letters from number `next` on durably; an error tells which letter to go on with. Blocks on the disk.
+    /// Keeps the letters from number `next` on durably, those that are kept already once; an error tells which letter to go on
+    /// with. Blocks on the disk.
     pub fn keep(&self, letters: &[DeadLetter], next: usize, now: i64) -> Result<(), (usize, StoreError)> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelf = self.lock();
+        let mut known = HashMap::new();
         for (number, letter) in letters.iter().enumerate().skip(next) {
-            let source = Arc::new(source(&letter.facts));
-            writer.append(&source, 0, now, 0, &letter.text).map_err(|error| (number, error))?;
+            shelf.keep(letter, letters, &mut known, now).map_err(|error| (number, error))?;
         }
-        match writer.sync(SystemTime::now()) {
+        match shelf.writer.sync(SystemTime::now()) {
             // These are durable: it is the next ones that have to wait.
             Ok(()) | Err(StoreError::NoRoom { .. }) => Ok(()),
             Err(error) => Err((letters.len(), error)),
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Searches them.
     pub fn reader(&self) -> Reader {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).reader()
+        self.lock().writer.reader()
     }
+}
+
+impl Shelf {
+    /// `known` are the positions that were kept before, of files that were asked for already.
+    fn keep(
+        &mut self,
+        letter: &DeadLetter,
+        letters: &[DeadLetter],
+        known: &mut HashMap<FileId, HashSet<u64>>,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let (file, text) = (letter.facts.id, letter.text(now));
+        let Some(position) = letter.offset else {
+            return self.writer.append(&Arc::new(without_positions(&letter.facts)), 0, now, 0, &text);
+        };
+        let last = match self.last.get(&file) {
+            Some(last) => *last,
+            None => self.writer.last_position(&file.0)?,
+        };
+        // Lines come in their order: what is beyond was never here.
+        if last.is_some_and(|last| position <= last) {
+            let kept = match known.entry(file) {
+                std::collections::hash_map::Entry::Occupied(kept) => kept.into_mut(),
+                std::collections::hash_map::Entry::Vacant(place) => {
+                    let ours = letters.iter().filter(|other| other.facts.id == file);
+                    let from = ours.filter_map(|other| other.offset).min().unwrap_or(position);
+                    place.insert(self.writer.positions(&file.0, from)?.into_iter().collect())
+                }
+            };
+            if kept.contains(&position) {
+                return Ok(());
+            }
+        }
+        self.writer.append(&Arc::new(source(&letter.facts)), position, now, 0, &text)?;
+        if self.last.len() >= FILES {
+            self.last.clear();
+        }
+        self.last.insert(file, last.max(Some(position)));
+        Ok(())
+    }
+}
+
+/// The file as a source of letters that nothing tells apart.
+fn without_positions(facts: &FileFacts) -> Source {
+    let mut source = source(facts);
+    source.id.iter_mut().for_each(|byte| *byte = !*byte);
+    source
 }
 
 #[cfg(test)]
@@ -69,6 +189,7 @@ mod tests {
         logs::{
             batch::FileKey,
             record::{FileId, Origin},
+            shape::offset_digits,
         },
         store::{Hit, Limits, Query},
     };
@@ -79,6 +200,12 @@ mod tests {
         batch.body.extend_from_slice(b"{\"create\":{}}\n{\"message\":\"a\xff\"}\n");
         batch.push(FileKey(0), &Arc::new(facts), 10, 0);
         DeadLetter::new(&batch, 0, "400 \"why\"")
+    }
+
+    /// With the id that a line at this offset has.
+    fn letter_at(offset: u64) -> DeadLetter {
+        let digits = String::from_utf8(offset_digits(offset).to_vec()).expect("ASCII");
+        DeadLetter { offset: offset_of_id(&format!("{:->16}{digits}", "")), ..letter() }
     }
 
     fn open(directory: &std::path::Path, min_free: f64) -> DeadLetters {
@@ -103,8 +230,25 @@ mod tests {
         let hits = kept(&open(directory.path(), 0.0));
         let text: serde_json::Value = serde_json::from_slice(&hits[0].text).expect("JSON");
         assert_eq!(text["reason"], "400 \"why\"");
-        assert_eq!(text["bulk"], "{\"create\":{}}\n{\"message\":\"a\u{fffd}\"}\n");
+        assert_eq!(text["document"], "{\"message\":\"a\u{fffd}\"}");
+        assert_eq!((&text["time"], text.get("id")), (&7.into(), None));
         assert_eq!((hits[0].key.time, hits[0].source.label("file")), (7, Some("/var/log/a")));
+    }
+
+    #[test]
+    fn a_document_that_comes_again_is_kept_once_also_after_a_crash() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let letters = open(directory.path(), 0.0);
+        letters.keep(&[letter_at(0), letter_at(70)], 0, 1).expect("kept");
+        letters.keep(&[letter_at(70), letter_at(35), letter_at(0), letter_at(90)], 0, 2).expect("kept");
+        assert_eq!(kept(&letters).len(), 4);
+        drop(letters);
+        let letters = open(directory.path(), 0.0);
+        letters.keep(&[letter_at(35), letter_at(70), letter_at(90), letter_at(100)], 0, 3).expect("kept");
+        assert_eq!(kept(&letters).len(), 5);
+        // Without ids nobody can tell.
+        letters.keep(&[letter(), letter()], 0, 4).expect("kept");
+        assert_eq!(kept(&letters).len(), 7);
     }
 
     #[test]
@@ -118,7 +262,7 @@ mod tests {
         assert!(matches!(error, StoreError::NoRoom { .. }));
         assert_eq!(kept(&letters).len(), 1);
         let limits = Limits { min_free: 0.0, ..Limits::default() };
-        letters.writer.lock().expect("unpoisoned").set_limits(limits);
+        letters.lock().writer.set_limits(limits);
         letters.keep(&[letter(), letter()], next, 3).expect("room again");
         assert_eq!(kept(&letters).len(), 2);
     }

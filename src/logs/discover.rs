@@ -84,6 +84,16 @@ pub struct Enumeration {
     pub problems: Vec<(PathBuf, io::Error)>,
 }
 
+impl Enumeration {
+    /// Where a directory is not there, the nearest one above it tells when it appears.
+    fn watch_way_to(&mut self, directory: &Path) {
+        if !directory.exists() {
+            let nearest = directory.ancestors().find(|above| above.is_dir());
+            self.directories.extend(nearest.map(Path::to_owned));
+        }
+    }
+}
+
 /// Looks at every source. Links that lead nowhere are followed under `root`, where the host's file systems are seen.
 pub fn enumerate(sources: &[Source], root: &Path) -> Enumeration {
     let mut found = Enumeration::default();
@@ -110,6 +120,7 @@ pub fn enumerate(sources: &[Source], root: &Path) -> Enumeration {
 }
 
 fn enumerate_pods(path: &Path, exclude_namespaces: &[String], root: &Path, found: &mut Enumeration) {
+    found.watch_way_to(path);
     for (pod_path, pod_name) in list(path, found) {
         let Some((namespace, pod, uid)) = parse_pod_directory(&pod_name) else {
             continue;
@@ -210,6 +221,7 @@ fn is_rotation_suffix(suffix: &str) -> bool {
 fn enumerate_files(include: &[glob::Pattern], exclude: &[glob::Pattern], found: &mut Enumeration) {
     for pattern in include {
         if let Some(parent) = fixed_parent(pattern.as_str()) {
+            found.watch_way_to(&parent);
             found.directories.insert(parent);
         }
         // The pattern was compiled once already, so it is valid.
@@ -402,6 +414,22 @@ mod tests {
         let source = Source::Kubernetes { path: "/nonexistent/pods".into(), exclude_namespaces: vec![] };
         let found = enumerate(&[source], Path::new("/"));
         assert!(found.files.is_empty() && found.problems.is_empty());
+    }
+
+    #[test]
+    fn a_tree_that_is_made_later_is_heard_of() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("log/pods");
+        let source = Source::Kubernetes { path: path.clone(), exclude_namespaces: vec![] };
+        let watcher = Watcher::new();
+        for made in [dir.path().join("log"), path.clone(), path.join("shop_cart-1_u-1/app")] {
+            watcher.watch(&enumerate(std::slice::from_ref(&source), Path::new("/")).directories);
+            watcher.drain();
+            fs::create_dir_all(made).expect("made");
+            assert!(watcher.drain());
+        }
+        touch(&path.join("shop_cart-1_u-1/app/0.log"));
+        assert_eq!(enumerate(&[source], Path::new("/")).files.len(), 1);
     }
 
     #[test]

@@ -15,12 +15,12 @@ use std::{
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    ack::{Acks, Settled},
+    ack::Acks,
     batch::{BatchFile, FileKey},
     checkpoint::{Known, Position},
     discover::Source,
     feed_fields::{Fields, Slot},
-    file::{Counters, held_for},
+    file::held_for,
     journal::Journal,
     kernel::Kernel,
     output::{Output, Place, Taken},
@@ -29,9 +29,12 @@ use super::{
     shape::{Encoding, Shape},
     status::FileStatus,
     table::unix_seconds,
-    turn::{Ended, TURN},
+    turn::{Ended, PROBE, TURN},
 };
-use crate::metrics::own::LogMetrics;
+use crate::metrics::{
+    ledger::{Account, Amount},
+    own::LogMetrics,
+};
 
 /// The first key of a feed; files count upwards from 0.
 const FIRST_KEY: u32 = 1 << 31;
@@ -39,6 +42,8 @@ const FIRST_KEY: u32 = 1 << 31;
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The records of one turn, at most.
 pub const TURN_RECORDS: usize = 4096;
+/// The same of a feed whose records the sink holds, to see whether it takes them now.
+const PROBE_RECORDS: usize = 64;
 
 /// Who gives the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +109,7 @@ pub struct Feed {
     kind: Kind,
     facts: Arc<FileFacts>,
     shape: Shape,
-    counters: Counters,
+    account: Arc<Account>,
     acks: Acks,
     process: Option<Box<Process>>,
     /// Nothing is read before.
@@ -135,7 +140,7 @@ impl Feed {
             key: self.key,
             facts: &self.facts,
             shape: &mut self.shape,
-            counters: &self.counters,
+            account: &self.account,
             acks: &mut self.acks,
             process: &mut self.process,
         };
@@ -155,7 +160,7 @@ impl Feed {
         }
     }
 
-    /// Whether nothing is to be read for now.
+    /// Whether nothing is to be read for now: what the sink holds is tried a little at a time.
     pub fn is_paused(&mut self, now: Instant) -> bool {
         self.paused = self.paused.filter(|until| now < *until);
         self.waits()
@@ -163,7 +168,14 @@ impl Feed {
 
     /// The same as when it was asked last.
     pub fn waits(&self) -> bool {
-        self.paused.is_some()
+        self.paused.is_some() || self.acks.is_held() && !self.acks.is_clear()
+    }
+
+    /// Whether a turn that took so much is over.
+    pub fn is_turn_over(&self, records: usize, bytes: usize) -> bool {
+        let (most_records, most_bytes) =
+            if self.acks.is_held() { (PROBE_RECORDS, PROBE) } else { (TURN_RECORDS, TURN) };
+        records >= most_records || bytes >= most_bytes
     }
 
     /// The sink holds records of it: reading begins again where nothing is confirmed, but not before a time.
@@ -182,10 +194,19 @@ impl Feed {
         self.acks.position(held.map_or(self.next, |held| held.min(self.next)))
     }
 
-    fn settled(&mut self, batch: u64, part: &BatchFile) -> Settled {
-        let settled = self.acks.settled(batch, part);
+    /// Enters into the account what was read since this was done last.
+    pub fn count_read(&mut self) {
+        self.acks.count_read(&self.account);
+    }
+
+    /// So many records were never there to be read.
+    pub fn count_lost(&self, reason: &'static str, records: u64) {
+        self.account.lock().lost(reason, Amount::of_lines(records));
+    }
+
+    fn settled(&mut self, batch: u64, part: &BatchFile) {
+        self.acks.settled(batch, part).enter(&self.account);
         self.acks.passed(self.confirmed_to());
-        settled
     }
 
     fn position(&self, now: u64) -> Position {
@@ -252,10 +273,7 @@ impl Register {
         let position = self.known.remove(&id);
         let next = position.as_ref().map_or(0, |position| position.offset);
         let facts = FileFacts::new(id, path.to_owned(), kind.origin());
-        let counters = Counters {
-            read_lines: self.metrics.read_lines.with_label_values(&[""]),
-            read_bytes: self.metrics.read_bytes.with_label_values(&[""]),
-        };
+        let account = self.metrics.ledger.account(facts.origin.owner());
         let key = FileKey(FIRST_KEY + self.next_key);
         self.next_key += 1;
         let feed = Feed {
@@ -267,7 +285,7 @@ impl Register {
             shape: Shape::new(encoding, &facts),
             process: self.processors.of_file(&facts, encoding),
             facts: Arc::new(facts),
-            counters,
+            account,
             acks: Acks::default(),
             paused: None,
             caught_up: Instant::now(),
@@ -366,8 +384,8 @@ impl Feeds {
         }
         for source in &mut self.sources {
             let ended = match source {
-                Origins::Journal(journal) => journal.read(&self.register.metrics, output, now),
-                Origins::Kernel(kernel) => kernel.read(&self.register.metrics, output, now),
+                Origins::Journal(journal) => journal.read(output, now),
+                Origins::Kernel(kernel) => kernel.read(output, now),
             };
             self.more |= ended != Ended::Done;
             if ended == Ended::NoRoom {
@@ -395,10 +413,10 @@ impl Feeds {
         })
     }
 
-    /// Everything of this part of a batch is confirmed. `None` when the feed is gone.
-    pub fn settled(&mut self, batch: u64, part: &BatchFile) -> Option<Settled> {
-        let feed = self.feeds_mut().find(|feed| feed.key == part.key)?;
-        Some(feed.settled(batch, part))
+    /// Everything of this part of a batch is settled. Whether its feed is still there.
+    pub fn settled(&mut self, batch: u64, part: &BatchFile) -> bool {
+        let feed = self.feeds_mut().find(|feed| feed.key == part.key);
+        feed.map(|feed| feed.settled(batch, part)).is_some()
     }
 
     /// The sink holds records of this part: its feed is read again from where nothing is confirmed, after a pause of at
@@ -455,11 +473,6 @@ pub fn is_feed(key: FileKey) -> bool {
     key.0 >= FIRST_KEY
 }
 
-/// Whether a turn that took so much goes on.
-pub fn is_turn_over(records: usize, bytes: usize) -> bool {
-    records >= TURN_RECORDS || bytes >= TURN
-}
-
 /// A file of a journal that can't be read.
 fn aside_status(path: &Path, error: &str) -> FileStatus {
     FileStatus {
@@ -505,7 +518,7 @@ mod tests {
         assert!(!is_known && is_feed(feed.key));
         let (batches, mut queue) = mpsc::channel(1);
         let limits = BatchLimits { max_bytes: 10_000, max_wait: Duration::ZERO, buffers: 1 };
-        let mut output = Output::new(limits, batches, 100, own.logs, Arc::default());
+        let mut output = Output::new(limits, batches, 100, own.logs);
         let mut fields = Fields::default();
         values.iter().for_each(|(slot, value)| fields.set(*slot, value.as_bytes()));
         let time = 1_475_713_029_669_794_202;
@@ -513,6 +526,7 @@ mod tests {
         let now = Instant::now();
         assert_eq!(feed.take(&event, &mut output, now), Taken::Yes);
         assert_eq!((feed.next, feed.confirmed_to()), (66, 65));
+        feed.count_read();
         output.close_aged(now, true);
         let batch = queue.try_recv().expect("a batch");
         feed.settled(batch.number, &batch.files[0]);
@@ -525,6 +539,34 @@ mod tests {
         let index = format!("logs-system.{}-default", kind.as_str());
         assert_eq!(action["create"]["_index"], index.as_str());
         document.trim_end().to_owned()
+    }
+
+    #[test]
+    fn what_the_sink_holds_is_tried_a_little_at_a_time() {
+        let own = Own::new(Registry::new()).expect("a registry");
+        let mut register = Register::new(own.logs.clone());
+        let (mut feed, _) = register.feed(Kind::Journal, &[7; 16], Path::new("/j"), &Encoding::Records);
+        let (batches, mut queue) = mpsc::channel(1);
+        let limits = BatchLimits { max_bytes: 10_000, max_wait: Duration::ZERO, buffers: 1 };
+        let mut output = Output::new(limits, batches, 100, own.logs.clone());
+        let (now, fields) = (Instant::now(), Fields::default());
+        let event = Event { span: Span { start: 5, end: 6 }, time: 1, fields: &fields, cut: 0 };
+        assert!(!feed.is_turn_over(PROBE_RECORDS, PROBE));
+        assert_eq!(feed.take(&event, &mut output, now), Taken::Yes);
+        feed.count_read();
+        feed.set_back(now, Duration::from_secs(1));
+        let later = now + Duration::from_secs(1);
+        assert!(feed.is_paused(now) && !feed.is_paused(later));
+        assert!(feed.is_turn_over(PROBE_RECORDS, 0) && feed.is_turn_over(0, PROBE));
+        assert_eq!(feed.take(&event, &mut output, later), Taken::Yes);
+        assert!(feed.is_paused(later) && feed.waits(), "the sink has not said what it thinks of it");
+        output.close_aged(later, true);
+        let batch = queue.try_recv().expect("a batch");
+        let part = batch.files.iter().find(|part| part.epoch == 1).expect("the second try");
+        feed.settled(batch.number, part);
+        assert!(!feed.is_paused(later) && !feed.is_turn_over(PROBE_RECORDS, PROBE));
+        let figures = own.logs.ledger.total();
+        assert_eq!((figures.read.lines, figures.acked.lines), (1, 1));
     }
 
     #[test]

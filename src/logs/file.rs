@@ -8,15 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus::IntCounter;
-
 use super::{
-    ack::{Acks, Settled},
+    ack::Acks,
     batch::BatchFile,
     checkpoint::{CHECK_BYTES, Check, Content, Position},
     discover::Found,
     format::{Format, syslog::Guess},
     join::Joiner,
+    output::LINE_TOO_LONG,
     process::Process,
     record::{FileFacts, FileId, IDENTITY_BYTES, Inode, Origin, path_text},
     shape::Shape,
@@ -24,10 +23,14 @@ use super::{
     status::FileStatus,
     tail::{Tail, hash_of},
 };
+use crate::metrics::ledger::{Account, Amount};
 
 /// How long a file that nobody should write to any more has to be still before it counts as complete: the container runtime
 /// goes on writing to a rotated file until it is told to open the new one.
 pub const GRACE: Duration = Duration::from_secs(5);
+
+/// What is kept of the beginning of a line in parts when there is no memory for more, in bytes.
+const SHED_TO: usize = 4096;
 
 /// How long what the sink holds waits at first; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -121,19 +124,10 @@ pub struct Identity {
     pub generation: u32,
     /// Its share of the documents.
     pub shape: Shape,
-    /// The counters of its namespace.
-    pub counters: Counters,
+    /// Where its lines are counted.
+    pub account: Arc<Account>,
     /// What is done with its lines, if anything is.
     pub process: Option<Box<Process>>,
-}
-
-/// The counters of one namespace, looked up once per file.
-#[derive(Debug, Clone)]
-pub struct Counters {
-    /// Lines read.
-    pub read_lines: IntCounter,
-    /// Bytes read.
-    pub read_bytes: IntCounter,
 }
 
 /// The last bytes of what was read, as far back as batches wait for their confirmation.
@@ -222,14 +216,45 @@ impl LogFile {
         self.acks.position(held.into_iter().flatten().fold(self.read_to, u64::min))
     }
 
-    /// Everything of it in this batch is confirmed.
-    pub fn settled(&mut self, batch: u64, part: &BatchFile, now: Instant) -> Settled {
+    /// Enters into the account what was read since this was done last, and what turned out to be gone.
+    pub fn count_read(&mut self) -> Amount {
+        let Self { identity, acks, .. } = self;
+        identity.as_ref().map(|identity| acks.count_read(&identity.account)).unwrap_or_default()
+    }
+
+    /// So many bytes of a line were passed over.
+    pub fn count_cut(&self, bytes: u64) {
+        if let Some(identity) = &self.identity {
+            identity.account.lock().lost(LINE_TOO_LONG, Amount::of_bytes(bytes));
+        }
+    }
+
+    /// So many bytes from [`Self::read_to`] on will never be read.
+    pub fn lose(&mut self, reason: &'static str, bytes: u64) {
+        let Some(identity) = &self.identity else { return };
+        let read_before = self.acks.lose(bytes);
+        let mut figures = identity.account.lock();
+        figures.gone(reason, read_before);
+        figures.lost(reason, Amount::of_bytes(bytes - read_before.bytes));
+    }
+
+    /// Nothing of it will be read any more: what it was set back to read again is lost.
+    pub fn give_up(&mut self, reason: &'static str) {
+        if let Some(identity) = &self.identity {
+            identity.account.lock().gone(reason, self.acks.give_up());
+        }
+    }
+
+    /// Everything of it in this batch is settled.
+    pub fn settled(&mut self, batch: u64, part: &BatchFile, now: Instant) {
         if part.epoch == self.acks.epoch() {
             self.moved = now;
         }
         let settled = self.acks.settled(batch, part);
         self.passed();
-        settled
+        if let Some(identity) = &self.identity {
+            settled.enter(&identity.account);
+        }
     }
 
     /// Forgets what only mattered before everything below the position was confirmed.
@@ -261,6 +286,19 @@ impl LogFile {
         self.ends.back_to(confirmed);
         let times = self.acks.set_back();
         self.paused = Some(now + held_for(times, longest));
+    }
+
+    /// Gives back the parts of lines that are held: they are read again when there is more. In a file where they would have to
+    /// be sought too far back, only their beginnings are kept.
+    pub fn release_parts(&mut self, furthest: u64) {
+        let Some(start) = self.joiner.pending_from() else { return };
+        if self.overlong.is_some() || self.read_to - start > furthest {
+            return self.joiner.shed(SHED_TO);
+        }
+        self.read_to = start;
+        self.joiner = Joiner::default();
+        self.ends.back_to(start);
+        self.acks.step_back();
     }
 
     /// Whether it may be read. While the sink holds its lines, a few of them are tried at a time.
@@ -329,6 +367,18 @@ impl LogFile {
     /// Bytes not yet confirmed.
     pub fn lag(&self) -> u64 {
         self.size.saturating_sub(self.confirmed_to())
+    }
+
+    /// Whether it is read from a compressed copy.
+    pub fn is_archive(&self) -> bool {
+        self.tail.as_ref().is_some_and(Tail::is_gzip)
+    }
+
+    /// Nothing is read of it for now: what reading takes in memory is let go.
+    pub fn rest(&self) {
+        if let Some(tail) = &self.tail {
+            tail.rest();
+        }
     }
 
     /// Whether another file has its name now, or none.

@@ -18,6 +18,8 @@ struct Pending {
     start: u64,
     bytes: u64,
     cut: u64,
+    /// Nothing more of it is kept.
+    is_full: bool,
     text: Vec<u8>,
 }
 
@@ -53,9 +55,11 @@ impl Joiner {
             start: span.start,
             bytes: 0,
             cut: 0,
+            is_full: false,
             text: Vec::new(),
         });
-        let (text, cut) = limit(&parsed.text, max_line - pending.text.len());
+        let room = if pending.is_full { 0 } else { max_line.saturating_sub(pending.text.len()) };
+        let (text, cut) = limit(&parsed.text, room);
         pending.text.extend_from_slice(text);
         pending.bytes += bytes;
         pending.cut += cut;
@@ -80,6 +84,16 @@ impl Joiner {
     /// The bytes held back until their line is whole.
     pub fn held_bytes(&self) -> usize {
         self.streams.iter().flatten().map(|pending| pending.text.len()).sum()
+    }
+
+    /// Keeps only the beginnings of what is held, of at most `kept` bytes each; the rest, and what is still to come, is cut.
+    pub fn shed(&mut self, kept: usize) {
+        for pending in self.streams.iter_mut().flatten() {
+            pending.cut += pending.text.len().saturating_sub(kept) as u64;
+            pending.text.truncate(kept);
+            pending.text.shrink_to_fit();
+            pending.is_full = true;
+        }
     }
 
     /// The line is whole; its text moves to where the caller can look at it until the next call.

@@ -24,14 +24,13 @@ use rustix::{
 
 use super::{
     batch::FileKey,
-    feed::{Event, Feed, Kind, Register, is_turn_over},
+    feed::{Event, Feed, Kind, Register},
     feed_fields::{Fields, Slot},
     output::{Output, Taken, wall_clock},
     record::Span,
     shape::Encoding,
     turn::Ended,
 };
-use crate::metrics::own::LogMetrics;
 
 /// No record is longer: the kernel's own limit.
 const RECORD: usize = 8192;
@@ -102,12 +101,14 @@ impl Kernel {
     }
 
     /// Takes what is there, up to a turn's worth.
-    pub fn read(&mut self, metrics: &LogMetrics, output: &mut Output, now: Instant) -> Ended {
+    pub fn read(&mut self, output: &mut Output, now: Instant) -> Ended {
         let Some(open) = &mut self.open else { return Ended::Done };
         if open.feed.is_paused(now) {
             return Ended::Done;
         }
-        match open.read(metrics, output, now) {
+        let read = open.read(output, now);
+        open.feed.count_read();
+        match read {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::warn!(%error, "the kernel's messages can't be read for now");
@@ -190,6 +191,7 @@ fn boot_number(text: &str) -> Option<[u8; 16]> {
 }
 
 /// What a read brought.
+#[derive(Debug, PartialEq, Eq)]
 enum Got {
     /// As many bytes of a record.
     Record(usize),
@@ -204,10 +206,10 @@ impl Open {
         Self { device, feed, waiting: VecDeque::new(), max_line, counted: 0, buffer: Box::new([0; RECORD]) }
     }
 
-    fn read(&mut self, metrics: &LogMetrics, output: &mut Output, now: Instant) -> io::Result<Ended> {
+    fn read(&mut self, output: &mut Output, now: Instant) -> io::Result<Ended> {
         let (mut records, mut bytes) = (0, 0);
         loop {
-            let Some(record) = self.next_record(metrics)? else {
+            let Some(record) = self.next_record()? else {
                 let taken = self.give_out(0, output, now);
                 self.feed.reaches(self.feed.next, now);
                 return Ok(if taken { Ended::Done } else { Ended::NoRoom });
@@ -220,14 +222,14 @@ impl Open {
                 return Ok(Ended::NoRoom);
             }
             records += 1;
-            if is_turn_over(records, bytes) {
+            if self.feed.is_turn_over(records, bytes) {
                 return Ok(Ended::More);
             }
         }
     }
 
     /// The next record from where reading is; what was lost before it is counted.
-    fn next_record(&mut self, metrics: &LogMetrics) -> io::Result<Option<Record>> {
+    fn next_record(&mut self) -> io::Result<Option<Record>> {
         loop {
             let length = match self.get()? {
                 Got::Record(length) => length,
@@ -243,7 +245,7 @@ impl Open {
             let lost = record.span.start.saturating_sub(expected.max(self.counted));
             self.counted = self.counted.max(record.span.end);
             if lost > 0 {
-                metrics.lost_lines.with_label_values(&["kernel_overrun"]).inc_by(lost);
+                self.feed.count_lost("kernel_overrun", lost);
                 tracing::warn!(lost, "kernel messages were overwritten before they were read");
             }
             // Nothing below it will come any more, whatever becomes of it.
@@ -256,15 +258,8 @@ impl Open {
 
     fn get(&mut self) -> io::Result<Got> {
         loop {
-            match self.device.read(&mut self.buffer[..]) {
-                Ok(0) => return Ok(Got::Nothing),
-                Ok(length) => return Ok(Got::Record(length)),
-                Err(error) => match Errno::from_io_error(&error) {
-                    Some(Errno::AGAIN) => return Ok(Got::Nothing),
-                    Some(Errno::PIPE) => return Ok(Got::Overrun),
-                    Some(Errno::INTR) => {}
-                    _ => return Err(error),
-                },
+            if let Some(got) = understand(self.device.read(&mut self.buffer[..]))? {
+                return Ok(got);
             }
         }
     }
@@ -321,6 +316,20 @@ impl Open {
         self.feed.next = kept.front().map_or(next, |(number, _)| *number);
         self.feed.end = next;
         self.device.seek(SeekFrom::Start(0)).map(drop)
+    }
+}
+
+/// What a read of the device says; `None` when it is to be tried again.
+fn understand(read: io::Result<usize>) -> io::Result<Option<Got>> {
+    match read {
+        Ok(0) => Ok(Some(Got::Nothing)),
+        Ok(length) => Ok(Some(Got::Record(length))),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::AGAIN) => Ok(Some(Got::Nothing)),
+            Some(Errno::PIPE) => Ok(Some(Got::Overrun)),
+            Some(Errno::INTR) => Ok(None),
+            _ => Err(error),
+        },
     }
 }
 
@@ -401,7 +410,7 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+    use std::{os::fd::OwnedFd, time::Duration};
 
     use prometheus::Registry;
     use proptest::prelude::*;
@@ -485,7 +494,7 @@ mod tests {
             let buffers = 2;
             let (batches, queue) = mpsc::channel(buffers);
             let limits = BatchLimits { max_bytes: 4000, max_wait: Duration::ZERO, buffers };
-            let output = Output::new(limits, batches, 50, own.logs.clone(), Arc::default());
+            let output = Output::new(limits, batches, 50, own.logs.clone());
             Self { writer, open: Open::new(File::from(reader), feed, 50), output, queue, own, buffers }
         }
 
@@ -494,7 +503,8 @@ mod tests {
         }
 
         fn read(&mut self) -> Ended {
-            let ended = self.open.read(&self.own.logs, &mut self.output, Instant::now()).expect("read");
+            let ended = self.open.read(&mut self.output, Instant::now()).expect("read");
+            self.open.feed.count_read();
             self.output.close_aged(Instant::now(), true);
             ended
         }
@@ -511,8 +521,19 @@ mod tests {
         }
 
         fn lost(&self) -> u64 {
-            self.own.logs.lost_lines.with_label_values(&["kernel_overrun"]).get()
+            self.own.logs.ledger.total().lost.of("kernel_overrun").lines
         }
+    }
+
+    /// As `/dev/kmsg` says that its reader was overtaken; what then is missing is seen by the numbers.
+    #[test]
+    fn a_broken_pipe_says_that_records_were_overwritten() {
+        let of = |errno: Errno| understand(Err(errno.into()));
+        assert_eq!(of(Errno::PIPE).expect("known"), Some(Got::Overrun));
+        assert_eq!(of(Errno::AGAIN).expect("known"), Some(Got::Nothing));
+        assert_eq!(of(Errno::INTR).expect("known"), None);
+        assert!(of(Errno::NODEV).is_err());
+        assert_eq!(understand(Ok(17)).expect("read"), Some(Got::Record(17)));
     }
 
     #[test]

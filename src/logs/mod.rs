@@ -42,12 +42,7 @@ pub mod table;
 pub mod tail;
 pub mod turn;
 
-use std::{
-    io,
-    sync::{Arc, atomic::AtomicU64},
-    thread,
-    time::Duration,
-};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
@@ -67,8 +62,6 @@ pub struct Pipeline {
     shipper: JoinHandle<()>,
     /// For questions to the reader.
     pub mail: Sender,
-    /// Lines that were read and whose confirmation is awaited.
-    pub in_flight: Arc<AtomicU64>,
 }
 
 /// Starts reading and shipping; inside a tokio runtime. `ready` is called once the first look around is over.
@@ -80,11 +73,10 @@ pub fn start<S: Sink>(
 ) -> io::Result<Pipeline> {
     let (mail, mailbox) = mailbox()?;
     let (batches, queue) = mpsc::channel(options.batch.buffers);
-    let in_flight = Arc::new(AtomicU64::new(0));
-    let reader = Reader::new(options, batches, mailbox, metrics, Arc::clone(&in_flight), Box::new(ready));
+    let reader = Reader::new(options, batches, mailbox, metrics, Box::new(ready));
     let reader = thread::Builder::new().name("reader".into()).spawn(move || reader.run())?;
     let shipper = tokio::spawn(ship::run(sink, queue, mail.clone()));
-    Ok(Pipeline { reader, shipper, mail, in_flight })
+    Ok(Pipeline { reader, shipper, mail })
 }
 
 impl Pipeline {

@@ -1,19 +1,16 @@
 //! The way out of the reader: a physical line becomes a document in a batch, a full batch goes to the queue.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::mpsc;
 
 use super::{
-    ack::Acks,
+    ack::{Acks, Emitted},
     batch::{Batch, BatchLimits, Batcher, FileKey},
-    file::{Counters, Identity, LogFile},
+    file::{Identity, LogFile},
     format::{
         parse_container_line,
         syslog::{Guess, clock::Clock},
@@ -23,10 +20,16 @@ use super::{
     record::{FileFacts, Line, Origin, Span, Stream},
     shape::Shape,
 };
-use crate::metrics::own::LogMetrics;
+use crate::metrics::{
+    ledger::{Account, Amount},
+    own::LogMetrics,
+};
 
 /// Room that a document takes beyond its text, for deciding whether it fits into a batch.
 const DOCUMENT_OVERHEAD: usize = 1024;
+
+/// Why text is lost that is longer than allowed.
+pub const LINE_TOO_LONG: &str = "line_too_long";
 
 /// Turns lines into batches. The queue has as many places as there are batches, so handing one over never waits.
 pub struct Output {
@@ -53,8 +56,8 @@ pub struct Place<'a> {
     pub facts: &'a Arc<FileFacts>,
     /// Its share of the documents.
     pub shape: &'a mut Shape,
-    /// What is counted.
-    pub counters: &'a Counters,
+    /// Where its lines are counted.
+    pub account: &'a Account,
     /// Batches waiting for their confirmation.
     pub acks: &'a mut Acks,
     /// What is done with its lines, if anything is.
@@ -77,12 +80,10 @@ impl Output {
         queue: mpsc::Sender<Batch>,
         max_line: usize,
         metrics: LogMetrics,
-        in_flight: Arc<AtomicU64>,
     ) -> Self {
         let books = Books {
             max_line,
             metrics,
-            in_flight,
             marked: Vec::new(),
             clock: Clock::default(),
             fields: Vec::new(),
@@ -105,8 +106,8 @@ impl Output {
         let parsed = match origin {
             Origin::Container(_) => parse_container_line(text),
             Origin::Plain | Origin::Journal | Origin::Kernel => {
-                let Identity { facts, shape, counters, process, .. } = identity;
-                let place = Place { key, facts, shape, counters, acks, process };
+                let Identity { facts, shape, account, process, .. } = identity;
+                let place = Place { key, facts, shape, account, acks, process };
                 books.enter_text(place, guess, text, span, batch);
                 *format = guess.format();
                 return Taken::Yes;
@@ -175,21 +176,16 @@ impl Output {
     /// Nothing more comes of a file, for now or for ever.
     fn rest(&mut self, key: FileKey, file: &mut LogFile, is_end: bool, now: Instant) -> Taken {
         let LogFile { identity: Some(identity), acks, .. } = file else { return Taken::Yes };
-        let Identity { facts, shape, counters, process: Some(process), .. } = identity else {
+        let Identity { facts, shape, process: Some(process), .. } = identity else {
             return Taken::Yes;
         };
         if process.due().is_none() {
             return Taken::Yes;
         }
         let Some(Room { batch, books, .. }) = self.room(process.room(0), now) else { return Taken::NoRoom };
-        let mut entering = Entering { books, key, facts, shape, counters, acks, batch };
+        let mut entering = Entering { books, key, facts, shape, acks, batch };
         process.rest((!is_end).then_some(now), &mut entering);
         Taken::Yes
-    }
-
-    /// Counts bytes of a line that were passed over because the line is longer than allowed.
-    pub fn count_cut(&self, bytes: u64) {
-        self.books.count_cut(bytes);
     }
 
     /// Hands over the open batch when it is old enough, or in any case when there will be no more lines.
@@ -237,8 +233,6 @@ impl Output {
 struct Books {
     max_line: usize,
     metrics: LogMetrics,
-    /// Lines in batches.
-    in_flight: Arc<AtomicU64>,
     /// The text of a cut line with the mark at its end.
     marked: Vec<u8>,
     /// Knows the year of syslog lines.
@@ -257,16 +251,8 @@ struct Entering<'a> {
     key: FileKey,
     facts: &'a Arc<FileFacts>,
     shape: &'a mut Shape,
-    counters: &'a Counters,
     acks: &'a mut Acks,
     batch: &'a mut Batch,
-}
-
-impl Entering<'_> {
-    fn count_read(&self, bytes: u64) {
-        self.counters.read_lines.inc();
-        self.counters.read_bytes.inc_by(bytes);
-    }
 }
 
 impl Outlet for Entering<'_> {
@@ -275,25 +261,19 @@ impl Outlet for Entering<'_> {
     }
 
     fn document(&mut self, line: &Line<'_>, fields: &[u8], extra: &[u8]) {
-        let is_new = self.acks.emitted(self.batch.number, line.span, line.bytes);
-        let is_utf8 = self.shape.encode_with(line, fields, extra, &mut self.batch.body);
-        self.batch.push(self.key, self.facts, line.bytes, self.acks.epoch());
-        if !is_new {
+        let emitted = self.acks.emitted(self.batch.number, line.span, line.bytes);
+        if emitted == Emitted::Settled {
             return;
         }
-        if !is_utf8 {
+        let is_utf8 = self.shape.encode_with(line, fields, extra, &mut self.batch.body);
+        self.batch.push(self.key, self.facts, line.bytes, self.acks.epoch());
+        if emitted == Emitted::New && !is_utf8 {
             self.books.metrics.invalid_utf8_lines.inc();
         }
-        self.count_read(line.bytes);
-        self.books.in_flight.fetch_add(1, Relaxed);
     }
 
     fn dropped(&mut self, span: Span, bytes: u64, reason: Reason) {
-        self.books.left_out = true;
-        if self.acks.left_out(span, bytes) {
-            self.count_read(bytes);
-            self.books.metrics.dropped_lines.with_label_values(&[reason.as_str()]).inc();
-        }
+        self.books.left_out |= self.acks.left_out(span, bytes, reason.as_str());
     }
 
     fn overflowed(&mut self, fields: u64) {
@@ -311,8 +291,8 @@ impl Books {
         batch: &mut Batch,
     ) {
         let Some(line) = joined.line else { return };
-        let Identity { facts, shape, counters, process, .. } = identity;
-        self.write(Place { key, facts, shape, counters, acks, process }, &line, joined.cut, b"", batch);
+        let Identity { facts, shape, account, process, .. } = identity;
+        self.write(Place { key, facts, shape, account, acks, process }, &line, joined.cut, b"", batch);
     }
 
     /// A line of a file that is not a container's. Where lines become documents, a syslog line is taken apart; else it is
@@ -342,35 +322,32 @@ impl Books {
     }
 
     fn write(&mut self, place: Place<'_>, line: &Line<'_>, cut: u64, fields: &[u8], batch: &mut Batch) {
-        let Place { key, facts, shape, counters, acks, process } = place;
+        let Place { key, facts, shape, account, acks, process } = place;
+        if acks.pass_over(line.span) {
+            return;
+        }
         // A line that is read again was counted.
         if cut > 0 && acks.is_new(line.span) {
-            self.count_cut(cut);
+            account.lock().lost(LINE_TOO_LONG, Amount::of_bytes(cut));
         }
         let mut marked = std::mem::take(&mut self.marked);
-        let line = if cut > 0 { mark_cut(line, &mut marked) } else { *line };
+        let line = if cut > 0 { mark_cut(line, cut, &mut marked) } else { *line };
         let now = self.now;
-        let mut entering = Entering { books: self, key, facts, shape, counters, acks, batch };
+        let mut entering = Entering { books: self, key, facts, shape, acks, batch };
         match process {
             None => entering.document(&line, fields, b""),
             Some(process) => process.take(&line, fields, &mut entering, now),
         }
         self.marked = marked;
     }
-
-    fn count_cut(&self, bytes: u64) {
-        if bytes > 0 {
-            self.metrics.lost_bytes.with_label_values(&["line_too_long"]).inc_by(bytes);
-        }
-    }
 }
 
-/// The line with the mark at its end.
-fn mark_cut<'a>(line: &Line<'a>, marked: &'a mut Vec<u8>) -> Line<'a> {
+/// The line with the mark at its end, without the bytes that were cut off.
+fn mark_cut<'a>(line: &Line<'a>, cut: u64, marked: &'a mut Vec<u8>) -> Line<'a> {
     marked.clear();
     marked.extend_from_slice(line.text);
     marked.extend_from_slice(b" [cut by nodewarden]");
-    Line { text: marked, ..*line }
+    Line { text: marked, bytes: line.bytes.saturating_sub(cut), ..*line }
 }
 
 /// Nanoseconds since the epoch.

@@ -3,10 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -58,6 +55,8 @@ pub struct Options {
     pub max_line: usize,
     /// The batches.
     pub batch: BatchLimits,
+    /// What may be held in memory besides.
+    pub memory: MemoryLimits,
     /// Where positions are kept, and what is spilled; exists.
     pub state_dir: PathBuf,
     /// How much may be spilled.
@@ -68,6 +67,15 @@ pub struct Options {
     pub pods: Option<Arc<Pods>>,
     /// What is done with lines.
     pub process: process::Settings,
+}
+
+/// What the reader may hold in memory, over all files.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryLimits {
+    /// Bytes of parts of lines whose ends were not read yet; the file at hand may take the longest line more.
+    pub parts: usize,
+    /// Compressed files that are read at the same time.
+    pub archives: usize,
 }
 
 /// The reader; [`Reader::run`] is its thread.
@@ -88,6 +96,11 @@ pub struct Reader {
     moved: bool,
     checkpoint_failed: bool,
     buffer: Vec<u8>,
+    memory: MemoryLimits,
+    /// Bytes of parts of lines that are held.
+    parts: usize,
+    /// Compressed files that are being read.
+    archives: usize,
     due: Due,
     sources: Vec<Source>,
     root: PathBuf,
@@ -97,7 +110,6 @@ pub struct Reader {
     metrics: LogMetrics,
     /// The namespaces of the files that are open.
     namespaces: Vec<String>,
-    in_flight: Arc<AtomicU64>,
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -116,7 +128,6 @@ impl Reader {
         queue: mpsc::Sender<Batch>,
         mailbox: Mailbox,
         metrics: LogMetrics,
-        in_flight: Arc<AtomicU64>,
         ready: Box<dyn FnOnce() + Send>,
     ) -> Self {
         let checkpoint = Checkpoint::new(&options.state_dir);
@@ -125,23 +136,24 @@ impl Reader {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
         }
         let now = Instant::now();
-        let spiller = Spiller::open(&options.state_dir.join("spill"), options.spill, metrics.clone(), now);
+        let spiller = Spiller::open(&options.state_dir.join("spill"), options.spill, now);
         let limits = FeedLimits { first_run_bytes: options.first_run_bytes, max_line: options.max_line };
         let processors = Processors::new(options.process, &metrics);
         let feeds = Feeds::new(&options.sources, &mut known, limits, metrics.clone())
             .processed_by(Arc::clone(&processors));
         let (sources, encodings) = options.sources.into_iter().unzip();
         Self {
-            table: Table::new(known, options.first_run_bytes, encodings, options.pods, metrics.clone())
-                .processed_by(Arc::clone(&processors)),
+            table: Table::new(
+                known,
+                options.first_run_bytes,
+                encodings,
+                options.pods,
+                metrics.ledger.clone(),
+                &metrics,
+            )
+            .processed_by(Arc::clone(&processors)),
             feeds,
-            output: Output::new(
-                options.batch,
-                queue,
-                options.max_line,
-                metrics.clone(),
-                Arc::clone(&in_flight),
-            ),
+            output: Output::new(options.batch, queue, options.max_line, metrics.clone()),
             mailbox,
             watcher: Watcher::new(),
             checkpoint,
@@ -152,6 +164,9 @@ impl Reader {
             moved: false,
             checkpoint_failed: false,
             buffer: Vec::new(),
+            memory: options.memory,
+            parts: 0,
+            archives: 0,
             due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now },
             sources,
             root: options.root,
@@ -159,7 +174,6 @@ impl Reader {
             max_line: options.max_line,
             metrics,
             namespaces: Vec::new(),
-            in_flight,
             ready: Some(ready),
         }
     }
@@ -228,16 +242,15 @@ impl Reader {
                 self.set_back(part, now);
                 continue;
             }
-            let settled = if is_feed(part.key) {
+            let is_known = if is_feed(part.key) {
                 self.feeds.settled(batch.number, part)
             } else {
-                self.table.get_mut(part.key).map(|file| file.settled(batch.number, part, now))
+                let file = self.table.get_mut(part.key);
+                file.map(|file| file.settled(batch.number, part, now)).is_some()
             };
-            let Settled { confirmed, lines } = settled.unwrap_or_else(|| Settled::whole(part));
-            let namespace = [part.facts.origin.namespace()];
-            self.metrics.acked_lines.with_label_values(&namespace).inc_by(confirmed.lines);
-            self.metrics.acked_bytes.with_label_values(&namespace).inc_by(confirmed.bytes);
-            self.in_flight.fetch_sub(lines, Relaxed);
+            if !is_known {
+                Settled::whole(part).enter(&self.metrics.ledger.account(part.facts.origin.owner()));
+            }
         }
         self.output.give_back(batch);
         self.blocked = false;
@@ -280,10 +293,13 @@ impl Reader {
         if now < self.due.look {
             return;
         }
+        (self.parts, self.archives) = self.table.files().fold((0, 0), |(parts, archives), file| {
+            (parts + file.joiner.held_bytes(), archives + usize::from(file.queued && file.is_archive()))
+        });
         for key in self.table.keys() {
             self.look_at_file(key, now);
         }
-        self.in_flight.fetch_sub(self.table.give_up_truncated(now), Relaxed);
+        self.table.give_up_truncated(now);
         self.moved |= self.table.first_run_is_over();
         if let Some(ready) = self.ready.take() {
             self.spiller.take_in(&mut self.table, now);
@@ -339,7 +355,12 @@ impl Reader {
     fn identify(&mut self, key: FileKey, now: Instant) {
         let Some(file) = self.table.get_mut(key) else { return };
         let is_new = file.identity.is_none();
-        match self.table.identify(key, now) {
+        let identified = self.table.identify(key, now);
+        // Those that are only asked who they are may be many.
+        if let Some(file) = self.table.get_mut(key).filter(|file| is_new && !file.queued) {
+            file.rest();
+        }
+        match identified {
             Ok(true) => {
                 // Remembered before it is read: a file that is rotated while the agent is away is then no history.
                 self.moved |= is_new;
@@ -357,12 +378,15 @@ impl Reader {
     fn give_turn_or_finish(&mut self, key: FileKey, now: Instant) {
         let Some(file) = self.table.get_mut(key) else { return };
         if file.wants_turn(now) {
-            if !file.queued {
+            let is_archive = file.is_archive();
+            if !file.queued && (!is_archive || self.archives < self.memory.archives) {
                 file.queued = true;
+                self.archives += usize::from(is_archive);
                 self.turns.push_back(key);
             }
         } else if file.is_finished(now) {
             file.tail = None;
+            file.give_up("gone");
             if file.unlinked {
                 self.table.let_go(key, now);
             }
@@ -390,6 +414,7 @@ impl Reader {
             }
         }
         self.metrics.files_open.set(open);
+        self.metrics.ledger.close_unused();
         for gone in self.namespaces.iter().filter(|name| !lags.contains_key(name.as_str())) {
             // They were made below; not to find one is as good.
             let _ = self.metrics.lag_bytes.remove_label_values(&[gone]);
@@ -411,10 +436,15 @@ impl Reader {
                 return;
             }
             let Some(key) = self.turns.pop_front() else { return };
-            if self.read_turn(key, now) {
+            let wants_more = self.read_turn(key, now);
+            if self.blocked && wants_more {
+                // What it holds of a line stays with it alone.
+                self.turns.push_front(key);
+            } else if wants_more {
                 self.turns.push_back(key);
             } else if let Some(file) = self.table.get_mut(key) {
                 file.queued = false;
+                file.rest();
             }
         }
     }
@@ -422,19 +452,38 @@ impl Reader {
     /// Reads a block of one file. Whether it wants another turn.
     fn read_turn(&mut self, key: FileKey, now: Instant) -> bool {
         let Some(file) = self.table.get_mut(key).filter(|file| file.may_be_read(now)) else { return false };
-        // Only this thread counts lines, so the difference is this turn's.
-        let unknown = file.identity.as_ref().filter(|identity| identity.facts.pod.is_unknown());
-        let unknown = unknown
-            .map(|identity| (identity.counters.read_lines.clone(), identity.counters.read_lines.get()));
-        let namespace = unknown.is_some().then(|| file.origin.namespace().to_owned());
-        let turn = Turn { key, file, output: &mut self.output, max_line: self.max_line, now };
-        let ended = turn.run(&mut self.buffer);
-        if let (Some((lines, before)), Some(namespace)) = (unknown, namespace) {
-            self.metrics.partial_lines.with_label_values(&[&namespace]).inc_by(lines.get() - before);
+        let others = self.parts.saturating_sub(file.joiner.held_bytes());
+        let furthest = (self.max_line + 4 * TURN) as u64;
+        let mut ended;
+        loop {
+            let turn = Turn { key, file, output: &mut self.output, max_line: self.max_line, now };
+            ended = turn.run(&mut self.buffer);
+            let held = file.joiner.held_bytes();
+            let is_over = held > 0 && others + held > self.memory.parts;
+            let begun = file.joiner.pending_from().unwrap_or(file.read_to);
+            match ended {
+                // The end of the line gives its memory back.
+                Ended::More if is_over && file.read_to - begun <= furthest => {}
+                Ended::More | Ended::Done if is_over => {
+                    file.release_parts(furthest);
+                    break;
+                }
+                _ => break,
+            }
         }
+        self.parts = others + file.joiner.held_bytes();
         self.buffer.clear();
         self.buffer.shrink_to(TURN);
-        self.spiller.count_damaged();
+        if let Some(file) = self.table.get_mut(key) {
+            let fresh = file.count_read();
+            if fresh.lines > 0
+                && file.identity.as_ref().is_some_and(|identity| identity.facts.pod.is_unknown())
+            {
+                let namespace = [file.origin.namespace()];
+                self.metrics.partial_lines.with_label_values(&namespace).inc_by(fresh.lines);
+            }
+        }
+        self.spiller.count_damaged(&mut self.table);
         self.blocked = ended == Ended::NoRoom;
         if self.output.has_left_out()
             && let Some(file) = self.table.get_mut(key)

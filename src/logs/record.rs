@@ -7,7 +7,7 @@ use std::{
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::kubernetes::pod::Pod;
+use crate::{kubernetes::pod::Pod, metrics::ledger::Owner};
 
 /// What the path of a log file says about its writer. Nobody else has to be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,15 @@ impl Origin {
     /// The namespace for bounded metrics; empty for plain files.
     pub fn namespace(&self) -> &str {
         self.container().map_or("", |container| &container.namespace)
+    }
+
+    /// Whose account its lines belong to.
+    pub fn owner(&self) -> Owner {
+        self.container().map_or_else(Owner::default, |container| Owner {
+            namespace: container.namespace.clone(),
+            pod: container.pod.clone(),
+            container: container.name.clone(),
+        })
     }
 
     /// The container that writes it.

@@ -297,8 +297,17 @@ fn fluent_pieces(encoding: &BulkEncoding, facts: &FileFacts) -> (Vec<u8>, Vec<u8
 
 /// A file offset as eight ordered digits, so that the ids of a file compress well and reach the
 /// index in order. Offsets up to 2^48.
-fn offset_digits(offset: u64) -> [u8; 8] {
+pub fn offset_digits(offset: u64) -> [u8; 8] {
     std::array::from_fn(|place| ORDERED_DIGITS[(offset >> (6 * (7 - place)) & 63) as usize])
+}
+
+/// The offset in a document's id, whose last eight digits it is; `None` when it is no id of ours.
+pub fn offset_of_id(id: &str) -> Option<u64> {
+    let digits = id.as_bytes().get(16..24).filter(|_| id.len() == 24)?;
+    digits.iter().try_fold(0, |offset, digit| {
+        let value = ORDERED_DIGITS.iter().position(|known| known == digit)?;
+        Some(offset << 6 | value as u64)
+    })
 }
 
 fn write_decimal(mut value: u64, out: &mut Vec<u8>) {

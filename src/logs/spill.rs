@@ -63,8 +63,8 @@ pub struct Spill {
     next: u64,
     /// Those that were appended to since the last sync.
     dirty: HashMap<u64, File>,
-    /// Of frames that turned out to be damaged when they were read.
-    damaged_bytes: u64,
+    /// Bytes of frames that turned out to be damaged when they were read.
+    damaged: Vec<(FileId, u64)>,
     packed: Vec<u8>,
 }
 
@@ -79,7 +79,7 @@ impl SharedSpill {
             bytes: 0,
             next: 0,
             dirty: HashMap::new(),
-            damaged_bytes: 0,
+            damaged: Vec::new(),
             packed: Vec::new(),
         };
         let complaints = spill.load();
@@ -155,9 +155,9 @@ impl Spill {
         missing
     }
 
-    /// Bytes of frames that were found to be damaged since this was asked last.
-    pub fn take_damaged_bytes(&mut self) -> u64 {
-        std::mem::take(&mut self.damaged_bytes)
+    /// Whose bytes, and how many, were found to be damaged since this was asked last.
+    pub fn take_damaged(&mut self) -> Vec<(FileId, u64)> {
+        std::mem::take(&mut self.damaged)
     }
 
     fn of(&self, id: FileId) -> impl Iterator<Item = &Segment> {
@@ -181,7 +181,7 @@ impl Spill {
             let skip = (at - frame.start) as usize;
             if let Err(what) = frame.read(&path, &mut self.packed, buffer, skip, limit)? {
                 segment.damage(&frame);
-                self.damaged_bytes += frame.end() - at;
+                self.damaged.push((id, frame.end() - at));
                 tracing::error!(path = %path.display(), what, bytes = frame.raw, "spilled log lines are damaged");
             }
         }

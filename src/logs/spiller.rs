@@ -9,11 +9,11 @@ use std::{
 
 use super::{
     batch::FileKey,
+    file::LogFile,
     spill::{Dropped, FRAME, Limits, SharedSpill},
     table::Table,
     tail::Tail,
 };
-use crate::metrics::own::LogMetrics;
 
 /// How long to wait after the spill could not be written.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -28,18 +28,17 @@ pub struct Spiller {
     /// Files whose unconfirmed bytes go into the spill.
     waiting: BTreeSet<FileKey>,
     due: Instant,
-    metrics: LogMetrics,
 }
 
 impl Spiller {
     /// With the spill in `directory`, which need not exist.
-    pub fn open(directory: &Path, limits: Limits, metrics: LogMetrics, now: Instant) -> Self {
+    pub fn open(directory: &Path, limits: Limits, now: Instant) -> Self {
         let (spill, complaints) = SharedSpill::open(directory, limits);
         for complaint in &complaints {
             tracing::error!("{complaint}");
         }
         let was_damaged = !complaints.is_empty();
-        Self { spill, was_damaged, failed: false, waiting: BTreeSet::new(), due: now, metrics }
+        Self { spill, was_damaged, failed: false, waiting: BTreeSet::new(), due: now }
     }
 
     /// The unconfirmed bytes of this file are to be copied.
@@ -53,10 +52,12 @@ impl Spiller {
     }
 
     /// Counts what was found to be damaged as it was read.
-    pub fn count_damaged(&self) {
-        let damaged = self.spill.lock().take_damaged_bytes();
-        if damaged > 0 {
-            self.metrics.lost_bytes.with_label_values(&["spill_damaged"]).inc_by(damaged);
+    pub fn count_damaged(&self, table: &mut Table) {
+        let damaged = self.spill.lock().take_damaged();
+        for (id, bytes) in damaged {
+            if let Some(file) = table.by_id(id) {
+                file.lose("spill_damaged", bytes);
+            }
         }
     }
 
@@ -65,9 +66,7 @@ impl Spiller {
         let reason = if self.was_damaged { "spill_damaged" } else { "spill_full" };
         let headers = self.spill.lock().files();
         for header in headers {
-            if let Some(missing) = table.take_in_spilled(header, &self.spill, now) {
-                self.metrics.lost_bytes.with_label_values(&[reason]).inc_by(missing);
-            }
+            table.take_in_spilled(header, &self.spill, reason, now);
         }
     }
 
@@ -164,7 +163,7 @@ impl Spiller {
             let missing = self.spill.lock().missing(header.id, file.read_to, file.size);
             tracing::info!(path = %file.path.display(), bytes = file.lag(), "the log file was deleted before all its lines were taken, they are kept in the spill");
             table.read_spilled(key, &self.spill);
-            self.count_lost(missing);
+            count_lost(table.by_id(header.id), missing);
         }
         Ok((at - begin, is_end))
     }
@@ -178,14 +177,7 @@ impl Spiller {
             };
             let unread = gone.span.start.max(file.read_to);
             let missing = self.spill.lock().missing(gone.id, unread, gone.span.end.max(unread));
-            self.count_lost(missing);
-        }
-    }
-
-    fn count_lost(&self, bytes: u64) {
-        if bytes > 0 {
-            tracing::warn!(bytes, "the spill is full, log lines are lost");
-            self.metrics.lost_bytes.with_label_values(&["spill_full"]).inc_by(bytes);
+            count_lost(Some(file), missing);
         }
     }
 
@@ -196,5 +188,12 @@ impl Spiller {
             let confirmed = table.by_id(id).map_or(u64::MAX, |file| file.confirmed_to());
             self.spill.lock().confirmed(id, confirmed);
         }
+    }
+}
+
+fn count_lost(file: Option<&mut LogFile>, bytes: u64) {
+    if let Some(file) = file.filter(|_| bytes > 0) {
+        tracing::warn!(path = %file.path.display(), bytes, "the spill is full, log lines are lost");
+        file.lose("spill_full", bytes);
     }
 }

@@ -15,7 +15,7 @@ use super::{
     batch::FileKey,
     checkpoint::{Check, Known, Position, TRUNCATED},
     discover::{Enumeration, Found},
-    file::{Counters, Ends, Identity, LogFile},
+    file::{Ends, Identity, LogFile},
     process::Processors,
     record::{FileFacts, FileId, Origin, PodFacts},
     shape::{Encoding, Shape},
@@ -23,7 +23,13 @@ use super::{
     status::FileStatus,
     tail::Tail,
 };
-use crate::{kubernetes::known::Pods, metrics::own::LogMetrics};
+use crate::{
+    kubernetes::known::Pods,
+    metrics::{
+        ledger::{Amount, Ledger},
+        own::LogMetrics,
+    },
+};
 
 /// Seconds since the epoch.
 pub fn unix_seconds() -> u64 {
@@ -70,7 +76,7 @@ pub struct Table {
     rotated_kept: usize,
     /// What is done with lines.
     processors: Arc<Processors>,
-    metrics: LogMetrics,
+    ledger: Ledger,
 }
 
 impl Table {
@@ -80,7 +86,8 @@ impl Table {
         first_run_bytes: u64,
         encodings: Vec<Encoding>,
         pods: Option<Arc<Pods>>,
-        metrics: LogMetrics,
+        ledger: Ledger,
+        metrics: &LogMetrics,
     ) -> Self {
         let mut positions = known.positions.values();
         let remembers_content =
@@ -99,8 +106,8 @@ impl Table {
             encodings,
             pods,
             rotated_kept: ROTATED_KEPT,
-            processors: Processors::none(&metrics),
-            metrics,
+            processors: Processors::none(metrics),
+            ledger,
         }
     }
 
@@ -415,18 +422,14 @@ impl Table {
         let &Beginning { base, document, first, generation, start, check, truncated } = beginning;
         let facts =
             FileFacts { pod, ..FileFacts::new(document, file.active_path.clone(), file.origin.clone()) };
-        let namespace = [file.origin.namespace()];
-        let counters = Counters {
-            read_lines: self.metrics.read_lines.with_label_values(&namespace),
-            read_bytes: self.metrics.read_bytes.with_label_values(&namespace),
-        };
+        let account = self.ledger.account(file.origin.owner());
         let encoding = self.encodings.get(file.source).unwrap_or(&Encoding::Records);
         let shape = Shape::new(encoding, &facts);
         file.awaits_pod = awaits_pod;
         let process = self.processors.of_file(&facts, encoding);
         self.ids.insert(base, key);
         let facts = Arc::new(facts);
-        file.identity = Some(Identity { facts, base, first, generation, shape, counters, process });
+        file.identity = Some(Identity { facts, base, first, generation, shape, account, process });
         file.read_to = start;
         file.ends = Ends::known(check);
         file.truncated = truncated;
@@ -471,8 +474,8 @@ impl Table {
     }
 
     /// Gives up looking for copies of truncated files: what was not read of them is lost. Their positions stay known for a
-    /// while, for a copy that turns up late or after a restart. How many lines are awaited no more.
-    pub fn give_up_truncated(&mut self, now: Instant) -> u64 {
+    /// while, for a copy that turns up late or after a restart.
+    pub fn give_up_truncated(&mut self, now: Instant) {
         let is_over = |file: &LogFile| {
             let since = file.truncated.filter(|_| file.tail.is_none() && !file.present);
             since.is_some_and(|since| now.saturating_duration_since(since) >= COPY_PATIENCE)
@@ -480,20 +483,24 @@ impl Table {
         };
         let over: Vec<FileKey> =
             self.files.iter().filter(|(_, file)| is_over(file)).map(|(key, _)| *key).collect();
-        let mut lines = 0;
         for key in over {
             let Some(file) = self.files.get_mut(&key) else { continue };
-            lines += file.acks.give_up();
             let unread = file.size.saturating_sub(file.joiner.pending_from().unwrap_or(file.read_to));
             if unread > 0 {
                 tracing::warn!(path = %file.path.display(), unread, "a truncated log file was not found in a copy");
-                self.metrics.lost_bytes.with_label_values(&["truncated"]).inc_by(unread);
+                match file.identity {
+                    Some(_) => file.lose("truncated", unread),
+                    None => {
+                        let account = self.ledger.account(file.origin.owner());
+                        account.lock().lost("truncated", Amount::of_bytes(unread));
+                    }
+                }
             }
+            file.give_up("truncated");
             let active = file.active_path.clone();
             self.remove(key);
             self.forget_older_truncated(&active);
         }
-        lines
     }
 
     fn forget_older_truncated(&mut self, active: &std::path::Path) {
@@ -522,9 +529,15 @@ impl Table {
         file.tried = file.read_to;
     }
 
-    /// Takes in a file that only the spill knows; bytes that should be there and are not. `None` when the file itself is
-    /// still there: it is read from there.
-    pub fn take_in_spilled(&mut self, header: Header, spill: &SharedSpill, now: Instant) -> Option<u64> {
+    /// Takes in a file that only the spill knows. Bytes that should be there and are not are lost for this reason. `None` when
+    /// the file itself is still there, and is read from there, or nothing is left of it.
+    pub fn take_in_spilled(
+        &mut self,
+        header: Header,
+        spill: &SharedSpill,
+        reason: &'static str,
+        now: Instant,
+    ) -> Option<()> {
         if let Some(file) = self.ids.get(&header.id).copied().and_then(|key| self.files.get_mut(&key)) {
             let confirmed = file.confirmed_to();
             let held = spill.lock();
@@ -562,7 +575,9 @@ impl Table {
             truncated: content.filter(|content| content.truncated).map(|_| now),
         };
         self.settle(key, &beginning, now);
-        Some(spill.lock().missing(header.id, start, size))
+        let missing = spill.lock().missing(header.id, start, size);
+        self.files.get_mut(&key)?.lose(reason, missing);
+        Some(())
     }
 
     /// The file that the checkpoint knows by this.

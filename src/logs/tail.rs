@@ -96,6 +96,13 @@ impl Tail {
         matches!(self.medium, Medium::Spilled { .. })
     }
 
+    /// Nothing is read of it for now: lets go what reading takes in memory.
+    pub fn rest(&self) {
+        if let Medium::Gzip(gzip) = &self.medium {
+            gzip.rest();
+        }
+    }
+
     /// Asks how the file is now.
     pub fn look(&self) -> io::Result<Look> {
         match &self.medium {

@@ -13,7 +13,7 @@ use super::{
 /// Bytes read of one file before the next one has its turn.
 pub const TURN: usize = 256 * 1024;
 /// The same of a file whose lines the sink holds, to see whether it takes them now.
-const PROBE: usize = 16 * 1024;
+pub const PROBE: usize = 16 * 1024;
 /// Room for what a container runtime writes before the text of a line.
 const LINE_HEADER: usize = 256;
 
@@ -153,7 +153,7 @@ impl Turn<'_> {
         let end = start + text.len() as u64 + u64::from(piece == Piece::Line);
         if self.file.overlong.is_some() {
             let cut_to = start + text.len() as u64;
-            self.output.count_cut(cut_to.saturating_sub(start.max(self.file.cut_to)));
+            self.file.count_cut(cut_to.saturating_sub(start.max(self.file.cut_to)));
             self.file.cut_to = self.file.cut_to.max(cut_to);
         } else if self.output.take(self.key, self.file, text, Span { start, end }, self.now) == Taken::NoRoom
         {

@@ -8,7 +8,7 @@ use prometheus::{
     proto::{self, MetricType},
 };
 
-use super::held::HeldGauge;
+use super::{held::HeldGauge, ledger::Ledger};
 
 /// Upper bounds in seconds: from a server on the same node to one that is about to time out.
 const BULK_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -68,23 +68,11 @@ pub struct Own {
     registry: Registry,
 }
 
-/// What the log path counts; labelled by `namespace`, not by container, so that the number of series stays small.
+/// What the log path counts; gauges by `namespace`, not by container, so that the number of series stays small.
 #[derive(Debug, Clone)]
 pub struct LogMetrics {
-    /// Lines read from files, by `namespace`.
-    pub read_lines: IntCounterVec,
-    /// Bytes read from files, by `namespace`.
-    pub read_bytes: IntCounterVec,
-    /// Lines the sink confirmed, by `namespace`.
-    pub acked_lines: IntCounterVec,
-    /// Bytes the sink confirmed, by `namespace`.
-    pub acked_bytes: IntCounterVec,
-    /// Bytes that no sink will ever see, by `reason`.
-    pub lost_bytes: IntCounterVec,
-    /// Records whose size nobody knows that no sink will ever see, by `reason`.
-    pub lost_lines: IntCounterVec,
-    /// Lines left out by a rule, by `reason`.
-    pub dropped_lines: IntCounterVec,
+    /// Where every line is that was read.
+    pub ledger: Ledger,
     /// Lines that a rule fitted, also when it only counts, by `rule`.
     pub rule_lines: IntCounterVec,
     /// Lines that something was taken out of, by `detector`.
@@ -93,8 +81,6 @@ pub struct LogMetrics {
     pub overflowed_fields: IntCounter,
     /// Lines with bytes that are not UTF-8.
     pub invalid_utf8_lines: IntCounter,
-    /// Documents the sink refused for good, by `reason`.
-    pub dead_letters: IntCounterVec,
     /// Lines of pods that the cluster had not told of in time, by `namespace`.
     pub partial_lines: IntCounterVec,
     /// Bytes in files that are not confirmed yet, by `namespace`.
@@ -168,6 +154,7 @@ impl Own {
     /// Says all of them.
     pub fn say(&self, out: &mut Samples) {
         say_build(out);
+        self.logs.ledger.say(out);
         for family in self.registry.gather() {
             say_family(&family, out);
         }
@@ -194,36 +181,9 @@ impl Features {
 impl LogMetrics {
     fn new(make: &Make<'_>) -> prometheus::Result<Self> {
         const NAMESPACE: &[&str] = &["namespace"];
-        const REASON: &[&str] = &["reason"];
         let counters = |name, help, labels| make.int_counters(name, help, labels);
         Ok(Self {
-            read_lines: counters("nodewarden_log_read_lines_total", "Lines read from log files.", NAMESPACE)?,
-            read_bytes: counters("nodewarden_log_read_bytes_total", "Bytes read from log files.", NAMESPACE)?,
-            acked_lines: counters(
-                "nodewarden_log_acked_lines_total",
-                "Lines that the sink confirmed.",
-                NAMESPACE,
-            )?,
-            acked_bytes: counters(
-                "nodewarden_log_acked_bytes_total",
-                "Bytes of log files that the sink confirmed.",
-                NAMESPACE,
-            )?,
-            lost_bytes: counters(
-                "nodewarden_log_lost_bytes_total",
-                "Bytes of log files that went away before the sink confirmed them.",
-                REASON,
-            )?,
-            lost_lines: counters(
-                "nodewarden_log_lost_lines_total",
-                "Kernel messages and journal entries that were gone or damaged before they were read; their size is not known.",
-                REASON,
-            )?,
-            dropped_lines: counters(
-                "nodewarden_log_dropped_lines_total",
-                "Lines left out by a rule.",
-                REASON,
-            )?,
+            ledger: Ledger::default(),
             rule_lines: counters(
                 "nodewarden_log_rule_lines_total",
                 "Lines that a rule fitted, also one that only counts.",
@@ -242,11 +202,6 @@ impl LogMetrics {
                 "nodewarden_log_invalid_utf8_lines_total",
                 "Lines with bytes that are not UTF-8; each such place is shown as U+FFFD.",
             )?)?,
-            dead_letters: counters(
-                "nodewarden_log_dead_letters_total",
-                "Documents that the sink refused for good.",
-                REASON,
-            )?,
             partial_lines: counters(
                 "nodewarden_log_metadata_partial_lines_total",
                 "Lines read before the cluster told the labels of their pod.",
@@ -402,13 +357,13 @@ mod tests {
     #[test]
     fn counters_are_printed_with_their_labels() {
         let own = own();
-        own.logs.read_lines.with_label_values(&["kube-system"]).inc_by(3);
-        own.logs.read_lines.with_label_values(&["default"]).inc();
+        own.bulk.requests.with_label_values(&["retry"]).inc_by(3);
+        own.bulk.requests.with_label_values(&["ok"]).inc();
         assert!(page(&own).contains(
-            "# HELP nodewarden_log_read_lines_total Lines read from log files.\n\
-             # TYPE nodewarden_log_read_lines_total counter\n\
-             nodewarden_log_read_lines_total{namespace=\"default\"} 1\n\
-             nodewarden_log_read_lines_total{namespace=\"kube-system\"} 3\n"
+            "# HELP nodewarden_bulk_requests_total Bulk requests to Elasticsearch.\n\
+             # TYPE nodewarden_bulk_requests_total counter\n\
+             nodewarden_bulk_requests_total{outcome=\"ok\"} 1\n\
+             nodewarden_bulk_requests_total{outcome=\"retry\"} 3\n"
         ));
     }
 

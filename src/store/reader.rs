@@ -103,11 +103,17 @@ pub struct Found {
 #[derive(Debug, Clone)]
 pub struct Reader {
     shared: Arc<Shared>,
+    max_waiting: usize,
 }
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, max_waiting: MAX_WAITING }
+    }
+
+    /// Hits that wait for their turn take at most this many bytes; a search is then told to go on where it stopped.
+    pub fn with_memory(self, bytes: usize) -> Self {
+        Self { max_waiting: bytes.min(MAX_WAITING), ..self }
     }
 
     /// What the store holds.
@@ -132,7 +138,7 @@ impl Reader {
         sink: &mut dyn FnMut(Hit) -> ControlFlow<()>,
     ) -> Result<Found, StoreError> {
         let snapshot = Snapshot::new(&self.shared, 0);
-        let mut merge = Merge::new(query, sink);
+        let mut merge = Merge::new(query, self.max_waiting, sink);
         let mut blocks = snapshot.newest_first(query);
         let mut source = BlockSource::new(&self.shared)?;
         while let Some(place) = blocks.pop() {
@@ -358,6 +364,7 @@ struct Merge<'a> {
     sink: &'a mut dyn FnMut(Hit) -> ControlFlow<()>,
     waiting: BTreeMap<Key, Hit>,
     bytes: usize,
+    max_waiting: usize,
     /// The newest hit that was given up.
     given_up: Option<Key>,
     said: Option<Key>,
@@ -365,10 +372,10 @@ struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(query: &Query, sink: &'a mut dyn FnMut(Hit) -> ControlFlow<()>) -> Self {
+    fn new(query: &Query, max_waiting: usize, sink: &'a mut dyn FnMut(Hit) -> ControlFlow<()>) -> Self {
         let (before, left) = (query.before, query.limit);
         let waiting = BTreeMap::new();
-        Self { before, left, sink, waiting, bytes: 0, given_up: None, said: None, hits: 0 }
+        Self { before, left, sink, waiting, bytes: 0, max_waiting, given_up: None, said: None, hits: 0 }
     }
 
     fn offer(&mut self, key: Key, table: &[TableEntry], record: Record<'_>) {
@@ -384,7 +391,7 @@ impl<'a> Merge<'a> {
         }
         self.bytes += record.text.len();
         self.waiting.insert(key, Hit::new(key, table, record));
-        while self.waiting.len() > self.left || self.bytes > MAX_WAITING && self.waiting.len() > 1 {
+        while self.waiting.len() > self.left || self.bytes > self.max_waiting && self.waiting.len() > 1 {
             let Some((oldest, hit)) = self.waiting.pop_first() else { break };
             self.bytes -= hit.text.len();
             self.given_up = self.given_up.max(Some(oldest));

@@ -8,7 +8,6 @@ use std::{
 };
 
 use hyper::{Method, Request, Response, StatusCode, body::Incoming};
-use prometheus::{IntCounterVec, core::Collector};
 use serde::Serialize;
 use tokio::time::timeout;
 use tracing::debug;
@@ -22,7 +21,11 @@ use super::{
 };
 use crate::{
     logs::{mail, status::FileStatus},
-    metrics::{History, Own, process::Process},
+    metrics::{
+        History, Own,
+        ledger::{Owner, Sums},
+        process::Process,
+    },
     shutdown::Shutdown,
     store::Reader,
 };
@@ -47,8 +50,8 @@ pub struct AdminState {
     pub config: String,
     /// Where logs are looked for, to be shown.
     pub sources: Vec<String>,
-    /// The log path at this moment; must not block.
-    pub live: Box<dyn Fn() -> Live + Send + Sync>,
+    /// The sink at this moment; must not block.
+    pub sink: Box<dyn Fn() -> Sink + Send + Sync>,
     /// Asks the log reader what it tails.
     pub files: mail::Sender,
     /// The local store, where there is one.
@@ -64,15 +67,6 @@ pub struct LocalStore {
     pub reader: Reader,
     /// Bytes it may take.
     pub max_bytes: u64,
-}
-
-/// The log path at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Live {
-    /// Where lines go.
-    pub sink: Sink,
-    /// Lines read and not yet confirmed, refused or dropped.
-    pub in_flight_lines: u64,
 }
 
 /// Where lines go.
@@ -111,6 +105,16 @@ pub enum SinkState {
 #[derive(Serialize)]
 struct Files {
     files: Vec<FileStatus>,
+    /// The accounts of those who write them.
+    containers: Vec<Container>,
+}
+
+#[derive(Serialize)]
+struct Container {
+    #[serde(flatten)]
+    owner: Owner,
+    #[serde(flatten)]
+    sums: Sums,
 }
 
 #[derive(Serialize)]
@@ -126,7 +130,7 @@ struct Status<'a> {
     agent: Agent,
     sink: Sink,
     store: Option<Store>,
-    ledger: Ledger,
+    ledger: Sums,
     sources: &'a [String],
 }
 
@@ -142,19 +146,6 @@ struct Store {
     bytes: u64,
     max_bytes: u64,
     oldest_seconds: Option<f64>,
-}
-
-/// `read = acked + in flight + dead letters + dropped + lost`
-#[derive(Serialize)]
-struct Ledger {
-    read_lines: u64,
-    read_bytes: u64,
-    acked_lines: u64,
-    acked_bytes: u64,
-    in_flight_lines: u64,
-    dead_letter_lines: u64,
-    dropped_lines: u64,
-    lost_bytes: u64,
 }
 
 /// The API itself. Who may ask is decided by the socket it is served on.
@@ -176,8 +167,7 @@ impl Api {
     }
 
     fn status(&self) -> Status<'_> {
-        let AdminState { node, facts, own, sources, store, live, .. } = &self.state;
-        let Live { sink, in_flight_lines } = live();
+        let AdminState { node, facts, own, sources, store, sink, .. } = &self.state;
         let facts = facts.get().unwrap_or(&facts::UNKNOWN);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         Status {
@@ -190,9 +180,9 @@ impl Api {
             boot_time_seconds: facts.boot_time_seconds,
             now,
             agent: self.agent(),
-            sink,
+            sink: sink(),
             store: store.as_ref().map(|store| Store::of(store, now)),
-            ledger: Ledger::of(own, in_flight_lines),
+            ledger: Sums::from(&own.logs.ledger.total()),
             sources,
         }
     }
@@ -211,9 +201,14 @@ impl Api {
 
     async fn files(&self) -> Response<Body> {
         match timeout(FILES_PATIENCE, self.state.files.files()).await {
-            Ok(Some(files)) => json(&Files { files }),
+            Ok(Some(files)) => json(&Files { files, containers: self.containers() }),
             _ => sentence(StatusCode::SERVICE_UNAVAILABLE, "the log reader does not answer"),
         }
+    }
+
+    fn containers(&self) -> Vec<Container> {
+        let accounts = self.state.own.logs.ledger.containers().into_iter();
+        accounts.map(|(owner, figures)| Container { owner, sums: Sums::from(&figures) }).collect()
     }
 
     async fn logs(&self, path: &str, parameters: &Parameters) -> Response<Body> {
@@ -224,7 +219,7 @@ impl Api {
         if path == "logs" { logs.search(parameters).await } else { logs.tail(parameters) }
     }
 
-    /// As [`Self::logs`]; a line's text is `{"reason":...,"bulk":...}`.
+    /// As [`Self::logs`]; a line's text is that of [`crate::logs::dead_letters::DeadLetters`].
     async fn dead_letters(&self, parameters: &Parameters) -> Response<Body> {
         match &self.dead_letters {
             Some(letters) => letters.search(parameters).await,
@@ -269,29 +264,6 @@ impl Store {
             oldest_seconds: stats.oldest.map(|oldest| (now - oldest as f64 / 1e9).max(0.0)),
         }
     }
-}
-
-impl Ledger {
-    fn of(own: &Own, in_flight_lines: u64) -> Self {
-        let logs = &own.logs;
-        Self {
-            read_lines: sum(&logs.read_lines),
-            read_bytes: sum(&logs.read_bytes),
-            acked_lines: sum(&logs.acked_lines),
-            acked_bytes: sum(&logs.acked_bytes),
-            in_flight_lines,
-            dead_letter_lines: sum(&logs.dead_letters),
-            dropped_lines: sum(&logs.dropped_lines),
-            lost_bytes: sum(&logs.lost_bytes),
-        }
-    }
-}
-
-/// Over all label values.
-fn sum(counters: &IntCounterVec) -> u64 {
-    let families = counters.collect();
-    let metrics = families.iter().flat_map(|family| family.get_metric());
-    metrics.map(|metric| metric.get_counter().get_value() as u64).sum()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    api::{AdminState, Live, LocalStore, Sink, SinkKind, SinkState},
+    api::{AdminState, LocalStore, Sink, SinkKind, SinkState},
     facts::Facts,
     server::{Site, serve},
 };
@@ -127,7 +127,7 @@ pub(super) fn state(files: mail::Sender, store: Option<LocalStore>) -> AdminStat
         history: History::default(),
         config: "state_dir: /var/lib/nodewarden\n".into(),
         sources: vec!["/var/log/pods".into()],
-        live: Box::new(move || Live { sink: sink.clone(), in_flight_lines: 5 }),
+        sink: Box::new(move || sink.clone()),
         files,
         store,
         dead_letters: None,

@@ -4,8 +4,8 @@
 use std::{thread, time::Duration};
 
 use crate::support::{
-    Agent, BulkServer, Chance, Fault, Kubelet, Load, LogDir, Stream, assert_ledger, pods_config, seconds,
-    wait_for_documents, wait_until,
+    Agent, BulkServer, Chance, Fault, Kubelet, Load, LogDir, Stream, assert_ledger, container_ledgers,
+    pods_config, seconds, wait_for_documents, wait_until,
 };
 
 /// The pods of `logs` into the bulk server, in small requests, so that faults meet many.
@@ -55,6 +55,8 @@ fn survives(faults: &[Fault], percent: u64, kills: Kills, load: Load) {
     if kills == Kills::None {
         assert_eq!(ledger.read_lines, written.lines(), "{ledger:?}");
         assert_eq!(ledger.dead_letter_lines, written.poison(), "{ledger:?}");
+        let read = container_ledgers(&agent).into_iter().map(|one| (one.pod, one.ledger.read_lines));
+        assert_eq!(read.collect::<Vec<_>>(), written.pods().collect::<Vec<_>>());
     }
 }
 

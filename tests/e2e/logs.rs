@@ -247,4 +247,22 @@ fn the_ledger_of_the_page_adds_up() {
     });
     let files = agent.admin("/api/v1/files").json();
     assert_eq!(files["files"][0]["lag_bytes"], 0, "{files}");
+    assert_eq!(files["containers"][0]["pod"], "cart-0", "{files}");
+    assert_eq!(files["containers"][0]["acked_bytes"], files["files"][0]["size"], "{files}");
+}
+
+#[test]
+fn metrics_tell_containers_apart_when_asked_to() {
+    for (switch, pod) in [("false", ""), ("true", "pod=\"cart-0\"")] {
+        let logs = LogDir::new();
+        let agent = Agent::start(&format!("{}  container_metrics: {switch}\n", pods_config(&logs)), &[]);
+        write(&mut logs.container("shop", "cart-0", "app"), switch, 5, &mut Vec::new());
+        wait_until("5 lines are acknowledged", seconds(10), || {
+            let labels = ["namespace=\"shop\"", pod];
+            let read = agent.metric("nodewarden_log_acked_lines_total", &labels);
+            if read >= 5.0 { Ok(()) } else { Err(agent.log()) }
+        });
+        let page = agent.get("/metrics?collect[]=loadavg").text();
+        assert_eq!(page.contains("pod="), switch == "true", "{page}");
+    }
 }

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use crate::{
     faults::shipping,
     support::{
-        Agent, BulkServer, Cgroup, Chance, Disk, Fault, Kubelet, Launch, Load, LogDir, assert_ledger,
+        Agent, BulkServer, Cgroup, Chance, Disk, Fault, Kubelet, Launch, Load, LogDir, Stream, assert_ledger,
         repository, seconds, temp_dir, wait_for_documents, wait_until,
     },
 };
@@ -103,13 +103,12 @@ fn a_state_directory_that_is_read_only() {
     disk.make_read_only();
     wait_for_word(&agent, "could not write the positions");
     wait_for_more(&server, &agent);
-    // Without a place for positions no logs are read, and the metrics are served.
+    // Without a place for positions no logs are read, and the metrics are served, until there is one again.
     agent.kill_9();
     agent.start_again();
     assert_eq!(agent.get("/metrics?collect[]=loadavg").status, 200);
-    agent.kill_9();
     disk.make_writable();
-    agent.start_again();
+    agent.wait_for_page();
     finish(&server, &agent, kubelet);
 }
 
@@ -193,6 +192,48 @@ fn a_cgroup_of_64_mib_with_the_sink_away() {
     assert!(peak < 64, "{peak} MiB");
     assert_eq!(group.kills(), 0);
     assert_eq!(assert_ledger(&agent).read_lines, written.lines());
+    assert_eq!(agent.end_by(Signal::TERM).code(), Some(0), "{}", agent.log());
+}
+
+/// Hundreds of lines are in the middle of their parts, and some are a mebibyte: what of it is held is bounded over all files,
+/// and nothing is lost or cut for it.
+#[test]
+fn a_cgroup_of_32_mib_with_500_files_of_parts() {
+    parts_in_a_cgroup_of(32 << 20);
+}
+
+#[test]
+fn a_cgroup_of_64_mib_with_500_files_of_parts() {
+    parts_in_a_cgroup_of(64 << 20);
+}
+
+#[track_caller]
+fn parts_in_a_cgroup_of(bytes: u64) {
+    let Some(group) = Cgroup::with_memory(bytes) else { return };
+    let (server, logs) = (BulkServer::start(LOAD.seed), LogDir::new());
+    let part = |pod: usize| format!("{pod:04}{}", "y".repeat((16 << 10) - 4));
+    let parts = |pod: usize| if pod.is_multiple_of(20) { 63 } else { 2 };
+    let mut files: Vec<_> =
+        (0..500).map(|pod| logs.container("shop", &format!("pod-{pod}"), "app")).collect();
+    for (pod, file) in files.iter_mut().enumerate() {
+        for _ in 0..parts(pod) {
+            file.partial(Stream::Stdout, &part(pod));
+        }
+        file.line(Stream::Stderr, &format!("beside {pod}"));
+    }
+    let mut agent = Agent::start_as(group.launch(), &shipping(&logs, &server).replace("128Ki", "5Mi"), &[]);
+    wait_for_documents(&server, 500, || agent.log());
+    for (pod, file) in files.iter_mut().enumerate() {
+        file.line(Stream::Stdout, " ended");
+        file.partial(Stream::Stdout, &part(pod));
+    }
+    let whole = |pod: usize| format!("{} ended", part(pod).repeat(parts(pod)));
+    let texts = (0..500).flat_map(|pod| [whole(pod), format!("beside {pod}")]);
+    server.assert_each_once(1000, texts, || agent.log());
+    assert_eq!(assert_ledger(&agent).read_lines, 1000);
+    let (peak, budget) = (agent.peak_mib(), agent.metric("nodewarden_memory_budget_bytes", &[]));
+    eprintln!("{peak} MiB at most, the budget is {budget}");
+    assert_eq!(group.kills(), 0);
     assert_eq!(agent.end_by(Signal::TERM).code(), Some(0), "{}", agent.log());
 }
 

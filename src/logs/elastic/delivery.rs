@@ -173,8 +173,7 @@ impl Delivery {
         }
         for (item, reason) in &dead {
             let kind = reason.split([' ', ':']).nth(1).unwrap_or("refused");
-            self.sink.logs.dead_letters.with_label_values(&[kind]).inc();
-            batch.bury(*item);
+            batch.bury(*item, kind);
         }
         tracing::warn!(
             documents = dead.len(),

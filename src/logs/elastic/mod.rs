@@ -27,7 +27,7 @@ use std::{
 
 use self::{client::Client, delivery::Delivery, window::Window};
 use super::{batch::Batch, dead_letters::DeadLetters, gzip::Packer, ship::Sink, status::SinkState};
-use crate::metrics::own::{BulkMetrics, LogMetrics};
+use crate::metrics::own::BulkMetrics;
 
 /// How bulk requests are made.
 #[derive(Debug, Clone)]
@@ -50,7 +50,6 @@ pub struct Elastic {
     state: Arc<SinkState>,
     dead_letters: DeadLetters,
     bulk: BulkMetrics,
-    logs: LogMetrics,
 }
 
 impl Elastic {
@@ -61,10 +60,9 @@ impl Elastic {
         state: Arc<SinkState>,
         dead_letters: DeadLetters,
         bulk: BulkMetrics,
-        logs: LogMetrics,
     ) -> Self {
         let window = Window::new(options.in_flight);
-        Self { window, options, client, packers: Mutex::new(Vec::new()), state, dead_letters, bulk, logs }
+        Self { window, options, client, packers: Mutex::new(Vec::new()), state, dead_letters, bulk }
     }
 }
 

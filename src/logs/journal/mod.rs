@@ -29,14 +29,13 @@ use rustix::fs::inotify;
 use self::file::{Entry, JournalFile, Step, Trouble};
 use super::{
     batch::FileKey,
-    feed::{Event, Feed, Kind, Register, is_turn_over},
+    feed::{Event, Feed, Kind, Register},
     feed_fields::{Fields, Slot},
     output::{Output, Taken},
     record::Span,
     shape::Encoding,
     turn::Ended,
 };
-use crate::metrics::own::LogMetrics;
 
 /// Directories are listed again when names change meanwhile, so often at most.
 const LISTINGS: usize = 3;
@@ -158,13 +157,15 @@ impl Journal {
     }
 
     /// Takes entries in the order of their numbers, up to a turn's worth of each sequence.
-    pub fn read(&mut self, metrics: &LogMetrics, output: &mut Output, now: Instant) -> Ended {
+    pub fn read(&mut self, output: &mut Output, now: Instant) -> Ended {
         let mut ended = Ended::Done;
         for stream in self.streams.values_mut() {
             if stream.feed.is_paused(now) {
                 continue;
             }
-            match stream.read(&mut self.fields, self.max_line, metrics, output, now) {
+            let read = stream.read(&mut self.fields, self.max_line, output, now);
+            stream.feed.count_read();
+            match read {
                 Ended::NoRoom => return Ended::NoRoom,
                 Ended::More => ended = Ended::More,
                 Ended::Done => {}
@@ -398,16 +399,9 @@ impl Journal {
 }
 
 impl Numbered {
-    fn read(
-        &mut self,
-        fields: &mut Fields,
-        max_line: usize,
-        metrics: &LogMetrics,
-        output: &mut Output,
-        now: Instant,
-    ) -> Ended {
+    fn read(&mut self, fields: &mut Fields, max_line: usize, output: &mut Output, now: Instant) -> Ended {
         let (mut records, mut bytes) = (0, 0);
-        while let Some((number, entry)) = self.next_entry(metrics) {
+        while let Some((number, entry)) = self.next_entry() {
             let open = &mut self.files[number];
             let extent = match open.file.read(&entry, max_line, fields) {
                 Ok(extent) => extent,
@@ -429,7 +423,7 @@ impl Numbered {
             open.pass();
             records += 1;
             bytes += fields.get(Slot::MESSAGE).map_or(0, <[u8]>::len);
-            if is_turn_over(records, bytes) {
+            if self.feed.is_turn_over(records, bytes) {
                 return Ended::More;
             }
         }
@@ -437,14 +431,14 @@ impl Numbered {
     }
 
     /// The entry with the lowest number among the files, and which of them has it.
-    fn next_entry(&mut self, metrics: &LogMetrics) -> Option<(usize, Entry)> {
+    fn next_entry(&mut self) -> Option<(usize, Entry)> {
         let mut best: Option<(usize, Entry)> = None;
         for (number, open) in self.files.iter_mut().enumerate() {
             let least = best.map_or(self.bound, |(_, entry)| entry.seqnum);
             if open.is_passed(self.feed.next) || open.begins_at() > least {
                 continue;
             }
-            if let Some(entry) = open.peek(self.feed.next, metrics)
+            if let Some(entry) = open.peek(&self.feed)
                 && entry.seqnum <= least
                 && best.is_none_or(|(_, best)| entry.seqnum < best.seqnum)
             {
@@ -497,8 +491,9 @@ impl OpenFile {
         self.peeked.map_or(head, |entry| entry.seqnum)
     }
 
-    /// Its next entry that is numbered `next` or higher.
-    fn peek(&mut self, next: u64, metrics: &LogMetrics) -> Option<Entry> {
+    /// Its next entry that the feed has not got yet.
+    fn peek(&mut self, feed: &Feed) -> Option<Entry> {
+        let next = feed.next;
         if let Some(entry) = self.peeked.filter(|entry| entry.seqnum >= next) {
             return Some(entry);
         }
@@ -520,7 +515,7 @@ impl OpenFile {
                 }
                 Ok(Step::Entry(_)) => self.file.advance(),
                 Ok(Step::Unreadable) => {
-                    metrics.lost_lines.with_label_values(&["journal_damaged"]).inc();
+                    feed.count_lost("journal_damaged", 1);
                     self.say_damaged(&Trouble::Damaged("an entry can't be read"));
                     self.file.advance();
                 }

@@ -117,7 +117,7 @@ impl Scene {
     }
 
     fn lost(&self) -> u64 {
-        self.own.logs.lost_lines.with_label_values(&["journal_damaged"]).get()
+        self.own.logs.ledger.total().lost.of("journal_damaged").lines
     }
 }
 
@@ -133,7 +133,7 @@ fn start(
     let feeds = Feeds::new(&[(source, Encoding::Records)], &mut known, limits, own.logs.clone());
     let (batches, queue) = mpsc::channel(3);
     let limits = BatchLimits { max_bytes: 20_000, max_wait: Duration::from_secs(1), buffers: 3 };
-    (feeds, Output::new(limits, batches, max_line, own.logs.clone(), Default::default()), queue)
+    (feeds, Output::new(limits, batches, max_line, own.logs.clone()), queue)
 }
 
 fn expected(name: &str, seqnums: impl Iterator<Item = u64>) -> Vec<String> {
@@ -323,7 +323,7 @@ fn packed_fields_are_unpacked_and_long_ones_cut() {
     let cut = format!("{} [cut by nodewarden]", "long ".repeat(200));
     let texts = [&*cut, "packed with lz4, as older ones do 123", &"packed with xz ".repeat(60), &cut];
     assert_eq!(scene.texts(), texts);
-    let lost = scene.own.logs.lost_bytes.with_label_values(&["line_too_long"]).get();
+    let lost = scene.own.logs.ledger.total().lost.of("line_too_long").bytes;
     assert_eq!(lost, 2 * 4000);
 }
 

@@ -3,7 +3,11 @@ use proptest::prelude::*;
 
 use super::{limits::Rate, pattern::Pattern, rules::Condition, *};
 use crate::{
-    logs::{ack::Acks, index::IndexTemplate, shape::BulkEncoding},
+    logs::{
+        ack::{Acks, Emitted},
+        index::IndexTemplate,
+        shape::BulkEncoding,
+    },
     metrics::own::Own,
     testing::container,
 };
@@ -28,13 +32,13 @@ impl Outlet for Out {
     }
 
     fn document(&mut self, line: &Line<'_>, fields: &[u8], extra: &[u8]) {
-        self.counted += u64::from(self.acks.emitted(1, line.span, line.bytes));
+        self.counted += u64::from(self.acks.emitted(1, line.span, line.bytes) == Emitted::New);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.documents.push((line.span.start, text(line.text), text(fields) + &text(extra)));
     }
 
     fn dropped(&mut self, span: Span, bytes: u64, reason: Reason) {
-        self.counted += u64::from(self.acks.left_out(span, bytes));
+        self.counted += u64::from(self.acks.left_out(span, bytes, reason.as_str()));
         self.dropped.push((span.start, reason.as_str()));
     }
 

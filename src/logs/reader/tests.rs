@@ -19,7 +19,10 @@ use crate::{
         mail::{Sender, mailbox},
         tail::Tail,
     },
-    metrics::own::Own,
+    metrics::{
+        ledger::{Amount, Figures},
+        own::Own,
+    },
     testing::cases,
 };
 
@@ -37,11 +40,16 @@ struct Scene {
     now: Instant,
     written: BTreeSet<Vec<u8>>,
     rotations: u32,
+    /// A line whose beginning was written: what its end is to be.
+    begun: Option<String>,
     spill: spill::Limits,
     source: Source,
     /// Where the log files are.
     home: PathBuf,
 }
+
+/// Bytes of parts of lines that the reader may hold: each has to be given back at the end of its turn.
+const PARTS: usize = 0;
 
 fn pods(logs: &Path) -> Source {
     Source::Kubernetes { path: logs.into(), exclude_namespaces: vec![] }
@@ -62,12 +70,13 @@ fn start(
         max_line: 1000,
         batch: BatchLimits { max_bytes: 2500, max_wait: Duration::from_secs(1), buffers: 3 },
         state_dir: state.into(),
+        memory: MemoryLimits { parts: PARTS, archives: 1 },
         spill: limits,
         root: "/".into(),
         pods: None,
     };
     let own = Own::new(Registry::new()).expect("a registry");
-    let mut reader = Reader::new(options, batches, mailbox, own.logs, Arc::default(), Box::new(|| ()));
+    let mut reader = Reader::new(options, batches, mailbox, own.logs, Box::new(|| ()));
     // The scene has its own clock.
     reader.due = Due { enumerate: now, enumerated: now, look: now, checkpoint: now };
     (reader, mail, queue)
@@ -101,6 +110,7 @@ impl Scene {
             now,
             written,
             rotations,
+            begun: None,
             spill,
             source,
             home,
@@ -145,7 +155,12 @@ impl Scene {
     }
 
     fn lost(&self, reason: &str) -> u64 {
-        self.reader.metrics.lost_bytes.with_label_values(&[reason]).get()
+        self.figures().lost.of(reason).bytes
+    }
+
+    /// Of all containers together.
+    fn figures(&self) -> Figures {
+        self.reader.metrics.ledger.total()
     }
 
     fn append(&self, bytes: &[u8]) {
@@ -158,7 +173,7 @@ impl Scene {
         let number = self.written.len();
         // No two lines have the same time, as in what a runtime writes.
         let time = format!("2026-11-21T10:{:02}:{:02}.{number:09}Z", number / 60 % 60, number % 60);
-        if in_parts {
+        if in_parts && self.begun.is_none() {
             self.append(
                 format!("{time} stdout P half-{number} \n{time} stderr F between-{number}\n").as_bytes(),
             );
@@ -166,12 +181,33 @@ impl Scene {
             self.written.insert(format!("between-{number}").into_bytes());
             self.written.insert(format!("half-{number} whole-{number}").into_bytes());
         } else {
-            self.append(format!("{time} stdout F line-{number}\n").as_bytes());
+            // A line that was begun is one of the other stream.
+            let stream = if self.begun.is_some() { "stderr" } else { "stdout" };
+            self.append(format!("{time} {stream} F line-{number}\n").as_bytes());
             self.written.insert(format!("line-{number}").into_bytes());
         }
     }
 
+    /// The beginning of a line, or the end of the one that was begun.
+    fn part(&mut self) {
+        if self.begun.is_some() {
+            return self.end_part();
+        }
+        let number = self.written.len();
+        let time = format!("2026-11-21T11:00:00.{number:09}Z");
+        self.append(format!("{time} stdout P begun-{number} \n").as_bytes());
+        self.written.insert(format!("begun-{number} ended").into_bytes());
+        self.begun = Some(format!("{time} stdout F ended\n"));
+    }
+
+    fn end_part(&mut self) {
+        if let Some(end) = self.begun.take() {
+            self.append(end.as_bytes());
+        }
+    }
+
     fn rotate(&mut self) {
+        self.end_part();
         self.rotations += 1;
         let rotated = format!("0.log.20261121-{:06}", self.rotations);
         // Nothing was written yet, or nothing since the last rotation.
@@ -179,6 +215,7 @@ impl Scene {
     }
 
     fn copytruncate(&mut self) {
+        self.end_part();
         self.rotations += 1;
         let copy = format!("0.log.20261121-{:06}", self.rotations);
         // Nothing was written yet, or nothing since the last rotation.
@@ -214,13 +251,17 @@ impl Scene {
 
     /// Nothing is counted twice.
     fn assert_books_balance(&self) {
-        let metrics = &self.reader.metrics;
-        let of = |counter: &prometheus::IntCounterVec| {
-            counter.collect()[0].get_metric().iter().map(|one| one.get_counter().get_value()).sum::<f64>()
-                as u64
-        };
-        let in_flight = self.reader.in_flight.load(Relaxed);
-        assert_eq!(of(&metrics.read_lines), of(&metrics.acked_lines) + in_flight);
+        let figures = self.figures();
+        let waiting = self.reader.table.files().fold(Amount::default(), |mut sum, file| {
+            sum.add(file.acks.waiting());
+            sum
+        });
+        assert_eq!(figures.in_flight, waiting, "{figures:?}");
+        let mut sum = figures.acked;
+        [waiting, figures.dead.total(), figures.dropped.total(), figures.lost.total()]
+            .into_iter()
+            .for_each(|one| sum.add(one));
+        assert_eq!(figures.read, sum, "{figures:?}");
     }
 
     /// The sink accepts a batch; `heard` is whether the agent lives to hear it.
@@ -252,6 +293,7 @@ impl Scene {
     }
 
     fn settle(&mut self) {
+        self.end_part();
         // Once all is there, a few steps more show whether anything comes twice.
         let mut more = 5;
         for _ in 0..300 {
@@ -269,6 +311,7 @@ impl Scene {
 enum Action {
     Line { in_parts: bool },
     Lines(usize),
+    Part,
     Rotate,
     CopyTruncate,
     Compress,
@@ -283,6 +326,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => any::<bool>().prop_map(|in_parts| Action::Line { in_parts }),
         2 => (1_usize..80).prop_map(Action::Lines),
+        3 => Just(Action::Part),
         2 => Just(Action::Rotate),
         1 => Just(Action::CopyTruncate),
         1 => Just(Action::Compress),
@@ -307,6 +351,7 @@ proptest! {
             match action {
                 Action::Line { in_parts } => scene.line(in_parts),
                 Action::Lines(count) => (0..count).for_each(|_| scene.line(false)),
+                Action::Part => scene.part(),
                 Action::Rotate => scene.rotate(),
                 Action::CopyTruncate => scene.copytruncate(),
                 Action::Compress => {
@@ -384,9 +429,9 @@ fn what_the_sink_holds_keeps_no_buffer_and_is_counted_once() {
     }
     scene.settle();
     assert_eq!(scene.delivered.len(), 500);
-    let read = scene.reader.metrics.read_lines.with_label_values(&["shop"]).get();
-    let acked = scene.reader.metrics.acked_lines.with_label_values(&["shop"]).get();
-    assert_eq!((read, acked, scene.reader.in_flight.load(Relaxed)), (500, 500, 0));
+    let Figures { read, acked, in_flight, .. } = scene.figures();
+    assert_eq!((read.lines, acked, in_flight.lines), (500, read, 0));
+    assert_eq!(read.bytes, fs::metadata(scene.path("0.log")).expect("a file").len());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
         checkpoint::Checkpoint,
         discover::{Source, enumerate},
     },
-    metrics::own::Own,
+    metrics::Own,
 };
 
 /// A directory of plain files and the table over it.
@@ -20,12 +20,16 @@ struct Scene {
     now: Instant,
 }
 
+fn table(known: Known, first_run_bytes: u64) -> Table {
+    let metrics = Own::new(Registry::new()).expect("a registry").logs;
+    Table::new(known, first_run_bytes, vec![Encoding::Records], None, Ledger::default(), &metrics)
+}
+
 impl Scene {
     fn new(known: Known, first_run_bytes: u64) -> Self {
-        let metrics = Own::new(Registry::new()).expect("a registry").logs;
         Self {
             directory: tempfile::tempdir().expect("a temporary directory"),
-            table: Table::new(known, first_run_bytes, vec![Encoding::Records], None, metrics),
+            table: table(known, first_run_bytes),
             now: Instant::now(),
         }
     }
@@ -209,13 +213,7 @@ fn a_file_rotated_while_the_agent_was_away_is_read_on() {
     scene.append("app.log", "second\n");
     fs::rename(scene.path("app.log"), scene.path("app.log.1")).expect("renamed");
     scene.append("app.log", "third\n");
-    scene.table = Table::new(
-        known,
-        100,
-        vec![Encoding::Records],
-        None,
-        Own::new(Registry::new()).expect("a registry").logs,
-    );
+    scene.table = table(known, 100);
     let mut read: Vec<_> = scene.look().into_iter().map(|(name, offset, _)| (name, offset)).collect();
     read.sort();
     assert_eq!(read, [("app.log".to_owned(), 0), ("app.log.1".to_owned(), 6)]);
@@ -235,12 +233,6 @@ fn a_truncated_file_is_another_one_even_with_the_same_first_line() {
     assert_eq!(offset, 0);
     assert_ne!(first, second);
     let known = scene.known();
-    scene.table = Table::new(
-        known,
-        100,
-        vec![Encoding::Records],
-        None,
-        Own::new(Registry::new()).expect("a registry").logs,
-    );
+    scene.table = table(known, 100);
     assert_eq!(scene.look().remove(0).2, second);
 }

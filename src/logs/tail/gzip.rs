@@ -93,6 +93,11 @@ impl Gzip {
         Ok(Look { size: state.size, modified: 0, unlinked: self.file.metadata()?.nlink() == 0 })
     }
 
+    /// Lets go what unpacking takes; the next read begins anew.
+    pub fn rest(&self) {
+        self.state.borrow_mut().stream = None;
+    }
+
     pub fn read_block(&self, offset: u64, buffer: &mut Vec<u8>, limit: usize) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
         let State { stream, used, size, ended } = &mut *state;

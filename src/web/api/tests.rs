@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     logs::{mail::Mail, status::FileStatus},
+    metrics::ledger::Amount,
     shutdown,
     store::{Source, Writer},
 };
@@ -39,9 +40,13 @@ fn append(writer: &mut Writer, namespace: &str, second: i64, text: &str) {
 #[tokio::test]
 async fn the_status_has_the_shape_the_page_expects() {
     let state = state(no_files(), None);
-    state.own.logs.read_lines.with_label_values(&["a"]).inc_by(4);
-    state.own.logs.read_lines.with_label_values(&["b"]).inc_by(3);
-    state.own.logs.lost_bytes.with_label_values(&["rotated"]).inc_by(9);
+    let account = |namespace: &str| {
+        state.own.logs.ledger.account(Owner { namespace: namespace.to_owned(), ..Owner::default() })
+    };
+    account("a").lock().read(Amount { lines: 4, bytes: 40 });
+    account("b").lock().read(Amount { lines: 3, bytes: 30 });
+    account("b").lock().acked(Amount { lines: 2, bytes: 20 });
+    account("b").lock().lost("rotated", Amount::of_bytes(9));
     let status = api(state).await.get("/api/v1/status").await.json();
     assert_eq!(status["version"], "0.1.0");
     assert_eq!(status["node"], "n1");
@@ -57,8 +62,9 @@ async fn the_status_has_the_shape_the_page_expects() {
     assert_eq!(status["sources"], json!(["/var/log/pods"]));
     assert_eq!(
         status["ledger"],
-        json!({"read_lines": 7, "read_bytes": 0, "acked_lines": 0, "acked_bytes": 0, "in_flight_lines": 5,
-               "dead_letter_lines": 0, "dropped_lines": 0, "lost_bytes": 9})
+        json!({"read_lines": 7, "read_bytes": 79, "acked_lines": 2, "acked_bytes": 20,
+               "in_flight_lines": 5, "in_flight_bytes": 50, "dead_letter_lines": 0, "dead_letter_bytes": 0,
+               "dropped_lines": 0, "dropped_bytes": 0, "lost_lines": 0, "lost_bytes": 9})
     );
 }
 
@@ -92,7 +98,8 @@ async fn tailed_files_come_from_the_log_reader() {
     assert_eq!(
         reply.json(),
         json!({"files": [{"path": "/var/log/syslog", "namespace": null, "pod": null, "container": null, "format": "plain",
-                          "offset": 10, "size": 15, "lag_bytes": 5, "lag_seconds": 1.5, "state": "open", "last_error": null}]})
+                          "offset": 10, "size": 15, "lag_bytes": 5, "lag_seconds": 1.5, "state": "open", "last_error": null}],
+               "containers": []})
     );
 }
 

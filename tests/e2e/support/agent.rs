@@ -168,6 +168,15 @@ impl Agent {
         peak_mib(self.pid())
     }
 
+    /// Waits for the page of an agent that began without its state directory.
+    #[track_caller]
+    pub fn wait_for_page(&mut self) {
+        self.page = wait_until("the page is ready", seconds(60), || {
+            let log = self.log();
+            field(&log, "admin listener ready", "url").ok_or(log)
+        });
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("log")
     }

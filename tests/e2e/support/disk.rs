@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use tempfile::TempDir;
@@ -104,7 +105,9 @@ impl Cgroup {
     /// With so many bytes of memory; `None`, and a line that says so, where this machine does not let the test make one.
     pub fn with_memory(bytes: u64) -> Option<Self> {
         let root = Path::new("/sys/fs/cgroup");
-        let name = format!("nodewarden-test-{}", std::process::id());
+        // Tests run side by side.
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let name = format!("nodewarden-test-{}-{}", std::process::id(), MADE.fetch_add(1, Relaxed));
         let limits =
             [(root.join("memory"), "memory.limit_in_bytes", false), (root.to_owned(), "memory.max", true)];
         for (parent, file, is_v2) in limits {

@@ -156,6 +156,11 @@ impl Written {
         self.lines.iter().sum()
     }
 
+    /// Every pod with its lines.
+    pub fn pods(&self) -> impl Iterator<Item = (String, u64)> {
+        self.lines.iter().enumerate().map(|(pod, lines)| (format!("busy-{pod}"), *lines))
+    }
+
     /// How many of them are poison.
     pub fn poison(&self) -> u64 {
         match self.load.poison_every {

@@ -86,7 +86,7 @@ export function createMock(scene = "normal") {
     status: () => node.status(),
     "metrics/history": (query) => node.history(Number(query.get("since") ?? 0)),
     logs: (query) => node.logs(query),
-    files: () => ({ files: node.files() }),
+    files: () => ({ files: node.files(), containers: [] }),
   };
   return {
     api(request, response) {
@@ -172,7 +172,7 @@ class Node {
         ? { kind: "elasticsearch", target: "http://elastic.logging:9200", state: "holding", reason: "http://elastic.logging:9200 answers 401, the user may not write to logs-kubernetes.container_logs-default" }
         : { kind: "store", target: "/var/lib/nodewarden/store", state: "ok", reason: null },
       store: holding ? null : { bytes: empty ? 0 : 312 * 1024 ** 2, max_bytes: GIB, oldest_seconds: empty ? null : 3 * 3600 + 410 },
-      ledger: { read_lines: read, read_bytes: read * 138, acked_lines: read - flight - (empty ? 0 : 55), acked_bytes: (read - flight - 55) * 138, in_flight_lines: flight, dead_letter_lines: empty ? 0 : 3, dropped_lines: empty ? 0 : 52, lost_bytes: 0 },
+      ledger: { read_lines: read, read_bytes: read * 138, acked_lines: read - flight - (empty ? 0 : 55), acked_bytes: (read - flight - 55) * 138, in_flight_lines: flight, dead_letter_lines: empty ? 0 : 3, dropped_lines: empty ? 0 : 52, lost_lines: 0, lost_bytes: 0 },
       sources: ["/var/log/pods", "/var/log/syslog", "/var/log/messages", "/var/log/kern.log", "/var/log/auth.log"],
     };
   }

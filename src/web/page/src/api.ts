@@ -41,7 +41,21 @@ export interface Ledger {
   in_flight_lines: number;
   dead_letter_lines: number;
   dropped_lines: number;
+  /** As far as they could be counted. */
+  lost_lines: number;
   lost_bytes: number;
+}
+
+/** The ledger of one container; the names are empty for what no container writes. */
+export interface ContainerLedger extends Ledger {
+  namespace: string;
+  pod: string;
+  container: string;
+}
+
+export interface Files {
+  files: TailedFile[];
+  containers: ContainerLedger[];
 }
 
 export const SERIES = [
@@ -122,7 +136,7 @@ export const getStatus = () => get<Status>("status");
 /** Samples newer than `since`, unix seconds. */
 export const getHistory = (since: number) => get<HistoryPage>("metrics/history", { since: String(since) });
 
-export const getFiles = async () => (await get<{ files: TailedFile[] }>("files")).files;
+export const getFiles = () => get<Files>("files");
 
 export function getLogs(
   filter: LogFilter,

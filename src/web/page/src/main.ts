@@ -2,7 +2,7 @@
 
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
-import { ApiError, getFiles, getHistory, getStatus, type Status, type TailedFile } from "./api";
+import { ApiError, getFiles, getHistory, getStatus, type Status, type Files } from "./api";
 import { h } from "./dom";
 import { zoneOffset } from "./format";
 import { History } from "./history";
@@ -85,8 +85,8 @@ class Page {
     this.ledger.update(status.ledger);
   }
 
-  private showFiles(files: TailedFile[]): void {
-    this.files.update(files, this.sources);
+  private showFiles({ files, containers }: Files): void {
+    this.files.update(files, containers, this.sources);
     this.logs.know(files, this.sources);
   }
 

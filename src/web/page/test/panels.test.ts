@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Ledger, TailedFile } from "../src/api";
 import { emptyText } from "../src/panels/empty";
-import { verdict } from "../src/panels/ledger";
+import { account, verdict } from "../src/panels/ledger";
 import { sortFiles } from "../src/sort";
 
 const plain = (text: string): string => text.replaceAll("\u00a0", " ");
@@ -30,7 +30,7 @@ describe("sortFiles", () => {
 
 describe("verdict", () => {
   const ledger: Ledger = {
-    read_lines: 10, read_bytes: 0, acked_lines: 6, acked_bytes: 0, in_flight_lines: 2, dead_letter_lines: 1, dropped_lines: 1, lost_bytes: 0,
+    read_lines: 10, read_bytes: 0, acked_lines: 6, acked_bytes: 0, in_flight_lines: 2, dead_letter_lines: 1, dropped_lines: 1, lost_lines: 0, lost_bytes: 0,
   };
 
   it("is content when the sum is right", () => expect(verdict(ledger).state).toBe("ok"));
@@ -38,7 +38,15 @@ describe("verdict", () => {
     [{ read_lines: 12 }, "2 lines not accounted for"],
     [{ acked_lines: 7 }, "1 line accounted for twice"],
     [{ lost_bytes: 2048 }, "2 KiB of log were lost"],
+    [{ read_lines: 13, lost_lines: 3 }, "3 lines were lost"],
   ])("says what is wrong: %o", (change, text) => expect(plain(verdict({ ...ledger, ...change }).text)).toBe(text));
+});
+
+describe("account", () => {
+  it("says where the lines of a container are", () => {
+    const ledger = { read_lines: 10, read_bytes: 0, acked_lines: 9, acked_bytes: 0, in_flight_lines: 0, dead_letter_lines: 1, dropped_lines: 0, lost_lines: 0, lost_bytes: 1024 };
+    expect(plain(account(ledger))).toBe("Lines: 10 read, 9 acknowledged, 1 dead letter, 1 KiB lost");
+  });
 });
 
 describe("emptyText", () => {

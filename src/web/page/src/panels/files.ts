@@ -1,9 +1,10 @@
 // The table of tailed files: how far each is read, and what is wrong with it.
 
-import type { TailedFile } from "../api";
+import type { ContainerLedger, TailedFile } from "../api";
 import { h, setText } from "../dom";
 import { bytes, count, counted, duration, splitPath } from "../format";
 import { noFiles } from "./empty";
+import { account } from "./ledger";
 import { sortFiles, type SortKey } from "../sort";
 
 /** More rows than this are asked for with a button: a node may have ten thousand files. */
@@ -19,7 +20,7 @@ const COLUMNS: [SortKey, string][] = [
 
 interface Row {
   element: HTMLTableRowElement;
-  update: (file: TailedFile) => void;
+  update: (file: TailedFile, ledger: ContainerLedger | undefined) => void;
 }
 
 export class FilesPanel {
@@ -31,6 +32,8 @@ export class FilesPanel {
   private readonly heads: HTMLElement[];
   private readonly rows = new Map<string, Row>();
   private files: TailedFile[] = [];
+  /** By namespace, pod and container. */
+  private ledgers = new Map<string, ContainerLedger>();
   private sort: SortKey = "state";
   private descending = false;
   private shown = SHOWN;
@@ -54,8 +57,9 @@ export class FilesPanel {
     this.draw();
   }
 
-  update(files: TailedFile[], sources: string[]): void {
+  update(files: TailedFile[], containers: ContainerLedger[], sources: string[]): void {
     this.files = files;
+    this.ledgers = new Map(containers.map((ledger) => [owner(ledger), ledger]));
     this.empty.hidden = files.length > 0;
     setText(this.empty, noFiles(sources));
     this.draw();
@@ -87,17 +91,20 @@ export class FilesPanel {
   private row(file: TailedFile): HTMLTableRowElement {
     let row = this.rows.get(file.path);
     if (!row) this.rows.set(file.path, (row = createRow(file, this.pick)));
-    row.update(file);
+    row.update(file, this.ledgers.get(owner(file)));
     return row.element;
   }
+}
+
+function owner({ namespace, pod, container }: { namespace: string | null; pod: string | null; container: string | null }): string {
+  return [namespace, pod, container].map((name) => name ?? "").join("/");
 }
 
 function createRow(file: TailedFile, pick: (file: TailedFile) => void): Row {
   const [folder, name] = splitPath(file.path);
   const path = h("span", { class: "path" }, h("span", { text: folder }), h("b", { text: name }));
   const labels = [file.namespace, file.pod, file.container].filter((label) => label !== null).join(" / ");
-  const show = { title: "Show its lines", on: { click: () => pick(file) } };
-  const origin = h("button", { type: "button", class: "link", text: labels, ...show });
+  const origin = h("button", { type: "button", class: "link", text: labels, on: { click: () => pick(file) } });
   const bar = h("i");
   const read = h("span");
   const lag = h("td", { class: "c-lag" });
@@ -112,7 +119,8 @@ function createRow(file: TailedFile, pick: (file: TailedFile) => void): Row {
     h("td", { class: "c-progress" }, h("span", { class: "bar" }, bar), read),
     lag,
   );
-  const update = (now: TailedFile): void => {
+  const update = (now: TailedFile, ledger: ContainerLedger | undefined): void => {
+    origin.title = ledger ? `${account(ledger)}. Show them` : "Show its lines";
     bar.style.width = `${now.size > 0 ? Math.min(100, (100 * now.offset) / now.size) : 100}%`;
     setText(read, `${bytes(now.offset)} of ${bytes(now.size)}`);
     setText(lag, lagText(now));

@@ -42,12 +42,20 @@ export class LedgerPanel {
   }
 }
 
+/** Where the lines of one container are, in words. */
+export function account(ledger: Ledger): string {
+  const terms = TERMS.filter(([key]) => key === "read_lines" || ledger[key] > 0).map(([key, label]) => `${count(ledger[key])} ${label}`);
+  if (ledger.lost_bytes > 0) terms.push(`${bytes(ledger.lost_bytes)} lost`);
+  return `Lines: ${terms.join(", ")}`;
+}
+
 /** What the sums say, in words. */
 export function verdict(ledger: Ledger): { text: string; state: "ok" | "bad" } {
   const accounted =
-    ledger.acked_lines + ledger.in_flight_lines + ledger.dead_letter_lines + ledger.dropped_lines;
+    ledger.acked_lines + ledger.in_flight_lines + ledger.dead_letter_lines + ledger.dropped_lines + ledger.lost_lines;
   const missing = ledger.read_lines - accounted;
   if (ledger.lost_bytes > 0) return { text: `${bytes(ledger.lost_bytes)} of log were lost`, state: "bad" };
+  if (ledger.lost_lines > 0) return { text: `${counted(ledger.lost_lines, "line")} were lost`, state: "bad" };
   if (missing > 0) return { text: `${counted(missing, "line")} not accounted for`, state: "bad" };
   if (missing < 0) return { text: `${counted(-missing, "line")} accounted for twice`, state: "bad" };
   return { text: "every line accounted for", state: "ok" };
