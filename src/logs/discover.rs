@@ -1,16 +1,17 @@
 //! Which log files there are: enumeration is the truth, inotify only says when to look again.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs, io,
     mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use rustix::fs::inotify;
 
 use super::{
+    batch::FileKey,
     record::{Container, Origin},
     tail::is_gzip,
 };
@@ -80,6 +81,8 @@ pub struct Enumeration {
     pub directories: HashSet<PathBuf>,
     /// Whether a link was followed under the host's root, because its target is not there.
     pub under_root: bool,
+    /// Whether files may appear that no watched directory tells of.
+    pub has_blind_spots: bool,
     /// Directories that could not be listed.
     pub problems: Vec<(PathBuf, io::Error)>,
 }
@@ -110,7 +113,10 @@ pub fn enumerate(sources: &[Source], root: &Path) -> Enumeration {
 }
 
 fn enumerate_pods(path: &Path, exclude_namespaces: &[String], root: &Path, found: &mut Enumeration) {
-    for (pod_path, pod_name) in list(path, found) {
+    let pods = list(path, found);
+    // It may be made later.
+    found.has_blind_spots |= !found.directories.contains(path);
+    for (pod_path, pod_name) in pods {
         let Some((namespace, pod, uid)) = parse_pod_directory(&pod_name) else {
             continue;
         };
@@ -147,6 +153,7 @@ fn enumerate_container(directory: &Path, container: &Container, root: &Path, fou
             active_path.clone_from(&elsewhere);
             target = Some(elsewhere);
         }
+        found.has_blind_spots |= target.is_some();
         for path in target.iter().flat_map(|target| rotated_siblings(target)) {
             let (active_path, origin) = (active_path.clone(), origin.clone());
             found.files.push(Found { path, active_path, origin, source: 0 });
@@ -210,6 +217,8 @@ fn is_rotation_suffix(suffix: &str) -> bool {
 fn enumerate_files(include: &[glob::Pattern], exclude: &[glob::Pattern], found: &mut Enumeration) {
     for pattern in include {
         if let Some(parent) = fixed_parent(pattern.as_str()) {
+            // A wildcard in the name of a directory stands for directories that are not watched.
+            found.has_blind_spots |= Path::new(pattern.as_str()).parent() != Some(&parent);
             found.directories.insert(parent);
         }
         // The pattern was compiled once already, so it is valid.
@@ -260,13 +269,39 @@ fn fixed_parent(pattern: &str) -> Option<PathBuf> {
     Some(PathBuf::from(if end == 0 { "/" } else { &pattern[..end] }))
 }
 
-/// Says when something changed in the directories of log files.
+/// Says when something changed in the directories of log files, and when a quiet file is written to.
 ///
-/// inotify is used directly and only for names that come and go: a watcher that also reports writes, as general crates do,
-/// would wake for every line that any pod writes.
+/// inotify is used directly: of directories only names that come and go are asked for, and of a file only the first write
+/// after it became quiet. A watcher that reports every write, as general crates do, would wake for every line of every pod.
 #[derive(Debug)]
 pub struct Watcher {
     inotify: Option<OwnedFd>,
+    /// The files whose next change is reported.
+    quiet: HashMap<i32, FileKey>,
+    /// The directories that are watched.
+    directories: HashSet<i32>,
+    /// Whether it was said that there are too many watches.
+    said_full: bool,
+}
+
+/// How directories are watched.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Watched {
+    /// Each of them is.
+    pub all: bool,
+    /// One of them was not before.
+    pub any_new: bool,
+}
+
+/// What was reported.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Names came or went.
+    pub names: bool,
+    /// Reports were lost: anything may have happened.
+    pub overflowed: bool,
+    /// Files that were written to, or have another name or none; they are watched no more.
+    pub changed: Vec<FileKey>,
 }
 
 impl Watcher {
@@ -276,7 +311,7 @@ impl Watcher {
         let inotify = inotify::init(flags)
             .inspect_err(|error| tracing::warn!(%error, "no inotify, new log files are found by looking every few seconds"))
             .ok();
-        Self { inotify }
+        Self { inotify, quiet: HashMap::new(), directories: HashSet::new(), said_full: false }
     }
 
     /// What to poll for readability.
@@ -284,34 +319,92 @@ impl Watcher {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
 
-    /// Watches these directories; those that are gone fall out by themselves. One that was made anew under the same name
-    /// is another one, so all are asked for each time: for those that are watched already nothing happens.
-    pub fn watch(&self, directories: &HashSet<PathBuf>) {
-        let Some(fd) = &self.inotify else { return };
+    /// Watches these directories; those that are gone fall out by themselves. One that was
+    /// made anew under the same name is another one, so all are asked for each time: for those that are watched already
+    /// nothing happens.
+    pub fn watch(&mut self, directories: &HashSet<PathBuf>) -> Watched {
+        let Some(fd) = &self.inotify else { return Watched::default() };
         let names = inotify::WatchFlags::CREATE
             | inotify::WatchFlags::MOVED_TO
             | inotify::WatchFlags::MOVED_FROM
             | inotify::WatchFlags::DELETE
             | inotify::WatchFlags::ONLYDIR;
+        let mut watched = Watched { all: true, any_new: false };
         for directory in directories {
-            // A failure (gone again, too many watches) costs nothing but the hint.
-            if let Err(error) = inotify::add_watch(fd, directory, names) {
-                tracing::debug!(%error, path = %directory.display(), "could not watch");
+            match inotify::add_watch(fd, directory, names) {
+                Ok(watch) => watched.any_new |= self.directories.insert(watch),
+                Err(error) => {
+                    watched.all = false;
+                    say_full(error, &mut self.said_full);
+                    tracing::debug!(%error, path = %directory.display(), "could not watch");
+                }
             }
+        }
+        watched
+    }
+
+    /// Reports the next change of an open file, once. `None` when that is not possible.
+    pub fn watch_file(&mut self, key: FileKey, file: BorrowedFd<'_>) -> Option<i32> {
+        let change = inotify::WatchFlags::MODIFY
+            | inotify::WatchFlags::ATTRIB
+            | inotify::WatchFlags::MOVE_SELF
+            | inotify::WatchFlags::ONESHOT;
+        // By its descriptor: its name may be another file's by now.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let watch = inotify::add_watch(self.inotify.as_ref()?, path, change)
+            .inspect_err(|&error| say_full(error, &mut self.said_full))
+            .ok()?;
+        self.quiet.insert(watch, key);
+        Some(watch)
+    }
+
+    /// Reports no change of this file.
+    pub fn leave_file(&mut self, watch: i32) {
+        if self.quiet.remove(&watch).is_some()
+            && let Some(fd) = &self.inotify
+        {
+            // It may have been reported just now: then it is not watched any more.
+            let _ = inotify::remove_watch(fd, watch);
         }
     }
 
-    /// Takes in what was reported; whether there was anything.
-    pub fn drain(&self) -> bool {
-        let Some(fd) = &self.inotify else { return false };
+    /// Takes in what was reported.
+    pub fn drain(&mut self) -> Report {
+        let mut report = Report::default();
+        let Some(fd) = &self.inotify else { return report };
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(fd, &mut buffer);
-        let mut any = false;
         // Ends with EAGAIN when the queue is empty.
-        while reader.next().is_ok() {
-            any = true;
+        while let Ok(event) = reader.next() {
+            if let Some(key) = self.quiet.remove(&event.wd()) {
+                report.changed.push(key);
+            } else if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
+                report.overflowed = true;
+            } else if event.events().contains(inotify::ReadFlags::IGNORED) {
+                self.directories.remove(&event.wd());
+            } else if event.events().intersects(NAMES) {
+                report.names = true;
+            }
         }
-        any
+        if report.overflowed {
+            self.quiet.clear();
+            self.directories.clear();
+        }
+        report
+    }
+}
+
+/// Reports about names. A watch that ended is none: its directory's parent tells that.
+const NAMES: inotify::ReadFlags = inotify::ReadFlags::CREATE
+    .union(inotify::ReadFlags::MOVED_TO)
+    .union(inotify::ReadFlags::MOVED_FROM)
+    .union(inotify::ReadFlags::DELETE);
+
+fn say_full(error: rustix::io::Errno, said: &mut bool) {
+    if error == rustix::io::Errno::NOSPC && !std::mem::replace(said, true) {
+        tracing::warn!(
+            "too many inotify watches (see fs.inotify.max_user_watches): log files are looked at more often than needed"
+        );
     }
 }
 
@@ -407,26 +500,26 @@ mod tests {
     #[test]
     fn the_watcher_reports_new_names() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let watcher = Watcher::new();
+        let mut watcher = Watcher::new();
         watcher.watch(&HashSet::from([dir.path().to_owned()]));
-        assert!(!watcher.drain());
+        assert_eq!(watcher.drain(), Report::default());
         touch(&dir.path().join("new.log"));
-        assert!(watcher.drain());
+        assert!(watcher.drain().names);
         fs::write(dir.path().join("new.log"), "more").expect("written");
-        assert!(!watcher.drain());
+        assert_eq!(watcher.drain(), Report::default());
     }
 
     #[test]
     fn a_directory_made_anew_is_watched_again() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let inner = dir.path().join("app");
-        let watcher = Watcher::new();
+        let mut watcher = Watcher::new();
         for _ in 0..2 {
             fs::create_dir(&inner).expect("made");
             watcher.watch(&HashSet::from([inner.clone()]));
             watcher.drain();
             touch(&inner.join("0.log"));
-            assert!(watcher.drain());
+            assert!(watcher.drain().names);
             fs::remove_dir_all(&inner).expect("removed");
         }
     }

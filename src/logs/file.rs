@@ -94,6 +94,8 @@ pub struct LogFile {
     pub doomed: bool,
     /// Whether it waits in the queue of files to read.
     pub queued: bool,
+    /// The watch that reports its next change: until then nobody looks at it.
+    pub watch: Option<i32>,
     /// When it last grew.
     pub grew: Instant,
     /// When it was last confirmed up to its end.
@@ -202,6 +204,7 @@ impl LogFile {
             unlinked: false,
             doomed: false,
             queued: false,
+            watch: None,
             grew: now,
             caught_up: now,
             moved: now,
@@ -313,6 +316,17 @@ impl LogFile {
     pub fn is_complete(&self, now: Instant) -> bool {
         let is_copy = self.tail.as_ref().is_some_and(|tail| !tail.is_file());
         is_copy || self.is_dying() && now.saturating_duration_since(self.grew) >= GRACE
+    }
+
+    /// Whether there is nothing to do with it before it is written to again, and that was so for a while.
+    pub fn is_quiet(&self, now: Instant) -> bool {
+        self.lag() == 0
+            && self.acks.is_clear()
+            && !self.queued
+            && !self.is_dying()
+            && self.error.is_none()
+            && self.truncated.is_none()
+            && now.saturating_duration_since(self.grew) >= GRACE
     }
 
     /// Whether reading would bring something new.

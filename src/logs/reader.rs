@@ -32,8 +32,10 @@ use super::{
 };
 use crate::metrics::own::LogMetrics;
 
-/// How often directories are listed although nobody said that they changed.
+/// How often directories are listed although nobody said that they changed, where nobody would.
 const ENUMERATE_EVERY: Duration = Duration::from_secs(5);
+/// How often directories are listed and all files are looked at although all of them are watched, while there are few.
+const DOUBT_EVERY: Duration = Duration::from_secs(30);
 /// How soon directories are listed again when they keep changing, while there are few files.
 const ENUMERATE_PAUSE: Duration = Duration::from_millis(100);
 /// How often files are asked for their size, while there are few.
@@ -88,6 +90,8 @@ pub struct Reader {
     blocked: bool,
     stopped: bool,
     moved: bool,
+    /// Whether files were looked at since the metrics about them were set.
+    uncounted: bool,
     checkpoint_failed: bool,
     buffer: Vec<u8>,
     due: Due,
@@ -107,9 +111,27 @@ pub struct Reader {
 struct Due {
     enumerate: Instant,
     enumerated: Instant,
+    doubt: Instant,
     look: Instant,
+    count: Instant,
+    foresee: Instant,
     checkpoint: Instant,
     spill: Instant,
+}
+
+impl Due {
+    fn all(now: Instant) -> Self {
+        Self {
+            enumerate: now,
+            enumerated: now,
+            doubt: now,
+            look: now,
+            count: now,
+            foresee: now,
+            checkpoint: now,
+            spill: now,
+        }
+    }
 }
 
 impl Reader {
@@ -156,9 +178,10 @@ impl Reader {
             blocked: false,
             stopped: false,
             moved: false,
+            uncounted: false,
             checkpoint_failed: false,
             buffer: Vec::new(),
-            due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now, spill: now },
+            due: Due::all(now),
             sources,
             root: options.root,
             said_root: false,
@@ -254,15 +277,12 @@ impl Reader {
         } else if let Some(file) = self.table.get_mut(part.key).filter(|file| file.acks.epoch() == part.epoch)
         {
             file.set_back(now, longest);
+            self.table.wake(part.key);
         }
     }
 
     fn look_around(&mut self, now: Instant) {
-        if self.watcher.drain() {
-            // A file costs some microseconds: with many of them names may change all the time.
-            let pause = ENUMERATE_PAUSE.max(Duration::from_millis(self.table.len() as u64 / 10));
-            self.due.enumerate = self.due.enumerate.min(self.due.enumerated + pause);
-        }
+        self.hear(now);
         if now < self.due.enumerate {
             return;
         }
@@ -270,30 +290,117 @@ impl Reader {
         if found.under_root && !std::mem::replace(&mut self.said_root, true) {
             tracing::info!(root = %self.root.display(), "log files are links to files that are not there, they are read under the host's root");
         }
-        self.watcher.watch(&found.directories);
+        let has_blind_spots = found.has_blind_spots || !found.problems.is_empty();
+        let watched = self.watcher.watch(&found.directories);
+        let is_told = watched.all && !has_blind_spots;
         self.table.reconcile(found, now);
+        if now >= self.due.doubt {
+            self.table.wake_all();
+            self.due.doubt = now + DOUBT_EVERY.max(Duration::from_millis(10 * self.table.len() as u64));
+        }
         self.due.enumerated = now;
-        self.due.enumerate = now + ENUMERATE_EVERY;
+        self.due.enumerate =
+            if is_told && !self.table.has_errors() { self.due.doubt } else { now + ENUMERATE_EVERY };
+        if watched.any_new {
+            // It may have got files after it was listed and before it was watched.
+            self.due.enumerate = self.due.enumerate.min(now + self.pause_of_listing());
+        }
         self.due.look = now;
+        self.due.count = now;
+    }
+
+    /// Takes in what the watcher reports.
+    fn hear(&mut self, now: Instant) {
+        let report = self.watcher.drain();
+        if report.overflowed {
+            // Whatever was reported may have been lost: everything is looked at, and watched anew.
+            self.table.unwatch_all();
+            self.due.doubt = now;
+            self.due.look = now;
+        }
+        if report.names || report.overflowed {
+            let pause = self.pause_of_listing();
+            self.due.enumerate = self.due.enumerate.min(self.due.enumerated + pause);
+        }
+        for key in report.changed {
+            if let Some(file) = self.table.get_mut(key) {
+                file.watch = None;
+                self.table.wake(key);
+                self.look_at_file(key, now);
+                self.due.look = self.due.look.min(now + LOOK_EVERY);
+            }
+        }
     }
 
     fn look_at_files(&mut self, now: Instant) {
         if now < self.due.look {
             return;
         }
-        for key in self.table.keys() {
+        let keys: Vec<FileKey> = self.table.awake().iter().copied().collect();
+        let looked_at = keys.len() as u64;
+        for key in keys {
             self.look_at_file(key, now);
+            self.let_sleep(key, now);
         }
-        self.in_flight.fetch_sub(self.table.give_up_truncated(now), Relaxed);
         self.moved |= self.table.first_run_is_over();
         if let Some(ready) = self.ready.take() {
             self.take_in_spilled(now);
             ready();
         }
-        self.count_files(now);
-        // A look at a file is about a microsecond: many quiet files are asked less often.
-        self.due.look = now
-            + LOOK_EVERY.max(Duration::from_millis(self.table.len() as u64 / 2)).min(Duration::from_secs(2));
+        self.uncounted |= looked_at > 0;
+        if self.uncounted && now >= self.due.count {
+            self.uncounted = false;
+            self.in_flight.fetch_sub(self.table.give_up_truncated(now), Relaxed);
+            self.count_files(now);
+            self.due.count = now + self.pause_of(self.table.len() as u64);
+        }
+        if looked_at > 0 && now >= self.due.foresee {
+            self.table.foresee_deletions(now);
+            self.due.foresee = now + ENUMERATE_EVERY;
+        }
+        self.due.look = now + self.pause_of(self.table.awake().len() as u64);
+        if self.table.awake().is_empty() && !self.uncounted {
+            self.due.look = self.due.enumerate.max(now + LOOK_EVERY);
+        }
+    }
+
+    /// How soon directories are listed again. A file costs some microseconds: with many of them names may change all the time.
+    fn pause_of_listing(&self) -> Duration {
+        ENUMERATE_PAUSE.max(Duration::from_millis(self.table.len() as u64 / 10))
+    }
+
+    /// How long to wait before as many files are looked at again. A look is about a microsecond.
+    fn pause_of(&self, files: u64) -> Duration {
+        LOOK_EVERY.max(Duration::from_millis(files / 2)).min(Duration::from_secs(2))
+    }
+
+    /// Nobody looks at a quiet file until it is written to; a closed one is looked at no more.
+    fn let_sleep(&mut self, key: FileKey, now: Instant) {
+        let Some(file) = self.table.get_mut(key) else { return self.table.sleep(key) };
+        let Some(tail) = &file.tail else {
+            if file.truncated.is_none() {
+                self.table.sleep(key);
+            }
+            return;
+        };
+        if !file.is_quiet(now) {
+            if let Some(watch) = file.watch.take() {
+                self.watcher.leave_file(watch);
+            }
+            return;
+        }
+        if file.watch.is_some() {
+            return self.table.sleep(key);
+        }
+        file.watch = tail.fd().and_then(|fd| self.watcher.watch_file(key, fd));
+        if file.watch.is_some() {
+            // Once more: it may have been written to before it was watched.
+            self.table.sleep(key);
+            self.look_at_file(key, now);
+            if self.table.get_mut(key).is_some_and(|file| !file.is_quiet(now)) {
+                self.table.wake(key);
+            }
+        }
     }
 
     fn look_at_file(&mut self, key: FileKey, now: Instant) {
@@ -303,6 +410,10 @@ impl Reader {
             Ok(look) => look,
             Err(error) => return file.fail("could not be looked at", &error),
         };
+        if file.lag() == 0 {
+            // Nobody may have looked at it for long.
+            file.caught_up = now;
+        }
         let was_unlinked = std::mem::replace(&mut file.unlinked, look.unlinked);
         if look.unlinked && !was_unlinked {
             // A compressed copy may be there now.
@@ -318,6 +429,9 @@ impl Reader {
             file.grew = now;
             file.modified = look.modified;
             let held = std::mem::replace(&mut file.size, look.size);
+            if let Some(watch) = file.watch.take() {
+                self.watcher.leave_file(watch);
+            }
             match file.is_written_anew(tail) {
                 Ok(true) => {
                     self.table.restart_truncated(key, held, now);

@@ -3,7 +3,7 @@
 mod who;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs, io,
     os::unix::fs::MetadataExt,
     path::PathBuf,
@@ -45,6 +45,8 @@ type Place = (u64, u64);
 /// Every file that is or was read and may still be found.
 pub struct Table {
     files: BTreeMap<FileKey, LogFile>,
+    /// The files that are looked at regularly: all but those that are quiet and watched, and those that are closed.
+    awake: BTreeSet<FileKey>,
     by_place: HashMap<Place, FileKey>,
     /// The identities of the files in the table, as of before they were truncated.
     ids: HashMap<FileId, FileKey>,
@@ -74,6 +76,7 @@ impl Table {
             !known.first_run && positions.len() == 0 || positions.any(|position| position.content.is_some());
         Self {
             files: BTreeMap::new(),
+            awake: BTreeSet::new(),
             by_place: HashMap::new(),
             ids: HashMap::new(),
             known: known.positions,
@@ -104,9 +107,37 @@ impl Table {
         self.files.is_empty()
     }
 
-    /// The keys of all files.
-    pub fn keys(&self) -> Vec<FileKey> {
-        self.files.keys().copied().collect()
+    /// The files that are looked at regularly.
+    pub fn awake(&self) -> &BTreeSet<FileKey> {
+        &self.awake
+    }
+
+    /// Looks at this file regularly from now on.
+    pub fn wake(&mut self, key: FileKey) {
+        self.awake.insert(key);
+    }
+
+    /// Looks at every file, once at least.
+    pub fn wake_all(&mut self) {
+        self.awake.extend(self.files.keys());
+    }
+
+    /// No file is watched any more: all are looked at.
+    pub fn unwatch_all(&mut self) {
+        for file in self.files.values_mut() {
+            file.watch = None;
+        }
+        self.wake_all();
+    }
+
+    /// Looks at this file no more until it is woken.
+    pub fn sleep(&mut self, key: FileKey) {
+        self.awake.remove(&key);
+    }
+
+    /// Whether something may become readable that no directory tells of.
+    pub fn has_errors(&self) -> bool {
+        !self.errors.is_empty()
     }
 
     /// All files.
@@ -174,13 +205,15 @@ impl Table {
             }
         }
         self.errors = errors;
+        let unsettled = self.files.iter().filter(|(_, file)| file.tail.is_some() && file.is_dying());
+        self.awake.extend(unsettled.map(|(key, _)| *key));
         self.forget_vanished(now);
         self.foresee_deletions(now);
     }
 
     /// The oldest rotated file of a container is deleted at its next rotation: what the sink does not take of it is kept in
     /// time, for nobody could keep it when the agent is killed just then.
-    fn foresee_deletions(&mut self, now: Instant) {
+    pub fn foresee_deletions(&mut self, now: Instant) {
         let mut rotated: HashMap<PathBuf, Vec<FileKey>> = HashMap::new();
         let mut deleted: HashSet<PathBuf> = HashSet::new();
         for (key, file) in &mut self.files {
@@ -257,6 +290,7 @@ impl Table {
         let key = FileKey(self.next_key);
         self.next_key += 1;
         self.files.insert(key, file);
+        self.awake.insert(key);
         key
     }
 
@@ -272,6 +306,7 @@ impl Table {
     /// Takes a file out of the table; its position stays known.
     pub fn remove(&mut self, key: FileKey) {
         self.leave_place(key);
+        self.awake.remove(&key);
         let Some(file) = self.files.remove(&key) else { return };
         if let Some(position) = file.position(unix_seconds()) {
             self.ids.remove(&position.id);
@@ -454,6 +489,7 @@ impl Table {
         let Some(file) = self.files.get_mut(&key) else { return };
         let Some(identity) = &file.identity else { return };
         file.tail = Some(Tail::spilled(spill.clone(), identity.base, file.size));
+        self.awake.insert(key);
         file.tried = file.read_to;
     }
 

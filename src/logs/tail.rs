@@ -6,7 +6,10 @@ mod gzip;
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    },
     path::Path,
     sync::Arc,
 };
@@ -84,6 +87,14 @@ impl Tail {
     /// Whether it may be written to.
     pub fn is_file(&self) -> bool {
         matches!(self.medium, Medium::File(_))
+    }
+
+    /// The descriptor of an open file that may be written to.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.medium {
+            Medium::File(file) => Some(file.as_fd()),
+            _ => None,
+        }
     }
 
     /// Whether it is a compressed copy.

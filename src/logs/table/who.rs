@@ -230,6 +230,8 @@ impl Table {
     /// `other` lost its place; the file `key`, which nobody read yet, is where its bytes are.
     fn take_over(&mut self, other: FileKey, key: FileKey, now: Instant) {
         let Some(file) = self.files.remove(&key) else { return };
+        self.awake.remove(&key);
+        self.awake.insert(other);
         self.leave_place(other);
         let place = (file.inode.device, file.inode.number);
         self.by_place.insert(place, other);
