@@ -6,9 +6,10 @@ use std::{
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use rustix::fs::inotify;
+use rustix::fs::{FsWord, fstatfs, inotify, statfs};
 
 use super::{
     batch::FileKey,
@@ -51,9 +52,9 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// Where it is.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// The name under which it is or was written to.
-    pub active_path: PathBuf,
+    pub active_path: Arc<Path>,
     /// Who writes it.
     pub origin: Origin,
     /// The number of the source that found it.
@@ -104,10 +105,10 @@ pub fn enumerate(sources: &[Source], root: &Path) -> Enumeration {
         }
     }
     let mut seen = HashSet::new();
-    found.files.retain(|file| seen.insert(file.path.clone()));
+    found.files.retain(|file| seen.insert(Arc::clone(&file.path)));
     // While it is being made the file itself is there; a copy is recognised best when all others are known.
     let (copies, mut files): (Vec<_>, Vec<_>) = found.files.into_iter().partition(Found::is_gzip);
-    files.extend(copies.into_iter().filter(|copy| !seen.contains(&copy.path.with_extension(""))));
+    files.extend(copies.into_iter().filter(|copy| !seen.contains(copy.path.with_extension("").as_path())));
     found.files = files;
     found
 }
@@ -142,21 +143,25 @@ fn enumerate_container(directory: &Path, container: &Container, root: &Path, fou
         let Some(restart) = parse_container_file(&file_name) else {
             continue;
         };
-        let origin = Origin::Container(Container { restart, ..container.clone() });
-        let active_path = directory.join(format!("{restart}.log"));
+        let origin = Origin::Container(Arc::new(Container { restart, ..container.clone() }));
+        let path: Arc<Path> = path.into();
+        let active_name = format!("{restart}.log");
+        // Thousands of files are there at once: those that were not rotated have one path.
+        let active_path =
+            if file_name == active_name { Arc::clone(&path) } else { directory.join(active_name).into() };
         // With Docker the name is a link to a file that Docker rotates in its own directory.
         let mut target = link_target(&path);
         let (mut path, mut active_path) = (path, active_path);
         if let Some(elsewhere) = target.as_deref().and_then(|target| under_root(target, root)) {
             found.under_root = true;
-            path.clone_from(&elsewhere);
-            active_path.clone_from(&elsewhere);
+            path = elsewhere.as_path().into();
+            active_path = Arc::clone(&path);
             target = Some(elsewhere);
         }
         found.has_blind_spots |= target.is_some();
         for path in target.iter().flat_map(|target| rotated_siblings(target)) {
-            let (active_path, origin) = (active_path.clone(), origin.clone());
-            found.files.push(Found { path, active_path, origin, source: 0 });
+            let (active_path, origin) = (Arc::clone(&active_path), origin.clone());
+            found.files.push(Found { path: path.into(), active_path, origin, source: 0 });
         }
         found.files.push(Found { path, active_path, origin, source: 0 });
     }
@@ -239,11 +244,13 @@ fn add_with_rotated(active: &Path, exclude: &[glob::Pattern], found: &mut Enumer
     if exclude.iter().any(|pattern| pattern.matches_path(active)) {
         return;
     }
-    let mut push = |path: PathBuf| {
-        found.files.push(Found { path, active_path: active.to_owned(), origin: Origin::Plain, source: 0 });
+    let active: Arc<Path> = active.into();
+    let mut push = |path: Arc<Path>| {
+        let active_path = Arc::clone(&active);
+        found.files.push(Found { path, active_path, origin: Origin::Plain, source: 0 });
     };
-    push(active.to_owned());
-    rotated_siblings(active).into_iter().for_each(push);
+    push(Arc::clone(&active));
+    rotated_siblings(&active).into_iter().for_each(|path| push(path.into()));
 }
 
 /// The files beside `active` whose names are its own with the mark of a rotation.
@@ -278,8 +285,8 @@ pub struct Watcher {
     inotify: Option<OwnedFd>,
     /// The files whose next change is reported.
     quiet: HashMap<i32, FileKey>,
-    /// The directories that are watched.
-    directories: HashSet<i32>,
+    /// The directories that are watched, and whether all that happens in them is reported.
+    directories: HashMap<i32, bool>,
     /// Whether it was said that there are too many watches.
     said_full: bool,
 }
@@ -287,7 +294,7 @@ pub struct Watcher {
 /// How directories are watched.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Watched {
-    /// Each of them is.
+    /// Each of them is, and its file system reports all that happens.
     pub all: bool,
     /// One of them was not before.
     pub any_new: bool,
@@ -311,7 +318,7 @@ impl Watcher {
         let inotify = inotify::init(flags)
             .inspect_err(|error| tracing::warn!(%error, "no inotify, new log files are found by looking every few seconds"))
             .ok();
-        Self { inotify, quiet: HashMap::new(), directories: HashSet::new(), said_full: false }
+        Self { inotify, quiet: HashMap::new(), directories: HashMap::new(), said_full: false }
     }
 
     /// What to poll for readability.
@@ -332,7 +339,13 @@ impl Watcher {
         let mut watched = Watched { all: true, any_new: false };
         for directory in directories {
             match inotify::add_watch(fd, directory, names) {
-                Ok(watch) => watched.any_new |= self.directories.insert(watch),
+                Ok(watch) => {
+                    let is_told = self.directories.entry(watch).or_insert_with(|| {
+                        watched.any_new = true;
+                        statfs(directory).is_ok_and(|system| is_written_here_only(system.f_type))
+                    });
+                    watched.all &= *is_told;
+                }
                 Err(error) => {
                     watched.all = false;
                     say_full(error, &mut self.said_full);
@@ -343,12 +356,15 @@ impl Watcher {
         watched
     }
 
-    /// Reports the next change of an open file, once. `None` when that is not possible.
+    /// Reports the next change of an open file, once. `None` when that is not possible, or not to be relied on.
     pub fn watch_file(&mut self, key: FileKey, file: BorrowedFd<'_>) -> Option<i32> {
         let change = inotify::WatchFlags::MODIFY
             | inotify::WatchFlags::ATTRIB
             | inotify::WatchFlags::MOVE_SELF
             | inotify::WatchFlags::ONESHOT;
+        if !fstatfs(file).is_ok_and(|system| is_written_here_only(system.f_type)) {
+            return None;
+        }
         // By its descriptor: its name may be another file's by now.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let watch = inotify::add_watch(self.inotify.as_ref()?, path, change)
@@ -400,6 +416,27 @@ const NAMES: inotify::ReadFlags = inotify::ReadFlags::CREATE
     .union(inotify::ReadFlags::MOVED_FROM)
     .union(inotify::ReadFlags::DELETE);
 
+/// Whether all changes of files are made on this machine and through this mount, so that inotify hears of each: those of
+/// network file systems and virtual machines' shares may be made elsewhere, those of an overlay in its layers.
+fn is_written_here_only(magic: FsWord) -> bool {
+    // From the kernel's `magic.h` and, for file systems that are not in it, their own headers.
+    const LOCAL: [u32; 12] = [
+        0x0000_ef53, // ext2, ext3, ext4
+        0x5846_5342, // XFS
+        0x9123_683e, // Btrfs
+        0x0102_1994, // tmpfs
+        0x8584_58f6, // ramfs
+        0xf2f5_2010, // F2FS
+        0x2fc1_2fc1, // ZFS
+        0xca45_1a4e, // bcachefs
+        0x3153_464a, // JFS
+        0x2405_1905, // UBIFS
+        0x0000_3434, // NILFS
+        0x0000_4d44, // FAT
+    ];
+    LOCAL.contains(&(magic as u32))
+}
+
 fn say_full(error: rustix::io::Errno, said: &mut bool) {
     if error == rustix::io::Errno::NOSPC && !std::mem::replace(said, true) {
         tracing::warn!(
@@ -446,16 +483,7 @@ mod tests {
         let source = Source::Kubernetes { path: dir.path().into(), exclude_namespaces: vec!["quiet".into()] };
         let found = enumerate(&[source], Path::new("/"));
         assert_eq!(names(&found), ["1.log.20261121-101010.gz", "2.log", "2.log.20261121-101010"]);
-        assert_eq!(
-            found.files[0].origin,
-            Origin::Container(Container {
-                namespace: "shop".into(),
-                pod: "cart-1".into(),
-                uid: "u-1".into(),
-                name: "app".into(),
-                restart: 2,
-            })
-        );
+        assert_eq!(found.files[0].origin, crate::testing::container(2));
         assert!(found.files.last().is_some_and(Found::is_gzip), "copies come last");
         assert_eq!(found.files.iter().filter(|file| file.is_rotated()).count(), 2);
         assert!(found.directories.contains(&dir.path().join("shop_cart-1_u-1/app")));
@@ -548,7 +576,7 @@ mod tests {
         let found =
             enumerate(&[Source::Kubernetes { path: pods, exclude_namespaces: vec![] }], Path::new("/"));
         assert_eq!(names(&found), ["0.log", "c1-json.log.1"]);
-        assert!(found.files.iter().all(|file| file.active_path == container.join("0.log")));
+        assert!(found.files.iter().all(|file| *file.active_path == *container.join("0.log")));
     }
 
     #[test]
@@ -567,7 +595,7 @@ mod tests {
         assert!(found.under_root);
         assert_eq!(names(&found), ["c1-json.log", "c1-json.log.1"]);
         assert_eq!(found.files.iter().filter(|file| file.is_rotated()).count(), 1);
-        assert!(found.files.iter().all(|file| file.active_path == here));
+        assert!(found.files.iter().all(|file| *file.active_path == *here));
         let found = enumerate(&[source], Path::new("/"));
         assert_eq!((found.under_root, names(&found)), (false, vec!["0.log".to_owned()]));
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    path::PathBuf,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -43,9 +43,9 @@ pub struct LogFile {
     /// `None` when everything of it is confirmed and no more will come, and while a truncated one was not found in a copy.
     pub tail: Option<Tail>,
     /// Where the file is now.
-    pub path: PathBuf,
-    /// The name under which it is or was written to.
-    pub active_path: PathBuf,
+    pub path: Arc<Path>,
+    /// The name under which it is or was written to; the same one while it is there.
+    pub active_path: Arc<Path>,
     /// Who writes it.
     pub origin: Origin,
     /// The number of the source that found it.
@@ -118,8 +118,8 @@ pub struct Identity {
     pub first: (usize, u64),
     /// How often it was truncated under the same first line.
     pub generation: u32,
-    /// Its share of the documents.
-    pub shape: Shape,
+    /// Its share of the documents, rendered for its turns: [`super::table::Table::for_turn`].
+    pub shape: Option<Shape>,
     /// The counters of its namespace.
     pub counters: Counters,
 }
@@ -240,6 +240,15 @@ impl LogFile {
         self.paused = Some(now + held_for(times, longest));
     }
 
+    /// Keeps no more memory than it takes to know it again: most files are quiet most of the time.
+    pub fn shrink(&mut self) {
+        self.acks.shrink();
+        self.ends.0.shrink_to_fit();
+        if let Some(identity) = &mut self.identity {
+            identity.shape = None;
+        }
+    }
+
     /// Whether it may be read. While the sink holds its lines, a few of them are tried at a time.
     pub fn may_be_read(&self, now: Instant) -> bool {
         !self.is_held() || self.acks.is_clear() && self.paused.is_none_or(|until| now >= until)
@@ -293,8 +302,8 @@ impl LogFile {
             document: identity.facts.id,
             generation: identity.generation,
             first: identity.first,
-            path: self.path.clone(),
-            active_path: self.active_path.clone(),
+            path: self.path.to_path_buf(),
+            active_path: self.active_path.to_path_buf(),
             origin: self.origin.clone(),
             source: self.source,
             inode: self.inode,
@@ -384,10 +393,10 @@ impl LogFile {
             offset: self.confirmed_to(),
             generation: identity.generation,
             inode: self.inode,
-            path: self.path.clone(),
+            path: self.path.to_path_buf(),
             seen: now,
             content: Some(Content {
-                active: self.active_path.clone(),
+                active: self.active_path.to_path_buf(),
                 document: identity.facts.id,
                 first: identity.first,
                 check: self.ends.check(self.confirmed_to()),

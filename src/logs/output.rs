@@ -98,7 +98,9 @@ impl Output {
         let parsed = match origin {
             Origin::Container(_) => parse_container_line(text),
             Origin::Plain | Origin::Journal | Origin::Kernel => {
-                let Identity { facts, shape, counters, .. } = identity;
+                let Identity { facts, shape: Some(shape), counters, .. } = identity else {
+                    return Taken::NoRoom;
+                };
                 books.enter_text(Place { key, facts, shape, counters, acks }, guess, text, span, batch);
                 *format = guess.format();
                 return Taken::Yes;
@@ -213,7 +215,7 @@ impl Books {
         batch: &mut Batch,
     ) {
         let Some(line) = joined.line else { return };
-        let Identity { facts, shape, counters, .. } = identity;
+        let Identity { facts, shape: Some(shape), counters, .. } = identity else { return };
         self.write(Place { key, facts, shape, counters, acks }, &line, joined.cut, b"", batch);
     }
 

@@ -1,5 +1,7 @@
 //! The reader's thread: finds files, reads their lines in turns, fills batches, keeps the positions.
 
+mod quiet;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
@@ -34,8 +36,8 @@ use crate::metrics::own::LogMetrics;
 
 /// How often directories are listed although nobody said that they changed, where nobody would.
 const ENUMERATE_EVERY: Duration = Duration::from_secs(5);
-/// How often directories are listed and all files are looked at although all of them are watched, while there are few.
-const DOUBT_EVERY: Duration = Duration::from_secs(30);
+/// How often directories are listed although all of them are watched, while there are few.
+const DOUBT_EVERY: Duration = Duration::from_secs(60);
 /// How soon directories are listed again when they keep changing, while there are few files.
 const ENUMERATE_PAUSE: Duration = Duration::from_millis(100);
 /// How often files are asked for their size, while there are few.
@@ -113,6 +115,7 @@ struct Due {
     enumerated: Instant,
     doubt: Instant,
     look: Instant,
+    glance: Instant,
     count: Instant,
     foresee: Instant,
     checkpoint: Instant,
@@ -126,6 +129,7 @@ impl Due {
             enumerated: now,
             doubt: now,
             look: now,
+            glance: now,
             count: now,
             foresee: now,
             checkpoint: now,
@@ -216,6 +220,7 @@ impl Reader {
         if !self.stopped {
             self.look_around(now);
             self.look_at_files(now);
+            self.glance(now);
             self.moved |= self.feeds.look(now);
             self.spill_vanishing(now, SPILL_STEP);
             self.read_turns(now);
@@ -295,8 +300,7 @@ impl Reader {
         let is_told = watched.all && !has_blind_spots;
         self.table.reconcile(found, now);
         if now >= self.due.doubt {
-            self.table.wake_all();
-            self.due.doubt = now + DOUBT_EVERY.max(Duration::from_millis(10 * self.table.len() as u64));
+            self.due.doubt = now + DOUBT_EVERY.max(Duration::from_millis(20 * self.table.len() as u64));
         }
         self.due.enumerated = now;
         self.due.enumerate =
@@ -307,29 +311,6 @@ impl Reader {
         }
         self.due.look = now;
         self.due.count = now;
-    }
-
-    /// Takes in what the watcher reports.
-    fn hear(&mut self, now: Instant) {
-        let report = self.watcher.drain();
-        if report.overflowed {
-            // Whatever was reported may have been lost: everything is looked at, and watched anew.
-            self.table.unwatch_all();
-            self.due.doubt = now;
-            self.due.look = now;
-        }
-        if report.names || report.overflowed {
-            let pause = self.pause_of_listing();
-            self.due.enumerate = self.due.enumerate.min(self.due.enumerated + pause);
-        }
-        for key in report.changed {
-            if let Some(file) = self.table.get_mut(key) {
-                file.watch = None;
-                self.table.wake(key);
-                self.look_at_file(key, now);
-                self.due.look = self.due.look.min(now + LOOK_EVERY);
-            }
-        }
     }
 
     fn look_at_files(&mut self, now: Instant) {
@@ -364,6 +345,11 @@ impl Reader {
         }
     }
 
+    /// When files or directories are to be looked at again.
+    fn next_look(&self) -> Instant {
+        self.due.enumerate.min(self.due.look).min(self.due.glance)
+    }
+
     /// How soon directories are listed again. A file costs some microseconds: with many of them names may change all the time.
     fn pause_of_listing(&self) -> Duration {
         ENUMERATE_PAUSE.max(Duration::from_millis(self.table.len() as u64 / 10))
@@ -374,36 +360,10 @@ impl Reader {
         LOOK_EVERY.max(Duration::from_millis(files / 2)).min(Duration::from_secs(2))
     }
 
-    /// Nobody looks at a quiet file until it is written to; a closed one is looked at no more.
-    fn let_sleep(&mut self, key: FileKey, now: Instant) {
-        let Some(file) = self.table.get_mut(key) else { return self.table.sleep(key) };
-        let Some(tail) = &file.tail else {
-            if file.truncated.is_none() {
-                self.table.sleep(key);
-            }
-            return;
-        };
-        if !file.is_quiet(now) {
-            if let Some(watch) = file.watch.take() {
-                self.watcher.leave_file(watch);
-            }
-            return;
-        }
-        if file.watch.is_some() {
-            return self.table.sleep(key);
-        }
-        file.watch = tail.fd().and_then(|fd| self.watcher.watch_file(key, fd));
-        if file.watch.is_some() {
-            // Once more: it may have been written to before it was watched.
-            self.table.sleep(key);
-            self.look_at_file(key, now);
-            if self.table.get_mut(key).is_some_and(|file| !file.is_quiet(now)) {
-                self.table.wake(key);
-            }
-        }
-    }
-
     fn look_at_file(&mut self, key: FileKey, now: Instant) {
+        if !self.reopen(key, now) {
+            return;
+        }
         let Some(file) = self.table.get_mut(key) else { return };
         let Some(tail) = &file.tail else { return };
         let look = match tail.look() {
@@ -494,8 +454,9 @@ impl Reader {
     fn count_files(&mut self, now: Instant) {
         let mut open = 0;
         let mut lags: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
-        for file in self.table.files().filter(|file| file.tail.is_some()) {
-            open += 1;
+        for file in self.table.files() {
+            let Some(tail) = &file.tail else { continue };
+            open += i64::from(!tail.is_parked());
             let lag = lags.entry(file.origin.namespace()).or_default();
             let bytes = file.lag();
             lag.0 += bytes;
@@ -535,7 +496,7 @@ impl Reader {
 
     /// Reads a block of one file. Whether it wants another turn.
     fn read_turn(&mut self, key: FileKey, now: Instant) -> bool {
-        let Some(file) = self.table.get_mut(key).filter(|file| file.may_be_read(now)) else { return false };
+        let Some(file) = self.table.for_turn(key, now) else { return false };
         let turn = Turn { key, file, output: &mut self.output, max_line: self.max_line, now };
         let ended = turn.run(&mut self.buffer);
         self.buffer.clear();
@@ -545,6 +506,9 @@ impl Reader {
             self.metrics.lost_bytes.with_label_values(&["spill_damaged"]).inc_by(damaged);
         }
         self.blocked = ended == Ended::NoRoom;
+        if ended == Ended::Done {
+            self.table.after_turn(key);
+        }
         // One turn of a file that is held shows whether it still is.
         ended != Ended::Done && self.table.get_mut(key).is_some_and(|file| file.may_be_read(now))
     }
@@ -724,8 +688,7 @@ impl Reader {
             return;
         }
         let spills = !self.vanishing.is_empty() && !self.stopped;
-        let mut wake =
-            if self.stopped { now + ENUMERATE_EVERY } else { self.due.enumerate.min(self.due.look) };
+        let mut wake = if self.stopped { now + ENUMERATE_EVERY } else { self.next_look() };
         if !self.stopped {
             wake = self.output.due().into_iter().chain(self.feeds.due()).fold(wake, Instant::min);
         }

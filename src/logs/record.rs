@@ -1,6 +1,9 @@
 //! What travels along the log path: where a file comes from, who it is, and one line of it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -8,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// A container's file: `/var/log/pods/<namespace>_<pod>_<uid>/<container>/<restart>.log`.
-    Container(Container),
+    Container(Arc<Container>),
     /// Any other file.
     Plain,
     /// journald.

@@ -118,13 +118,14 @@ impl Header {
     fn parse(line: &[u8]) -> Option<(Self, u64)> {
         let written: Written = serde_json::from_slice(line.strip_prefix(MAGIC.as_bytes())?).ok()?;
         let origin = written.container.map_or(Origin::Plain, |container| {
-            Origin::Container(Container {
+            let container = Container {
                 namespace: container.namespace,
                 pod: container.pod,
                 uid: container.uid,
                 name: container.name,
                 restart: container.restart,
-            })
+            };
+            Origin::Container(container.into())
         });
         let header = Self {
             id: FileId::from_hex(&written.id)?,

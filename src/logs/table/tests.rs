@@ -65,7 +65,7 @@ impl Scene {
     }
 
     fn known(&self) -> Known {
-        let mut checkpoint = Checkpoint::new(self.directory.path());
+        let checkpoint = Checkpoint::new(self.directory.path());
         checkpoint.write(self.table.positions()).expect("written");
         checkpoint.load()
     }

@@ -160,7 +160,7 @@ impl Table {
         for position in self.known.values() {
             let Some(content) = &position.content else { continue };
             let is_alike = content.first == first
-                && content.active == file.active_path
+                && *content.active == *file.active_path
                 && position.offset <= file.size
                 && (content.truncated
                     || is_same_inode(position.inode, file.inode)
@@ -220,7 +220,7 @@ impl Table {
             if position.id != base
                 && is_same_inode(position.inode, inode)
                 && let Some(content) = &mut position.content
-                && content.active == file.path
+                && *content.active == *file.path
             {
                 content.truncated = true;
             }
