@@ -321,6 +321,12 @@ impl Watcher {
         Self { inotify, quiet: HashMap::new(), directories: HashMap::new(), said_full: false }
     }
 
+    /// One that hears nothing, as of a network file system.
+    #[cfg(test)]
+    pub fn deaf() -> Self {
+        Self { inotify: None, ..Self::new() }
+    }
+
     /// What to poll for readability.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.inotify.as_ref().map(AsFd::as_fd)

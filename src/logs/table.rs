@@ -194,6 +194,12 @@ impl Table {
         self.unopened || self.open > self.most_open / 4 * 3
     }
 
+    /// As if the process might have so many log files open.
+    #[cfg(test)]
+    pub fn limit_open(&mut self, most: usize) {
+        self.most_open = most;
+    }
+
     /// Whether one more file may be opened.
     pub fn has_descriptors(&self) -> bool {
         self.open < self.most_open

@@ -23,6 +23,7 @@ mod hostile_files;
 mod logs;
 mod media;
 mod page;
+mod quiet;
 mod scrape;
 mod shutdown;
 mod soak;
