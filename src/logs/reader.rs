@@ -37,7 +37,7 @@ use crate::metrics::own::LogMetrics;
 /// How often directories are listed although nobody said that they changed, where nobody would.
 const ENUMERATE_EVERY: Duration = Duration::from_secs(5);
 /// How often directories are listed although all of them are watched, while there are few.
-const DOUBT_EVERY: Duration = Duration::from_secs(60);
+const DOUBT_EVERY: Duration = Duration::from_secs(120);
 /// How soon directories are listed again when they keep changing, while there are few files.
 const ENUMERATE_PAUSE: Duration = Duration::from_millis(100);
 /// How often files are asked for their size, while there are few.
