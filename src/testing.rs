@@ -20,13 +20,14 @@ pub fn cases(usual: u32) -> ProptestConfig {
 
 /// The file of a container that was restarted so often.
 pub fn container(restart: u32) -> Origin {
-    Origin::Container(Container {
+    let container = Container {
         namespace: "shop".into(),
         pod: "cart-1".into(),
         uid: "u-1".into(),
         name: "app".into(),
         restart,
-    })
+    };
+    Origin::Container(container.into())
 }
 
 /// The pod of that container, with these labels.

@@ -293,6 +293,12 @@ impl Acks {
         position
     }
 
+    /// Gives back room that is not needed.
+    pub fn shrink(&mut self) {
+        self.outstanding.shrink_to_fit();
+        self.torn.shrink_to_fit();
+    }
+
     /// The position will never again be below `position`.
     pub fn passed(&mut self, position: u64) {
         self.torn.retain(|span| span.end > position);

@@ -9,10 +9,12 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, Write},
+    io::{self, BufWriter, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
+use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 
 use super::record::{FileId, Inode, path_text};
@@ -70,6 +72,9 @@ pub const TRUNCATED: u64 = u64::MAX;
 
 /// Bytes in a [`Check`] at most.
 pub const CHECK_BYTES: usize = 256;
+
+/// Bytes that are written at once.
+const BUFFER: usize = 64 << 10;
 
 /// A file that was not seen for this long before the last writing will not come back, in seconds.
 const FORGET_AFTER: u64 = 7 * 24 * 3600;
@@ -165,13 +170,37 @@ pub struct Known {
 #[derive(Debug)]
 pub struct Checkpoint {
     directory: PathBuf,
-    body: Vec<u8>,
+}
+
+/// What follows the header, counted as it is written: of thousands of files it is megabytes.
+struct Body<'a> {
+    file: BufWriter<&'a mut File>,
+    checksum: Hasher,
+    length: usize,
+}
+
+impl Write for Body<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.checksum.update(&bytes[..written]);
+        self.length += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// The header line, always of the same length.
+fn header(checksum: u32, length: usize) -> String {
+    format!("{MAGIC} {VERSION} {checksum:08x} {length:012}\n")
 }
 
 impl Checkpoint {
     /// For the positions in `directory`, which exists.
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), body: Vec::new() }
+        Self { directory: directory.to_owned() }
     }
 
     /// Reads what is known. A corrupt file is set aside and the previous one read; nothing here fails the start.
@@ -211,8 +240,13 @@ impl Checkpoint {
     }
 
     /// Writes the positions durably, those of files that are there first: when this returns, a crash finds them.
-    pub fn write<'a>(&mut self, positions: impl Iterator<Item = Position> + 'a) -> io::Result<()> {
-        self.body.clear();
+    pub fn write<'a>(&self, positions: impl Iterator<Item = Position> + 'a) -> io::Result<()> {
+        let (current, new) = (self.directory.join("positions"), self.directory.join("positions.new"));
+        let mut file = File::create(&new)?;
+        let mut body =
+            Body { file: BufWriter::with_capacity(BUFFER, &mut file), checksum: Hasher::new(), length: 0 };
+        // Its place, until what it says of the rest is known.
+        body.file.write_all(header(0, 0).as_bytes())?;
         for position in positions {
             let entry = Entry {
                 id: position.id.hex(),
@@ -225,14 +259,13 @@ impl Checkpoint {
                 seen: position.seen,
                 content: position.content.as_ref().map(ContentEntry::of),
             };
-            serde_json::to_writer(&mut self.body, &entry)?;
-            self.body.push(b'\n');
+            serde_json::to_writer(&mut body, &entry)?;
+            body.write_all(b"\n")?;
         }
-        let (current, new) = (self.directory.join("positions"), self.directory.join("positions.new"));
-        let mut file = File::create(&new)?;
-        let checksum = crc32fast::hash(&self.body);
-        file.write_all(format!("{MAGIC} {VERSION} {checksum:08x} {}\n", self.body.len()).as_bytes())?;
-        file.write_all(&self.body)?;
+        body.flush()?;
+        let header = header(body.checksum.clone().finalize(), body.length);
+        drop(body);
+        file.write_all_at(header.as_bytes(), 0)?;
         file.sync_data()?;
         match fs::rename(&current, self.directory.join("positions.old")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -317,7 +350,7 @@ mod tests {
 
     fn written(positions: &[Position]) -> (tempfile::TempDir, Checkpoint) {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut checkpoint = Checkpoint::new(dir.path());
+        let checkpoint = Checkpoint::new(dir.path());
         checkpoint.write(positions.iter().cloned()).expect("written");
         (dir, checkpoint)
     }
@@ -362,7 +395,7 @@ mod tests {
 
     #[test]
     fn any_cut_or_flipped_bit_falls_back_to_the_previous_file() {
-        let (dir, mut checkpoint) = written(&[position(1, 10)]);
+        let (dir, checkpoint) = written(&[position(1, 10)]);
         checkpoint.write([position(1, 30)].into_iter()).expect("written");
         let path = dir.path().join("positions");
         let good = fs::read(&path).expect("read");

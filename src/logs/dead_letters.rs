@@ -16,7 +16,7 @@ use super::{
 };
 use crate::store::{Reader, Source, StoreError, Writer};
 
-/// Files of which is remembered how far letters were kept; beyond that all are forgotten, which only costs looking.
+/// Files with letters, beyond those of the start, of which is remembered how far they were kept; then the store is asked anew.
 const FILES: usize = 4096;
 
 /// The dead letters of this agent: a bounded store of its own, whose records are one JSON object each,
@@ -32,8 +32,8 @@ pub struct DeadLetters {
 
 struct Shelf {
     writer: Writer,
-    /// The greatest position that was kept of a file.
-    last: HashMap<FileId, Option<u64>>,
+    /// The greatest position that was kept of each file, once that was asked, and how many files those were.
+    last: Option<(HashMap<[u8; 12], u64>, usize)>,
 }
 
 /// One refused document.
@@ -105,7 +105,7 @@ impl DeadLetter {
 impl DeadLetters {
     /// Into an open store.
     pub fn new(writer: Writer) -> Self {
-        Self { shelf: Arc::new(Mutex::new(Shelf { writer, last: HashMap::new() })) }
+        Self { shelf: Arc::new(Mutex::new(Shelf { writer, last: None })) }
     }
 
     /// Keeps the letters from number `next` on durably, those that are kept already once; an error tells which letter to go on
@@ -146,10 +146,16 @@ impl Shelf {
         let Some(position) = letter.offset else {
             return self.writer.append(&Arc::new(without_positions(&letter.facts)), 0, now, 0, &text);
         };
-        let last = match self.last.get(&file) {
-            Some(last) => *last,
-            None => self.writer.last_position(&file.0)?,
+        // Asked once, for it reads the index of every segment.
+        let greatest = match &mut self.last {
+            Some((greatest, known)) if greatest.len() < *known + FILES => greatest,
+            forgotten => {
+                let greatest = self.writer.greatest_positions()?;
+                let known = greatest.len();
+                &mut forgotten.insert((greatest, known)).0
+            }
         };
+        let last = greatest.get(&file.0).copied();
         // Lines come in their order: what is beyond was never here.
         if last.is_some_and(|last| position <= last) {
             let kept = match known.entry(file) {
@@ -157,7 +163,8 @@ impl Shelf {
                 std::collections::hash_map::Entry::Vacant(place) => {
                     let ours = letters.iter().filter(|other| other.facts.id == file);
                     let from = ours.filter_map(|other| other.offset).min().unwrap_or(position);
-                    place.insert(self.writer.positions(&file.0, from)?.into_iter().collect())
+                    let found = self.writer.positions(&HashMap::from([(file.0, from)]))?;
+                    place.insert(found.into_values().flatten().collect())
                 }
             };
             if kept.contains(&position) {
@@ -165,10 +172,7 @@ impl Shelf {
             }
         }
         self.writer.append(&Arc::new(source(&letter.facts)), position, now, 0, &text)?;
-        if self.last.len() >= FILES {
-            self.last.clear();
-        }
-        self.last.insert(file, last.max(Some(position)));
+        greatest.insert(file.0, last.map_or(position, |last| last.max(position)));
         Ok(())
     }
 }

@@ -1,16 +1,18 @@
 //! Which log files there are: enumeration is the truth, inotify only says when to look again.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs, io,
     mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use rustix::fs::inotify;
+use rustix::fs::{FsWord, fstatfs, inotify, statfs};
 
 use super::{
+    batch::FileKey,
     record::{Container, Origin},
     tail::is_gzip,
 };
@@ -50,9 +52,9 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// Where it is.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// The name under which it is or was written to.
-    pub active_path: PathBuf,
+    pub active_path: Arc<Path>,
     /// Who writes it.
     pub origin: Origin,
     /// The number of the source that found it.
@@ -80,6 +82,8 @@ pub struct Enumeration {
     pub directories: HashSet<PathBuf>,
     /// Whether a link was followed under the host's root, because its target is not there.
     pub under_root: bool,
+    /// Whether files may appear that no watched directory tells of.
+    pub has_blind_spots: bool,
     /// Directories that could not be listed.
     pub problems: Vec<(PathBuf, io::Error)>,
 }
@@ -111,17 +115,20 @@ pub fn enumerate(sources: &[Source], root: &Path) -> Enumeration {
         }
     }
     let mut seen = HashSet::new();
-    found.files.retain(|file| seen.insert(file.path.clone()));
+    found.files.retain(|file| seen.insert(Arc::clone(&file.path)));
     // While it is being made the file itself is there; a copy is recognised best when all others are known.
     let (copies, mut files): (Vec<_>, Vec<_>) = found.files.into_iter().partition(Found::is_gzip);
-    files.extend(copies.into_iter().filter(|copy| !seen.contains(&copy.path.with_extension(""))));
+    files.extend(copies.into_iter().filter(|copy| !seen.contains(copy.path.with_extension("").as_path())));
     found.files = files;
     found
 }
 
 fn enumerate_pods(path: &Path, exclude_namespaces: &[String], root: &Path, found: &mut Enumeration) {
     found.watch_way_to(path);
-    for (pod_path, pod_name) in list(path, found) {
+    let pods = list(path, found);
+    // It may be made later.
+    found.has_blind_spots |= !found.directories.contains(path);
+    for (pod_path, pod_name) in pods {
         let Some((namespace, pod, uid)) = parse_pod_directory(&pod_name) else {
             continue;
         };
@@ -147,20 +154,25 @@ fn enumerate_container(directory: &Path, container: &Container, root: &Path, fou
         let Some(restart) = parse_container_file(&file_name) else {
             continue;
         };
-        let origin = Origin::Container(Container { restart, ..container.clone() });
-        let active_path = directory.join(format!("{restart}.log"));
+        let origin = Origin::Container(Arc::new(Container { restart, ..container.clone() }));
+        let path: Arc<Path> = path.into();
+        let active_name = format!("{restart}.log");
+        // Thousands of files are there at once: those that were not rotated have one path.
+        let active_path =
+            if file_name == active_name { Arc::clone(&path) } else { directory.join(active_name).into() };
         // With Docker the name is a link to a file that Docker rotates in its own directory.
         let mut target = link_target(&path);
         let (mut path, mut active_path) = (path, active_path);
         if let Some(elsewhere) = target.as_deref().and_then(|target| under_root(target, root)) {
             found.under_root = true;
-            path.clone_from(&elsewhere);
-            active_path.clone_from(&elsewhere);
+            path = elsewhere.as_path().into();
+            active_path = Arc::clone(&path);
             target = Some(elsewhere);
         }
+        found.has_blind_spots |= target.is_some();
         for path in target.iter().flat_map(|target| rotated_siblings(target)) {
-            let (active_path, origin) = (active_path.clone(), origin.clone());
-            found.files.push(Found { path, active_path, origin, source: 0 });
+            let (active_path, origin) = (Arc::clone(&active_path), origin.clone());
+            found.files.push(Found { path: path.into(), active_path, origin, source: 0 });
         }
         found.files.push(Found { path, active_path, origin, source: 0 });
     }
@@ -222,6 +234,8 @@ fn enumerate_files(include: &[glob::Pattern], exclude: &[glob::Pattern], found: 
     for pattern in include {
         if let Some(parent) = fixed_parent(pattern.as_str()) {
             found.watch_way_to(&parent);
+            // A wildcard in the name of a directory stands for directories that are not watched.
+            found.has_blind_spots |= Path::new(pattern.as_str()).parent() != Some(&parent);
             found.directories.insert(parent);
         }
         // The pattern was compiled once already, so it is valid.
@@ -242,11 +256,13 @@ fn add_with_rotated(active: &Path, exclude: &[glob::Pattern], found: &mut Enumer
     if exclude.iter().any(|pattern| pattern.matches_path(active)) {
         return;
     }
-    let mut push = |path: PathBuf| {
-        found.files.push(Found { path, active_path: active.to_owned(), origin: Origin::Plain, source: 0 });
+    let active: Arc<Path> = active.into();
+    let mut push = |path: Arc<Path>| {
+        let active_path = Arc::clone(&active);
+        found.files.push(Found { path, active_path, origin: Origin::Plain, source: 0 });
     };
-    push(active.to_owned());
-    rotated_siblings(active).into_iter().for_each(push);
+    push(Arc::clone(&active));
+    rotated_siblings(&active).into_iter().for_each(|path| push(path.into()));
 }
 
 /// The files beside `active` whose names are its own with the mark of a rotation.
@@ -272,13 +288,39 @@ fn fixed_parent(pattern: &str) -> Option<PathBuf> {
     Some(PathBuf::from(if end == 0 { "/" } else { &pattern[..end] }))
 }
 
-/// Says when something changed in the directories of log files.
+/// Says when something changed in the directories of log files, and when a quiet file is written to.
 ///
-/// inotify is used directly and only for names that come and go: a watcher that also reports writes, as general crates do,
-/// would wake for every line that any pod writes.
+/// inotify is used directly: of directories only names that come and go are asked for, and of a file only the first write
+/// after it became quiet. A watcher that reports every write, as general crates do, would wake for every line of every pod.
 #[derive(Debug)]
 pub struct Watcher {
     inotify: Option<OwnedFd>,
+    /// The files whose next change is reported.
+    quiet: HashMap<i32, FileKey>,
+    /// The directories that are watched, and whether all that happens in them is reported.
+    directories: HashMap<i32, bool>,
+    /// Whether it was said that there are too many watches.
+    said_full: bool,
+}
+
+/// How directories are watched.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Watched {
+    /// Each of them is, and its file system reports all that happens.
+    pub all: bool,
+    /// One of them was not before.
+    pub any_new: bool,
+}
+
+/// What was reported.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Names came or went.
+    pub names: bool,
+    /// Reports were lost: anything may have happened.
+    pub overflowed: bool,
+    /// Files that were written to, or have another name or none; they are watched no more.
+    pub changed: Vec<FileKey>,
 }
 
 impl Watcher {
@@ -288,7 +330,13 @@ impl Watcher {
         let inotify = inotify::init(flags)
             .inspect_err(|error| tracing::warn!(%error, "no inotify, new log files are found by looking every few seconds"))
             .ok();
-        Self { inotify }
+        Self { inotify, quiet: HashMap::new(), directories: HashMap::new(), said_full: false }
+    }
+
+    /// One that hears nothing, as of a network file system.
+    #[cfg(test)]
+    pub fn deaf() -> Self {
+        Self { inotify: None, ..Self::new() }
     }
 
     /// What to poll for readability.
@@ -296,34 +344,122 @@ impl Watcher {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
 
-    /// Watches these directories; those that are gone fall out by themselves. One that was made anew under the same name
-    /// is another one, so all are asked for each time: for those that are watched already nothing happens.
-    pub fn watch(&self, directories: &HashSet<PathBuf>) {
-        let Some(fd) = &self.inotify else { return };
+    /// Watches these directories; those that are gone fall out by themselves. One that was
+    /// made anew under the same name is another one, so all are asked for each time: for those that are watched already
+    /// nothing happens.
+    pub fn watch(&mut self, directories: &HashSet<PathBuf>) -> Watched {
+        let Some(fd) = &self.inotify else { return Watched::default() };
         let names = inotify::WatchFlags::CREATE
             | inotify::WatchFlags::MOVED_TO
             | inotify::WatchFlags::MOVED_FROM
             | inotify::WatchFlags::DELETE
             | inotify::WatchFlags::ONLYDIR;
+        let mut watched = Watched { all: true, any_new: false };
         for directory in directories {
-            // A failure (gone again, too many watches) costs nothing but the hint.
-            if let Err(error) = inotify::add_watch(fd, directory, names) {
-                tracing::debug!(%error, path = %directory.display(), "could not watch");
+            match inotify::add_watch(fd, directory, names) {
+                Ok(watch) => {
+                    let is_told = self.directories.entry(watch).or_insert_with(|| {
+                        watched.any_new = true;
+                        statfs(directory).is_ok_and(|system| is_written_here_only(system.f_type))
+                    });
+                    watched.all &= *is_told;
+                }
+                Err(error) => {
+                    watched.all = false;
+                    say_full(error, &mut self.said_full);
+                    tracing::debug!(%error, path = %directory.display(), "could not watch");
+                }
             }
+        }
+        watched
+    }
+
+    /// Reports the next change of an open file, once. `None` when that is not possible, or not to be relied on.
+    pub fn watch_file(&mut self, key: FileKey, file: BorrowedFd<'_>) -> Option<i32> {
+        let change = inotify::WatchFlags::MODIFY
+            | inotify::WatchFlags::ATTRIB
+            | inotify::WatchFlags::MOVE_SELF
+            | inotify::WatchFlags::ONESHOT;
+        if !fstatfs(file).is_ok_and(|system| is_written_here_only(system.f_type)) {
+            return None;
+        }
+        // By its descriptor: its name may be another file's by now.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let watch = inotify::add_watch(self.inotify.as_ref()?, path, change)
+            .inspect_err(|&error| say_full(error, &mut self.said_full))
+            .ok()?;
+        self.quiet.insert(watch, key);
+        Some(watch)
+    }
+
+    /// Reports no change of this file.
+    pub fn leave_file(&mut self, watch: i32) {
+        if self.quiet.remove(&watch).is_some()
+            && let Some(fd) = &self.inotify
+        {
+            // It may have been reported just now: then it is not watched any more.
+            let _ = inotify::remove_watch(fd, watch);
         }
     }
 
-    /// Takes in what was reported; whether there was anything.
-    pub fn drain(&self) -> bool {
-        let Some(fd) = &self.inotify else { return false };
+    /// Takes in what was reported.
+    pub fn drain(&mut self) -> Report {
+        let mut report = Report::default();
+        let Some(fd) = &self.inotify else { return report };
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(fd, &mut buffer);
-        let mut any = false;
         // Ends with EAGAIN when the queue is empty.
-        while reader.next().is_ok() {
-            any = true;
+        while let Ok(event) = reader.next() {
+            if let Some(key) = self.quiet.remove(&event.wd()) {
+                report.changed.push(key);
+            } else if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
+                report.overflowed = true;
+            } else if event.events().contains(inotify::ReadFlags::IGNORED) {
+                self.directories.remove(&event.wd());
+            } else if event.events().intersects(NAMES) {
+                report.names = true;
+            }
         }
-        any
+        if report.overflowed {
+            self.quiet.clear();
+            self.directories.clear();
+        }
+        report
+    }
+}
+
+/// Reports about names. A watch that ended is none: its directory's parent tells that.
+const NAMES: inotify::ReadFlags = inotify::ReadFlags::CREATE
+    .union(inotify::ReadFlags::MOVED_TO)
+    .union(inotify::ReadFlags::MOVED_FROM)
+    .union(inotify::ReadFlags::DELETE);
+
+/// Whether all changes of files are made on this machine and through this mount, so that inotify hears of each: those of
+/// network file systems and virtual machines' shares may be made elsewhere, those of an overlay in its layers.
+fn is_written_here_only(magic: FsWord) -> bool {
+    // From the kernel's `magic.h` and, for file systems that are not in it, their own headers.
+    const LOCAL: [u32; 12] = [
+        0x0000_ef53, // ext2, ext3, ext4
+        0x5846_5342, // XFS
+        0x9123_683e, // Btrfs
+        0x0102_1994, // tmpfs
+        0x8584_58f6, // ramfs
+        0xf2f5_2010, // F2FS
+        0x2fc1_2fc1, // ZFS
+        0xca45_1a4e, // bcachefs
+        0x3153_464a, // JFS
+        0x2405_1905, // UBIFS
+        0x0000_3434, // NILFS
+        0x0000_4d44, // FAT
+    ];
+    LOCAL.contains(&(magic as u32))
+}
+
+fn say_full(error: rustix::io::Errno, said: &mut bool) {
+    if error == rustix::io::Errno::NOSPC && !std::mem::replace(said, true) {
+        tracing::warn!(
+            "too many inotify watches (see fs.inotify.max_user_watches): log files are looked at more often than needed"
+        );
     }
 }
 
@@ -365,16 +501,7 @@ mod tests {
         let source = Source::Kubernetes { path: dir.path().into(), exclude_namespaces: vec!["quiet".into()] };
         let found = enumerate(&[source], Path::new("/"));
         assert_eq!(names(&found), ["1.log.20261121-101010.gz", "2.log", "2.log.20261121-101010"]);
-        assert_eq!(
-            found.files[0].origin,
-            Origin::Container(Container {
-                namespace: "shop".into(),
-                pod: "cart-1".into(),
-                uid: "u-1".into(),
-                name: "app".into(),
-                restart: 2,
-            })
-        );
+        assert_eq!(found.files[0].origin, crate::testing::container(2));
         assert!(found.files.last().is_some_and(Found::is_gzip), "copies come last");
         assert_eq!(found.files.iter().filter(|file| file.is_rotated()).count(), 2);
         assert!(found.directories.contains(&dir.path().join("shop_cart-1_u-1/app")));
@@ -421,12 +548,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("log/pods");
         let source = Source::Kubernetes { path: path.clone(), exclude_namespaces: vec![] };
-        let watcher = Watcher::new();
+        let mut watcher = Watcher::new();
         for made in [dir.path().join("log"), path.clone(), path.join("shop_cart-1_u-1/app")] {
             watcher.watch(&enumerate(std::slice::from_ref(&source), Path::new("/")).directories);
             watcher.drain();
             fs::create_dir_all(made).expect("made");
-            assert!(watcher.drain());
+            assert!(watcher.drain().names);
         }
         touch(&path.join("shop_cart-1_u-1/app/0.log"));
         assert_eq!(enumerate(&[source], Path::new("/")).files.len(), 1);
@@ -435,26 +562,26 @@ mod tests {
     #[test]
     fn the_watcher_reports_new_names() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let watcher = Watcher::new();
+        let mut watcher = Watcher::new();
         watcher.watch(&HashSet::from([dir.path().to_owned()]));
-        assert!(!watcher.drain());
+        assert_eq!(watcher.drain(), Report::default());
         touch(&dir.path().join("new.log"));
-        assert!(watcher.drain());
+        assert!(watcher.drain().names);
         fs::write(dir.path().join("new.log"), "more").expect("written");
-        assert!(!watcher.drain());
+        assert_eq!(watcher.drain(), Report::default());
     }
 
     #[test]
     fn a_directory_made_anew_is_watched_again() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let inner = dir.path().join("app");
-        let watcher = Watcher::new();
+        let mut watcher = Watcher::new();
         for _ in 0..2 {
             fs::create_dir(&inner).expect("made");
             watcher.watch(&HashSet::from([inner.clone()]));
             watcher.drain();
             touch(&inner.join("0.log"));
-            assert!(watcher.drain());
+            assert!(watcher.drain().names);
             fs::remove_dir_all(&inner).expect("removed");
         }
     }
@@ -483,7 +610,7 @@ mod tests {
         let found =
             enumerate(&[Source::Kubernetes { path: pods, exclude_namespaces: vec![] }], Path::new("/"));
         assert_eq!(names(&found), ["0.log", "c1-json.log.1"]);
-        assert!(found.files.iter().all(|file| file.active_path == container.join("0.log")));
+        assert!(found.files.iter().all(|file| *file.active_path == *container.join("0.log")));
     }
 
     #[test]
@@ -502,7 +629,7 @@ mod tests {
         assert!(found.under_root);
         assert_eq!(names(&found), ["c1-json.log", "c1-json.log.1"]);
         assert_eq!(found.files.iter().filter(|file| file.is_rotated()).count(), 1);
-        assert!(found.files.iter().all(|file| file.active_path == here));
+        assert!(found.files.iter().all(|file| *file.active_path == *here));
         let found = enumerate(&[source], Path::new("/"));
         assert_eq!((found.under_root, names(&found)), (false, vec!["0.log".to_owned()]));
     }

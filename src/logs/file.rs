@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    path::PathBuf,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -47,9 +47,9 @@ pub struct LogFile {
     /// `None` when everything of it is confirmed and no more will come, and while a truncated one was not found in a copy.
     pub tail: Option<Tail>,
     /// Where the file is now.
-    pub path: PathBuf,
-    /// The name under which it is or was written to.
-    pub active_path: PathBuf,
+    pub path: Arc<Path>,
+    /// The name under which it is or was written to; the same one while it is there.
+    pub active_path: Arc<Path>,
     /// Who writes it.
     pub origin: Origin,
     /// The number of the source that found it.
@@ -100,6 +100,8 @@ pub struct LogFile {
     pub doomed: bool,
     /// Whether it waits in the queue of files to read.
     pub queued: bool,
+    /// The watch that reports its next change: until then nobody looks at it.
+    pub watch: Option<i32>,
     /// When it last grew.
     pub grew: Instant,
     /// When it was last confirmed up to its end.
@@ -122,8 +124,8 @@ pub struct Identity {
     pub first: (usize, u64),
     /// How often it was truncated under the same first line.
     pub generation: u32,
-    /// Its share of the documents.
-    pub shape: Shape,
+    /// Its share of the documents, rendered for its turns: [`super::table::Table::for_turn`].
+    pub shape: Option<Shape>,
     /// Where its lines are counted.
     pub account: Arc<Account>,
     /// What is done with its lines, if anything is.
@@ -202,6 +204,7 @@ impl LogFile {
             unlinked: false,
             doomed: false,
             queued: false,
+            watch: None,
             grew: now,
             caught_up: now,
             moved: now,
@@ -301,6 +304,15 @@ impl LogFile {
         self.acks.step_back();
     }
 
+    /// Keeps no more memory than it takes to know it again: most files are quiet most of the time.
+    pub fn shrink(&mut self) {
+        self.acks.shrink();
+        self.ends.0.shrink_to_fit();
+        if let Some(identity) = &mut self.identity {
+            identity.shape = None;
+        }
+    }
+
     /// Whether it may be read. While the sink holds its lines, a few of them are tried at a time.
     pub fn may_be_read(&self, now: Instant) -> bool {
         let is_over = |wait: Option<Instant>| wait.is_none_or(|until| now >= until);
@@ -355,8 +367,8 @@ impl LogFile {
             document: identity.facts.id,
             generation: identity.generation,
             first: identity.first,
-            path: self.path.clone(),
-            active_path: self.active_path.clone(),
+            path: self.path.to_path_buf(),
+            active_path: self.active_path.to_path_buf(),
             origin: self.origin.clone(),
             source: self.source,
             inode: self.inode,
@@ -390,6 +402,17 @@ impl LogFile {
     pub fn is_complete(&self, now: Instant) -> bool {
         let is_copy = self.tail.as_ref().is_some_and(|tail| !tail.is_file());
         is_copy || self.is_dying() && now.saturating_duration_since(self.grew) >= GRACE
+    }
+
+    /// Whether there is nothing to do with it before it is written to again, and that was so for a while.
+    pub fn is_quiet(&self, now: Instant) -> bool {
+        self.lag() == 0
+            && self.acks.is_clear()
+            && !self.queued
+            && !self.is_dying()
+            && self.error.is_none()
+            && self.truncated.is_none()
+            && now.saturating_duration_since(self.grew) >= GRACE
     }
 
     /// Whether reading would bring something new.
@@ -451,10 +474,10 @@ impl LogFile {
             offset: self.confirmed_to(),
             generation: identity.generation,
             inode: self.inode,
-            path: self.path.clone(),
+            path: self.path.to_path_buf(),
             seen: now,
             content: Some(Content {
-                active: self.active_path.clone(),
+                active: self.active_path.to_path_buf(),
                 document: identity.facts.id,
                 first: identity.first,
                 check: self.ends.check(self.confirmed_to()),

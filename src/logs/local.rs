@@ -22,8 +22,8 @@ use crate::{
 
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Sources remembered at once; beyond that all are forgotten, which only costs looking them up again.
-const SOURCES: usize = 4096;
+/// Files of a batch whose description is kept for their next line; beyond that all are made again.
+const SOURCES: usize = 512;
 
 /// The sink.
 pub struct Local {
@@ -35,21 +35,25 @@ pub struct Local {
 /// The writer and what it knows of the files it gets lines from.
 struct Shelf {
     writer: Writer,
-    sources: HashMap<FileId, Known>,
+    /// The greatest position that was stored of each file before the agent was started, sorted by file; asked for once.
+    before: Option<Vec<(FileId, u64)>>,
+    /// What of it was not confirmed, of the files that brought lines from before it.
+    repeats: HashMap<FileId, Repeats>,
 }
 
-struct Known {
-    source: Arc<Source>,
+/// Lines that may come again.
+#[derive(Default)]
+struct Repeats {
     /// Positions that were stored before the agent was restarted and whose confirmation did not reach the checkpoint.
     stored: HashSet<u64>,
-    /// The store was asked for positions from here on.
-    asked_from: u64,
+    /// The store was asked for positions from here on; for none yet.
+    asked_from: Option<u64>,
 }
 
 impl Local {
     /// A sink into an open store.
     pub fn new(writer: Writer, state: Arc<SinkState>, metrics: StoreMetrics) -> Self {
-        let shelf = Shelf { writer, sources: HashMap::new() };
+        let shelf = Shelf { writer, before: None, repeats: HashMap::new() };
         Self { shelf: Arc::new(Mutex::new(shelf)), state, metrics }
     }
 }
@@ -104,8 +108,15 @@ fn lock(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
 impl Shelf {
     /// Appends the records from number `next` on and makes all durable; an error tells which record to go on with.
     fn keep(&mut self, batch: &Batch, next: usize) -> Result<(), (usize, StoreError)> {
+        self.look_for_repeats(batch, next).map_err(|error| (next, error))?;
+        let mut sources = HashMap::new();
         for (number, (file, record)) in records(batch).enumerate().skip(next) {
-            self.append(&batch.files[file].facts, &record).map_err(|error| (number, error))?;
+            let facts = &batch.files[file].facts;
+            if sources.len() >= SOURCES {
+                sources.clear();
+            }
+            let source = sources.entry(facts.id).or_insert_with(|| Arc::new(source(facts)));
+            self.append(facts.id, source, &record).map_err(|error| (number, error))?;
         }
         match self.writer.sync(SystemTime::now()) {
             // These are durable: it is the next ones that have to wait.
@@ -114,16 +125,55 @@ impl Shelf {
         }
     }
 
-    fn append(&mut self, facts: &FileFacts, record: &Record<'_>) -> Result<(), StoreError> {
-        if self.sources.len() >= SOURCES && !self.sources.contains_key(&facts.id) {
-            self.sources.clear();
-        }
-        let Self { writer, sources } = self;
-        let known = sources.entry(facts.id).or_insert_with(|| Known::new(facts));
-        if known.is_stored(writer, record.position)? {
+    /// Finds out which of these lines may have been stored before the restart, for all files at once: a look into the store
+    /// costs the same for one file and for thousands. Lines come in the order of their ends, so that one in parts may start
+    /// before the first line that came.
+    fn look_for_repeats(&mut self, batch: &Batch, next: usize) -> Result<(), StoreError> {
+        let before = match &self.before {
+            Some(before) => before,
+            None => {
+                let greatest = self.writer.greatest_positions()?;
+                let mut before: Vec<_> = greatest.into_iter().map(|(id, last)| (FileId(id), last)).collect();
+                before.sort_unstable();
+                self.before.insert(before)
+            }
+        };
+        if before.is_empty() {
             return Ok(());
         }
-        match writer.append(&known.source, record.position, record.time, record.stream, record.text) {
+        let mut wanted: HashMap<[u8; 12], u64> = HashMap::new();
+        for (file, record) in records(batch).skip(next) {
+            let id = batch.files[file].facts.id;
+            let known = before.binary_search_by_key(&id, |entry| entry.0);
+            let asked_from = self.repeats.get(&id).and_then(|repeats| repeats.asked_from);
+            if known.is_ok_and(|at| record.position <= before[at].1)
+                && asked_from.is_none_or(|from| record.position < from)
+            {
+                let from = wanted.entry(id.0).or_insert(record.position);
+                *from = record.position.min(*from);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut found = self.writer.positions(&wanted)?;
+        for (id, from) in wanted {
+            let repeats = self.repeats.entry(FileId(id)).or_default();
+            // What is above was asked for already.
+            let end = repeats.asked_from.unwrap_or(u64::MAX);
+            let stored = found.remove(&id).unwrap_or_default();
+            repeats.stored.extend(stored.into_iter().filter(|&stored| stored < end));
+            repeats.asked_from = Some(from);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, id: FileId, source: &Arc<Source>, record: &Record<'_>) -> Result<(), StoreError> {
+        // Said once.
+        if self.repeats.get_mut(&id).is_some_and(|repeats| repeats.stored.remove(&record.position)) {
+            return Ok(());
+        }
+        match self.writer.append(source, record.position, record.time, record.stream, record.text) {
             // It would never fit, and nothing else may wait for it: the limit on lines is far below the store's.
             Err(error @ StoreError::TooLong { .. }) => {
                 tracing::error!(%error, "a line was left out of the local store");
@@ -131,24 +181,6 @@ impl Shelf {
             }
             other => other,
         }
-    }
-}
-
-impl Known {
-    fn new(facts: &FileFacts) -> Self {
-        Self { source: Arc::new(source(facts)), stored: HashSet::new(), asked_from: u64::MAX }
-    }
-
-    /// Whether the line at `position` was stored before the restart; said once. Lines come in the order of their ends, so
-    /// that one in parts may start before the first line that came.
-    fn is_stored(&mut self, writer: &Writer, position: u64) -> Result<bool, StoreError> {
-        if position < self.asked_from {
-            let stored = writer.positions(&self.source.id, position)?;
-            // What is above was asked for already, and holds what was stored since.
-            self.stored.extend(stored.into_iter().filter(|&stored| stored < self.asked_from));
-            self.asked_from = position;
-        }
-        Ok(self.stored.remove(&position))
     }
 }
 

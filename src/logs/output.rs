@@ -106,7 +106,9 @@ impl Output {
         let parsed = match origin {
             Origin::Container(_) => parse_container_line(text),
             Origin::Plain | Origin::Journal | Origin::Kernel => {
-                let Identity { facts, shape, account, process, .. } = identity;
+                let Identity { facts, shape: Some(shape), account, process, .. } = identity else {
+                    return Taken::NoRoom;
+                };
                 let place = Place { key, facts, shape, account, acks, process };
                 books.enter_text(place, guess, text, span, batch);
                 *format = guess.format();
@@ -176,7 +178,7 @@ impl Output {
     /// Nothing more comes of a file, for now or for ever.
     fn rest(&mut self, key: FileKey, file: &mut LogFile, is_end: bool, now: Instant) -> Taken {
         let LogFile { identity: Some(identity), acks, .. } = file else { return Taken::Yes };
-        let Identity { facts, shape, process: Some(process), .. } = identity else {
+        let Identity { facts, shape: Some(shape), process: Some(process), .. } = identity else {
             return Taken::Yes;
         };
         if process.due().is_none() {
@@ -291,7 +293,7 @@ impl Books {
         batch: &mut Batch,
     ) {
         let Some(line) = joined.line else { return };
-        let Identity { facts, shape, account, process, .. } = identity;
+        let Identity { facts, shape: Some(shape), account, process, .. } = identity else { return };
         self.write(Place { key, facts, shape, account, acks, process }, &line, joined.cut, b"", batch);
     }
 

@@ -1,5 +1,7 @@
 //! The reader's thread: finds files, reads their lines in turns, fills batches, keeps the positions.
 
+mod quiet;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
@@ -30,8 +32,10 @@ use super::{
 };
 use crate::{kubernetes::known::Pods, metrics::own::LogMetrics};
 
-/// How often directories are listed although nobody said that they changed.
+/// How often directories are listed although nobody said that they changed, where nobody would.
 const ENUMERATE_EVERY: Duration = Duration::from_secs(5);
+/// How often directories are listed although all of them are watched, while there are few.
+const DOUBT_EVERY: Duration = Duration::from_secs(120);
 /// How soon directories are listed again when they keep changing, while there are few files.
 const ENUMERATE_PAUSE: Duration = Duration::from_millis(100);
 /// How often files are asked for their size, while there are few.
@@ -94,6 +98,8 @@ pub struct Reader {
     blocked: bool,
     stopped: bool,
     moved: bool,
+    /// Whether files were looked at since the metrics about them were set.
+    uncounted: bool,
     checkpoint_failed: bool,
     buffer: Vec<u8>,
     memory: MemoryLimits,
@@ -117,8 +123,27 @@ pub struct Reader {
 struct Due {
     enumerate: Instant,
     enumerated: Instant,
+    doubt: Instant,
     look: Instant,
+    glance: Instant,
+    count: Instant,
+    foresee: Instant,
     checkpoint: Instant,
+}
+
+impl Due {
+    fn all(now: Instant) -> Self {
+        Self {
+            enumerate: now,
+            enumerated: now,
+            doubt: now,
+            look: now,
+            glance: now,
+            count: now,
+            foresee: now,
+            checkpoint: now,
+        }
+    }
 }
 
 impl Reader {
@@ -162,12 +187,13 @@ impl Reader {
             blocked: false,
             stopped: false,
             moved: false,
+            uncounted: false,
             checkpoint_failed: false,
             buffer: Vec::new(),
             memory: options.memory,
             parts: 0,
             archives: 0,
-            due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now },
+            due: Due::all(now),
             sources,
             root: options.root,
             said_root: false,
@@ -201,6 +227,7 @@ impl Reader {
         if !self.stopped {
             self.look_around(now);
             self.look_at_files(now);
+            self.glance(now);
             self.moved |= self.feeds.look(now);
             self.spiller.work(&mut self.table, now, SPILL_STEP);
             self.read_turns(now);
@@ -266,15 +293,12 @@ impl Reader {
         } else if let Some(file) = self.table.get_mut(part.key).filter(|file| file.acks.epoch() == part.epoch)
         {
             file.set_back(now, longest);
+            self.table.wake(part.key);
         }
     }
 
     fn look_around(&mut self, now: Instant) {
-        if self.watcher.drain() {
-            // A file costs some microseconds: with many of them names may change all the time.
-            let pause = ENUMERATE_PAUSE.max(Duration::from_millis(self.table.len() as u64 / 10));
-            self.due.enumerate = self.due.enumerate.min(self.due.enumerated + pause);
-        }
+        self.hear(now);
         if now < self.due.enumerate {
             return;
         }
@@ -282,11 +306,22 @@ impl Reader {
         if found.under_root && !std::mem::replace(&mut self.said_root, true) {
             tracing::info!(root = %self.root.display(), "log files are links to files that are not there, they are read under the host's root");
         }
-        self.watcher.watch(&found.directories);
+        let has_blind_spots = found.has_blind_spots || !found.problems.is_empty();
+        let watched = self.watcher.watch(&found.directories);
+        let is_told = watched.all && !has_blind_spots;
         self.table.reconcile(found, now);
+        if now >= self.due.doubt {
+            self.due.doubt = now + DOUBT_EVERY.max(Duration::from_millis(20 * self.table.len() as u64));
+        }
         self.due.enumerated = now;
-        self.due.enumerate = now + ENUMERATE_EVERY;
+        self.due.enumerate =
+            if is_told && !self.table.has_errors() { self.due.doubt } else { now + ENUMERATE_EVERY };
+        if watched.any_new {
+            // It may have got files after it was listed and before it was watched.
+            self.due.enumerate = self.due.enumerate.min(now + self.pause_of_listing());
+        }
         self.due.look = now;
+        self.due.count = now;
     }
 
     fn look_at_files(&mut self, now: Instant) {
@@ -296,29 +331,64 @@ impl Reader {
         (self.parts, self.archives) = self.table.files().fold((0, 0), |(parts, archives), file| {
             (parts + file.joiner.held_bytes(), archives + usize::from(file.queued && file.is_archive()))
         });
-        for key in self.table.keys() {
+        let keys: Vec<FileKey> = self.table.awake().iter().copied().collect();
+        let looked_at = keys.len() as u64;
+        for key in keys {
             self.look_at_file(key, now);
+            self.let_sleep(key, now);
         }
-        self.table.give_up_truncated(now);
         self.moved |= self.table.first_run_is_over();
         if let Some(ready) = self.ready.take() {
             self.spiller.take_in(&mut self.table, now);
             self.due.look = now;
             ready();
         }
-        self.count_files(now);
-        // A look at a file is about a microsecond: many quiet files are asked less often.
-        self.due.look = now
-            + LOOK_EVERY.max(Duration::from_millis(self.table.len() as u64 / 2)).min(Duration::from_secs(2));
+        self.uncounted |= looked_at > 0;
+        if self.uncounted && now >= self.due.count {
+            self.uncounted = false;
+            self.table.give_up_truncated(now);
+            self.count_files(now);
+            self.due.count = now + self.pause_of(self.table.len() as u64);
+        }
+        if looked_at > 0 && now >= self.due.foresee {
+            self.table.foresee_deletions(now);
+            self.due.foresee = now + ENUMERATE_EVERY;
+        }
+        self.due.look = now + self.pause_of(self.table.awake().len() as u64);
+        if self.table.awake().is_empty() && !self.uncounted {
+            self.due.look = self.due.enumerate.max(now + LOOK_EVERY);
+        }
+    }
+
+    /// When files or directories are to be looked at again.
+    fn next_look(&self) -> Instant {
+        self.due.enumerate.min(self.due.look).min(self.due.glance)
+    }
+
+    /// How soon directories are listed again. A file costs some microseconds: with many of them names may change all the time.
+    fn pause_of_listing(&self) -> Duration {
+        ENUMERATE_PAUSE.max(Duration::from_millis(self.table.len() as u64 / 10))
+    }
+
+    /// How long to wait before as many files are looked at again. A look is about a microsecond.
+    fn pause_of(&self, files: u64) -> Duration {
+        LOOK_EVERY.max(Duration::from_millis(files / 2)).min(Duration::from_secs(2))
     }
 
     fn look_at_file(&mut self, key: FileKey, now: Instant) {
+        if !self.reopen(key, now) {
+            return;
+        }
         let Some(file) = self.table.get_mut(key) else { return };
         let Some(tail) = &file.tail else { return };
         let look = match tail.look() {
             Ok(look) => look,
             Err(error) => return file.fail("could not be looked at", &error),
         };
+        if file.lag() == 0 {
+            // Nobody may have looked at it for long.
+            file.caught_up = now;
+        }
         let was_unlinked = std::mem::replace(&mut file.unlinked, look.unlinked);
         if look.unlinked && !was_unlinked {
             // A compressed copy may be there now.
@@ -334,6 +404,9 @@ impl Reader {
             file.grew = now;
             file.modified = look.modified;
             let held = std::mem::replace(&mut file.size, look.size);
+            if let Some(watch) = file.watch.take() {
+                self.watcher.leave_file(watch);
+            }
             match file.is_written_anew(tail) {
                 Ok(true) => {
                     self.table.restart_truncated(key, held, now);
@@ -404,8 +477,9 @@ impl Reader {
     fn count_files(&mut self, now: Instant) {
         let mut open = 0;
         let mut lags: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
-        for file in self.table.files().filter(|file| file.tail.is_some()) {
-            open += 1;
+        for file in self.table.files() {
+            let Some(tail) = &file.tail else { continue };
+            open += i64::from(!tail.is_parked());
             let lag = lags.entry(file.origin.namespace()).or_default();
             let bytes = file.lag();
             lag.0 += bytes;
@@ -451,7 +525,7 @@ impl Reader {
 
     /// Reads a block of one file. Whether it wants another turn.
     fn read_turn(&mut self, key: FileKey, now: Instant) -> bool {
-        let Some(file) = self.table.get_mut(key).filter(|file| file.may_be_read(now)) else { return false };
+        let Some(file) = self.table.for_turn(key, now) else { return false };
         let others = self.parts.saturating_sub(file.joiner.held_bytes());
         let furthest = (self.max_line + 4 * TURN) as u64;
         let mut ended;
@@ -490,6 +564,9 @@ impl Reader {
         {
             // Nothing will be confirmed of these lines.
             file.passed();
+        }
+        if ended == Ended::Done {
+            self.table.after_turn(key);
         }
         // One turn of a file that is held shows whether it still is.
         ended != Ended::Done && self.table.get_mut(key).is_some_and(|file| file.may_be_read(now))
@@ -536,8 +613,7 @@ impl Reader {
         if has_more && !self.blocked && !self.stopped {
             return;
         }
-        let mut wake =
-            if self.stopped { now + ENUMERATE_EVERY } else { self.due.enumerate.min(self.due.look) };
+        let mut wake = if self.stopped { now + ENUMERATE_EVERY } else { self.next_look() };
         if !self.stopped {
             let due = self.output.due().into_iter().chain(self.feeds.due()).chain(self.spiller.due());
             wake = due.fold(wake, Instant::min);

@@ -13,7 +13,7 @@ use crate::{kubernetes::pod::Pod, metrics::ledger::Owner};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// A container's file: `/var/log/pods/<namespace>_<pod>_<uid>/<container>/<restart>.log`.
-    Container(Container),
+    Container(Arc<Container>),
     /// Any other file.
     Plain,
     /// journald.

@@ -3,13 +3,15 @@
 mod who;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs, io,
     os::unix::fs::MetadataExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+use rustix::process::{Resource, getrlimit};
 
 use super::{
     batch::FileKey,
@@ -45,6 +47,9 @@ const GONE_FOR: Duration = Duration::from_secs(600);
 /// What is remembered of one name from before truncations that no copy was found of.
 const TRUNCATED_KEPT: usize = 8;
 
+/// With more files than these, what is constant of a file's documents is rendered for each of its turns.
+const SHAPES: usize = 1000;
+
 /// Rotated files of a container that the kubelet keeps beside the active one, if it is not told otherwise.
 const ROTATED_KEPT: usize = 4;
 
@@ -53,7 +58,21 @@ type Place = (u64, u64);
 
 /// Every file that is or was read and may still be found.
 pub struct Table {
-    files: BTreeMap<FileKey, LogFile>,
+    /// Boxed: a node of the tree has room for eleven and often holds six.
+    files: BTreeMap<FileKey, Box<LogFile>>,
+    /// The files that are looked at regularly: all but those that are quiet and watched, and those that are closed.
+    awake: BTreeSet<FileKey>,
+    /// Of the others, those that nobody reports changes of.
+    unwatched: BTreeSet<FileKey>,
+    /// Where the rounds over all files and over those have got to.
+    rounds: (FileKey, FileKey),
+    /// Files that are open, as of the last look around and since.
+    open: usize,
+    /// How many may be.
+    most_open: usize,
+    /// Whether the last look around found files for which no descriptor was left, and whether that was ever said.
+    unopened: bool,
+    said_unopened: bool,
     by_place: HashMap<Place, FileKey>,
     /// The identities of the files in the table, as of before they were truncated.
     ids: HashMap<FileId, FileKey>,
@@ -94,6 +113,13 @@ impl Table {
             !known.first_run && positions.len() == 0 || positions.any(|position| position.content.is_some());
         Self {
             files: BTreeMap::new(),
+            awake: BTreeSet::new(),
+            unwatched: BTreeSet::new(),
+            rounds: (FileKey(0), FileKey(0)),
+            open: 0,
+            most_open: most_open(),
+            unopened: false,
+            said_unopened: false,
             by_place: HashMap::new(),
             ids: HashMap::new(),
             known: known.positions,
@@ -118,7 +144,7 @@ impl Table {
 
     /// The file with this key, if it is still there.
     pub fn get_mut(&mut self, key: FileKey) -> Option<&mut LogFile> {
-        self.files.get_mut(&key)
+        self.files.get_mut(&key).map(AsMut::as_mut)
     }
 
     /// How many files there are.
@@ -131,14 +157,124 @@ impl Table {
         self.files.is_empty()
     }
 
-    /// The keys of all files.
-    pub fn keys(&self) -> Vec<FileKey> {
-        self.files.keys().copied().collect()
+    /// The files that are looked at regularly.
+    pub fn awake(&self) -> &BTreeSet<FileKey> {
+        &self.awake
+    }
+
+    /// Looks at this file regularly from now on.
+    pub fn wake(&mut self, key: FileKey) {
+        self.unwatched.remove(&key);
+        self.awake.insert(key);
+    }
+
+    /// Looks at every file, once at least.
+    fn wake_all(&mut self) {
+        self.unwatched.clear();
+        self.awake.extend(self.files.keys());
+    }
+
+    /// No file is watched any more: all are looked at.
+    pub fn unwatch_all(&mut self) {
+        for file in self.files.values_mut() {
+            file.watch = None;
+        }
+        self.wake_all();
+    }
+
+    /// Looks at this file no more until it is woken.
+    pub fn sleep(&mut self, key: FileKey) {
+        self.awake.remove(&key);
+        if let Some(file) = self.files.get_mut(&key) {
+            file.shrink();
+        }
+    }
+
+    /// As [`Self::sleep`], for a file whose changes nobody reports.
+    pub fn doze(&mut self, key: FileKey) {
+        self.sleep(key);
+        self.unwatched.insert(key);
+    }
+
+    /// The next ones, at most so many, of the sleeping files whose changes nobody reports.
+    pub fn next_unwatched(&mut self, most: usize) -> Vec<FileKey> {
+        let keys: Vec<FileKey> = self.unwatched.range(self.rounds.1..).take(most).copied().collect();
+        self.rounds.1 =
+            keys.last().filter(|_| keys.len() == most).map_or(FileKey(0), |key| FileKey(key.0 + 1));
+        keys
+    }
+
+    /// Those of the next `most` files that sleep.
+    pub fn next_quiet(&mut self, most: usize) -> Vec<FileKey> {
+        let next = self.files.range(self.rounds.0..).take(most);
+        let keys: Vec<(FileKey, bool)> = next.map(|(key, file)| (*key, file.tail.is_some())).collect();
+        self.rounds.0 =
+            keys.last().filter(|_| keys.len() == most).map_or(FileKey(0), |(key, _)| FileKey(key.0 + 1));
+        keys.into_iter()
+            .filter(|(key, is_open)| *is_open && !self.awake.contains(key))
+            .map(|(key, _)| key)
+            .collect()
+    }
+
+    /// Whether quiet files should be closed so that there is room for others.
+    pub fn is_short_of_descriptors(&self) -> bool {
+        self.unopened || self.open > self.most_open / 4 * 3
+    }
+
+    /// As if the process might have so many log files open.
+    #[cfg(test)]
+    pub fn limit_open(&mut self, most: usize) {
+        self.most_open = most;
+    }
+
+    /// Whether one more file may be opened.
+    pub fn has_descriptors(&self) -> bool {
+        self.open < self.most_open
+    }
+
+    /// A quiet file was closed.
+    pub fn note_parked(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    /// It was opened again.
+    pub fn note_opened(&mut self) {
+        self.open += 1;
+    }
+
+    /// A file that was closed for want of descriptors is not there any more.
+    pub fn lose_parked(&mut self, key: FileKey, now: Instant) {
+        let Some(file) = self.files.get_mut(&key) else { return };
+        (file.tail, file.unlinked) = (None, true);
+        if file.identity.is_some() { self.let_go(key, now) } else { self.remove(key) }
+    }
+
+    /// The file with this key when it may be read now, and what its documents share.
+    pub fn for_turn(&mut self, key: FileKey, now: Instant) -> Option<&mut LogFile> {
+        let file = self.files.get_mut(&key).filter(|file| file.may_be_read(now))?;
+        let encoding = self.encodings.get(file.source);
+        if let Some(Identity { shape: shape @ None, facts, .. }) = &mut file.identity {
+            *shape = Some(encoding.map_or(Shape::Record, |encoding| Shape::new(encoding, facts)));
+        }
+        Some(file)
+    }
+
+    /// A turn of this file is over. Where there are thousands, not each keeps its share of documents for the next one.
+    pub fn after_turn(&mut self, key: FileKey) {
+        let are_many = self.files.len() > SHAPES;
+        if let Some(file) = self.files.get_mut(&key).filter(|_| are_many) {
+            file.shrink();
+        }
+    }
+
+    /// Whether something may become readable that no directory tells of.
+    pub fn has_errors(&self) -> bool {
+        !self.errors.is_empty() || self.unopened
     }
 
     /// All files.
     pub fn files(&self) -> impl Iterator<Item = &LogFile> {
-        self.files.values()
+        self.files.values().map(AsRef::as_ref)
     }
 
     /// What the checkpoint has to remember.
@@ -169,9 +305,12 @@ impl Table {
 
     /// Takes in what a look around found: new files are opened, renamed ones follow their name, vanished ones are marked.
     pub fn reconcile(&mut self, found: Enumeration, now: Instant) {
+        self.open = 0;
         for file in self.files.values_mut() {
             file.present = false;
+            self.open += usize::from(file.tail.as_ref().is_some_and(|tail| !tail.is_parked()));
         }
+        self.unopened = false;
         let mut errors = BTreeMap::new();
         for (path, error) in found.problems {
             errors.insert(path, format!("could not be listed: {error}"));
@@ -186,11 +325,14 @@ impl Table {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     // Gone since it was listed, but for a link: Docker's files may not be mounted.
                     if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
-                        errors.insert(path, "it is a link to a file that is not there".to_owned());
+                        errors.insert(
+                            path.to_path_buf(),
+                            "it is a link to a file that is not there".to_owned(),
+                        );
                     }
                 }
                 Err(error) => {
-                    errors.insert(path, format!("could not be opened: {error}"));
+                    errors.insert(path.to_path_buf(), format!("could not be opened: {error}"));
                 }
             }
         }
@@ -201,15 +343,24 @@ impl Table {
             }
         }
         self.errors = errors;
+        if self.unopened && !std::mem::replace(&mut self.said_unopened, true) {
+            tracing::warn!(
+                open = self.open,
+                "there are more log files than may be open: the others are read when some of these are quiet, which are then closed; \
+                 raise the limit on open files (LimitNOFILE, ulimit -n)"
+            );
+        }
+        let unsettled = self.files.iter().filter(|(_, file)| file.tail.is_some() && file.is_dying());
+        self.awake.extend(unsettled.map(|(key, _)| *key));
         self.forget_vanished(now);
         self.foresee_deletions(now);
     }
 
     /// The oldest rotated file of a container is deleted at its next rotation: what the sink does not take of it is kept in
     /// time, for nobody could keep it when the agent is killed just then.
-    fn foresee_deletions(&mut self, now: Instant) {
-        let mut rotated: HashMap<PathBuf, Vec<FileKey>> = HashMap::new();
-        let mut deleted: HashSet<PathBuf> = HashSet::new();
+    pub fn foresee_deletions(&mut self, now: Instant) {
+        let mut rotated: HashMap<Arc<Path>, Vec<FileKey>> = HashMap::new();
+        let mut deleted: HashSet<Arc<Path>> = HashSet::new();
         for (key, file) in &mut self.files {
             file.doomed = false;
             if file.origin == Origin::Plain || file.path == file.active_path {
@@ -254,13 +405,23 @@ impl Table {
         if let Some(&key) = self.by_place.get(&place)
             && let Some(file) = self.files.get_mut(&key)
         {
-            if file.tail.is_some() || is_still(file, &found, &metadata) {
+            let is_known = match &file.tail {
+                Some(tail) => !tail.is_parked() || is_as_old(file, &metadata),
+                None => is_still(file, &found, &metadata),
+            };
+            if is_known {
                 file.present = true;
                 file.vanished = None;
-                file.path = found.path;
+                if file.path != found.path {
+                    file.path = found.path;
+                }
                 return Ok(place);
             }
             self.remove(key);
+        }
+        if !self.has_descriptors() {
+            self.unopened = true;
+            return Ok(place);
         }
         let (tail, inode) = Tail::open(&found.path)?;
         let place = (inode.device, inode.number);
@@ -277,13 +438,15 @@ impl Table {
         let place = (file.inode.device, file.inode.number);
         let key = self.insert_nowhere(file);
         self.by_place.insert(place, key);
+        self.open += 1;
     }
 
     /// A file that has no place on disk any more: its inode may be another one's.
     fn insert_nowhere(&mut self, file: LogFile) -> FileKey {
         let key = FileKey(self.next_key);
         self.next_key += 1;
-        self.files.insert(key, file);
+        self.files.insert(key, Box::new(file));
+        self.awake.insert(key);
         key
     }
 
@@ -299,6 +462,8 @@ impl Table {
     /// Takes a file out of the table; its position stays known.
     pub fn remove(&mut self, key: FileKey) {
         self.leave_place(key);
+        self.awake.remove(&key);
+        self.unwatched.remove(&key);
         let Some(file) = self.files.remove(&key) else { return };
         if let Some(position) = file.position(unix_seconds()) {
             self.ids.remove(&position.id);
@@ -333,7 +498,7 @@ impl Table {
     /// Closed files that are gone need not be remembered. Not to be found is not enough: perhaps their directory can't be
     /// listed now. Where a directory is left, a compressed copy may appear in it under another name.
     fn forget_vanished(&mut self, now: Instant) {
-        let is_missing = |path: &std::path::Path| {
+        let is_missing = |path: &Path| {
             fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };
         let mut gone = Vec::new();
@@ -399,7 +564,7 @@ impl Table {
             let (Some(pod), Some(identity)) = (pod, &mut file.identity) else { continue };
             let facts = FileFacts { pod: PodFacts::Known(pod), ..(*identity.facts).clone() };
             let encoding = self.encodings.get(file.source).unwrap_or(&Encoding::Records);
-            identity.shape = Shape::new(encoding, &facts);
+            identity.shape = None;
             let mut process = self.processors.of_file(&facts, encoding);
             // What was remembered of lines so far has to come to its end, also where nothing is to be done any more.
             identity.process = match (process.take(), identity.process.take()) {
@@ -420,16 +585,17 @@ impl Table {
         let (pod, awaits_pod) = self.pod_of(&file.origin, now);
         let Some(file) = self.files.get_mut(&key) else { return };
         let &Beginning { base, document, first, generation, start, check, truncated } = beginning;
-        let facts =
-            FileFacts { pod, ..FileFacts::new(document, file.active_path.clone(), file.origin.clone()) };
+        let facts = FileFacts {
+            pod,
+            ..FileFacts::new(document, file.active_path.to_path_buf(), file.origin.clone())
+        };
         let account = self.ledger.account(file.origin.owner());
         let encoding = self.encodings.get(file.source).unwrap_or(&Encoding::Records);
-        let shape = Shape::new(encoding, &facts);
         file.awaits_pod = awaits_pod;
         let process = self.processors.of_file(&facts, encoding);
         self.ids.insert(base, key);
         let facts = Arc::new(facts);
-        file.identity = Some(Identity { facts, base, first, generation, shape, account, process });
+        file.identity = Some(Identity { facts, base, first, generation, shape: None, account, process });
         file.read_to = start;
         file.ends = Ends::known(check);
         file.truncated = truncated;
@@ -503,9 +669,9 @@ impl Table {
         }
     }
 
-    fn forget_older_truncated(&mut self, active: &std::path::Path) {
+    fn forget_older_truncated(&mut self, active: &Path) {
         let is_one = |position: &&Position| {
-            position.content.as_ref().is_some_and(|content| content.truncated && content.active == active)
+            position.content.as_ref().is_some_and(|content| content.truncated && *content.active == *active)
         };
         let mut kept: Vec<(u64, u32, FileId)> = self
             .known
@@ -526,6 +692,7 @@ impl Table {
         let Some(file) = self.files.get_mut(&key) else { return };
         let Some(identity) = &file.identity else { return };
         file.tail = Some(Tail::spilled(spill.clone(), identity.base, file.size));
+        self.awake.insert(key);
         file.tried = file.read_to;
     }
 
@@ -556,8 +723,8 @@ impl Table {
         };
         let content = known.and_then(|position| position.content);
         let found = Found {
-            path: header.path,
-            active_path: header.active_path,
+            path: header.path.into(),
+            active_path: header.active_path.into(),
             origin: header.origin,
             source: header.source.min(self.encodings.len().saturating_sub(1)),
         };
@@ -582,7 +749,7 @@ impl Table {
 
     /// The file that the checkpoint knows by this.
     pub fn by_id(&mut self, id: FileId) -> Option<&mut LogFile> {
-        self.ids.get(&id).and_then(|key| self.files.get_mut(key))
+        self.ids.get(&id).and_then(|key| self.files.get_mut(key)).map(AsMut::as_mut)
     }
 }
 
@@ -608,10 +775,20 @@ struct Beginning {
 /// Whether a closed file is what was found. It holds its inode no more, so another file may have got the number: one that
 /// is older or younger, has another size, or is written to.
 fn is_still(file: &LogFile, found: &Found, metadata: &fs::Metadata) -> bool {
-    let birth = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    let is_as_old = birth.is_none_or(|birth| file.inode.birth == birth.as_nanos() as u64);
     let size = if found.is_gzip() { file.packed_size } else { file.size };
-    found.is_rotated() && is_as_old && size == metadata.len()
+    found.is_rotated() && is_as_old(file, metadata) && size == metadata.len()
+}
+
+/// Whether the file system does not say that another file has the inode now.
+fn is_as_old(file: &LogFile, metadata: &fs::Metadata) -> bool {
+    let birth = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    birth.is_none_or(|birth| file.inode.birth == birth.as_nanos() as u64)
+}
+
+/// How many log files may be open: what the process may have, less what everything else needs.
+fn most_open() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit - (limit / 4).max(64).min(limit / 2)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

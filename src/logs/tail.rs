@@ -4,9 +4,12 @@
 mod gzip;
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    },
     path::Path,
     sync::Arc,
 };
@@ -30,7 +33,13 @@ pub struct Tail {
 enum Medium {
     File(Arc<File>),
     Gzip(Box<Gzip>),
-    Spilled { spill: SharedSpill, id: FileId, size: u64 },
+    Spilled {
+        spill: SharedSpill,
+        id: FileId,
+        size: u64,
+    },
+    /// Closed for want of descriptors, while nothing of it is to be read.
+    Parked,
 }
 
 /// What a look at a file says.
@@ -69,6 +78,16 @@ impl Tail {
         Self { medium: Medium::Spilled { spill, id, size } }
     }
 
+    /// A file that is closed until it is written to again.
+    pub fn parked() -> Self {
+        Self { medium: Medium::Parked }
+    }
+
+    /// Whether it is closed and has to be opened before anything else is asked of it.
+    pub fn is_parked(&self) -> bool {
+        matches!(self.medium, Medium::Parked)
+    }
+
     /// The same bytes, to be read independently.
     pub fn another(&self) -> io::Result<Self> {
         let medium = match &self.medium {
@@ -77,13 +96,22 @@ impl Tail {
             Medium::Spilled { spill, id, size } => {
                 Medium::Spilled { spill: spill.clone(), id: *id, size: *size }
             }
+            Medium::Parked => Medium::Parked,
         };
         Ok(Self { medium })
     }
 
     /// Whether it may be written to.
     pub fn is_file(&self) -> bool {
-        matches!(self.medium, Medium::File(_))
+        matches!(self.medium, Medium::File(_) | Medium::Parked)
+    }
+
+    /// The descriptor of an open file that may be written to.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.medium {
+            Medium::File(file) => Some(file.as_fd()),
+            _ => None,
+        }
     }
 
     /// Whether it is a compressed copy.
@@ -106,14 +134,10 @@ impl Tail {
     /// Asks how the file is now.
     pub fn look(&self) -> io::Result<Look> {
         match &self.medium {
-            Medium::File(file) => {
-                let metadata = file.metadata()?;
-                let modified =
-                    metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec());
-                Ok(Look { size: metadata.len(), modified, unlinked: metadata.nlink() == 0 })
-            }
+            Medium::File(file) => Ok(Look::of(&file.metadata()?)),
             Medium::Gzip(gzip) => gzip.look(),
             Medium::Spilled { size, .. } => Ok(Look { size: *size, modified: 0, unlinked: true }),
+            Medium::Parked => Err(is_closed()),
         }
     }
 
@@ -167,6 +191,7 @@ impl Tail {
             }
             Medium::Gzip(gzip) => gzip.read_block(offset, buffer, limit),
             Medium::Spilled { spill, id, .. } => spill.lock().read(*id, offset, buffer, limit),
+            Medium::Parked => Err(is_closed()),
         }
     }
 
@@ -185,6 +210,18 @@ impl Tail {
             at += block.len() as u64;
         }
     }
+}
+
+impl Look {
+    /// What the file system says of it.
+    pub fn of(metadata: &Metadata) -> Self {
+        let modified = metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec());
+        Self { size: metadata.len(), modified, unlinked: metadata.nlink() == 0 }
+    }
+}
+
+fn is_closed() -> io::Error {
+    io::Error::other("it is closed")
 }
 
 /// Whether a file of this name is a compressed copy.

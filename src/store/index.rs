@@ -129,6 +129,12 @@ impl SegmentIndex {
         self.sources.held(id)
     }
 
+    /// Its sources with their greatest positions; `None` when there are too many to know without looking.
+    pub(super) fn sources(&self) -> Option<impl Iterator<Item = (&[u8; 12], u64)>> {
+        let list = self.sources.0.as_ref()?;
+        Some(list.iter().map(|(id, position)| (id, u64::from_le_bytes(*position))))
+    }
+
     pub(super) fn is_full(&self, max_bytes: u64) -> bool {
         self.sealed || self.bytes >= max_bytes || self.blocks.len() >= MAX_BLOCKS
     }

@@ -1,7 +1,9 @@
 //! The one that appends: records into the open block, the open block into segments, what is too old out of the store.
 
 use std::{
+    collections::HashMap,
     fs::{self, DirBuilder, File, OpenOptions},
+    io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,13 +15,48 @@ use super::{
     block::{OpenBlock, Record, source_bytes},
     disk::{Disk, Sizes, random_salt},
     head::Head,
-    index::{Held, SegmentIndex, load},
+    index::{BlockEntry, Held, SegmentIndex, load},
     segment::{BlockReader, Encoder, MAX_SOURCE, max_frame, parse_file_name},
     shared::{Shared, State},
 };
 
-/// [`Writer::positions`] says at most this many: the greatest ones.
+/// [`Writer::positions`] looks no further when it has found this many: it begins with the newest.
 const MAX_POSITIONS: usize = 1 << 20;
+
+/// Who a source is: [`Source::id`].
+type SourceId = [u8; 12];
+
+/// The positions that are looked for, and those that were found.
+struct Found<'a> {
+    from: &'a HashMap<SourceId, u64>,
+    found: HashMap<SourceId, Vec<u64>>,
+    count: usize,
+}
+
+impl<'a> Found<'a> {
+    fn new(from: &'a HashMap<SourceId, u64>) -> Self {
+        Self { from, found: HashMap::new(), count: 0 }
+    }
+
+    fn wants(&self, id: &SourceId, position: u64) -> bool {
+        self.from.get(id).is_some_and(|&from| position >= from)
+    }
+
+    fn add(&mut self, id: &SourceId, position: u64) {
+        if self.wants(id, position) {
+            self.found.entry(*id).or_default().push(position);
+            self.count += 1;
+        }
+    }
+
+    fn in_order(mut self) -> HashMap<SourceId, Vec<u64>> {
+        for positions in self.found.values_mut() {
+            positions.sort_unstable();
+            positions.dedup();
+        }
+        self.found
+    }
+}
 
 /// What was found when a store was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,79 +166,87 @@ impl Writer {
         self.leave_free()
     }
 
-    /// The positions from `from` on that are durably stored for a source, in order: what was stored, but not yet noted
-    /// elsewhere, when the process ended. At most the greatest 1 048 576.
-    pub fn positions(&self, id: &[u8; 12], from: u64) -> Result<Vec<u64>, StoreError> {
-        let mut found = Vec::new();
+    /// The positions that are durably stored of these sources, each from the one on that stands here with its id, in order:
+    /// what was stored, but not yet noted elsewhere, when the process ended. About the greatest 1 048 576 of them all.
+    pub fn positions(
+        &self,
+        from: &HashMap<SourceId, u64>,
+    ) -> Result<HashMap<SourceId, Vec<u64>>, StoreError> {
+        let mut found = Found::new(from);
         let segments: Vec<Arc<SegmentIndex>> = {
             let state = self.shared.lock();
-            let of_source = |record: &Record<'_>| &state.open.table[record.source].source.id == id;
-            let records = state.open.records().take(state.synced.records as usize).filter(of_source);
-            found.extend(records.map(|record| record.position).filter(|&position| position >= from));
+            for record in state.open.records().take(state.synced.records as usize) {
+                found.add(&state.open.table[record.source].source.id, record.position);
+            }
             state.segments.iter().rev().cloned().collect()
         };
         for segment in segments {
-            let is_here = match segment.held(id) {
+            let is_here = from.iter().any(|(id, &from)| match segment.held(id) {
                 Held::Nothing => false,
                 Held::UpTo(last) => last >= from,
                 Held::Unknown => true,
-            };
-            if is_here && found.len() < MAX_POSITIONS {
-                self.positions_in(&segment, id, from, &mut found)?;
+            });
+            if is_here && found.count < MAX_POSITIONS {
+                self.each_front(&segment, |reader, file, block| {
+                    let Some(table) = reader.table() else { return Ok(()) };
+                    let ids: Vec<SourceId> = table.iter().map(|entry| entry.source.id).collect();
+                    if !table.iter().any(|entry| found.wants(&entry.source.id, entry.positions.max)) {
+                        return Ok(());
+                    }
+                    let records = reader.records(file, u64::from(block.offset), ids.len())?;
+                    for record in records.into_iter().flatten() {
+                        found.add(&ids[record.source], record.position);
+                    }
+                    Ok(())
+                })?;
             }
         }
-        found.sort_unstable();
-        found.dedup();
-        found.drain(..found.len().saturating_sub(MAX_POSITIONS));
-        Ok(found)
+        Ok(found.in_order())
     }
 
-    fn positions_in(
+    /// Every source with the greatest position that is stored of it. Where a segment has too many sources for its index,
+    /// each of its blocks is asked: this is for once, at the start.
+    pub fn greatest_positions(&self) -> Result<HashMap<SourceId, u64>, StoreError> {
+        let mut greatest = HashMap::new();
+        let mut add = |id: &SourceId, position: u64| {
+            let known = greatest.entry(*id).or_insert(position);
+            *known = position.max(*known);
+        };
+        let segments: Vec<Arc<SegmentIndex>> = {
+            let state = self.shared.lock();
+            state.open.table.iter().for_each(|entry| add(&entry.source.id, entry.positions.max));
+            state.segments.iter().cloned().collect()
+        };
+        for segment in segments {
+            if let Some(sources) = segment.sources() {
+                sources.for_each(|(id, position)| add(id, position));
+                continue;
+            }
+            self.each_front(&segment, |reader, _, _| {
+                for entry in reader.table().into_iter().flatten() {
+                    add(&entry.source.id, entry.positions.max);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(greatest)
+    }
+
+    /// Reads what each block of a segment has before its records, the newest first.
+    fn each_front(
         &self,
         segment: &SegmentIndex,
-        id: &[u8; 12],
-        from: u64,
-        found: &mut Vec<u64>,
+        mut look: impl FnMut(&mut BlockReader, &File, &BlockEntry) -> io::Result<()>,
     ) -> Result<(), StoreError> {
         let path = self.shared.path(segment.id);
         let failed = || StoreError::io("read", &path);
         let file = File::open(&path).map_err(failed())?;
         let mut reader = BlockReader::new().map_err(failed())?;
         for block in segment.blocks.iter().rev() {
-            let offset = u64::from(block.offset);
-            reader.read_front(&file, offset, block.front as usize).map_err(failed())?;
-            let Some(table) = reader.table() else { continue };
-            let is_wanted: Vec<bool> = table.iter().map(|entry| &entry.source.id == id).collect();
-            let is_above = |entry: &super::block::TableEntry| entry.positions.max >= from;
-            if !table.iter().zip(&is_wanted).any(|(entry, &wanted)| wanted && is_above(entry)) {
-                continue;
-            }
-            let records = reader.records(&file, offset, table.len()).map_err(failed())?;
-            let positions = records.into_iter().flatten().filter(|record| is_wanted[record.source]);
-            found.extend(positions.map(|record| record.position).filter(|&position| position >= from));
+            reader.read_front(&file, u64::from(block.offset), block.front as usize).map_err(failed())?;
+            look(&mut reader, &file, block).map_err(failed())?;
         }
         Ok(())
-    }
-
-    /// The greatest position that is durably stored for a source.
-    pub fn last_position(&self, id: &[u8; 12]) -> Result<Option<u64>, StoreError> {
-        let (known, unknown) = {
-            let state = self.shared.lock();
-            let held = state.segments.iter().map(|segment| segment.held(id));
-            let known = held.filter_map(|held| if let Held::UpTo(last) = held { Some(last) } else { None });
-            let is_unknown = |segment: &&Arc<SegmentIndex>| segment.held(id) == Held::Unknown;
-            (known.max(), state.segments.iter().any(|segment| is_unknown(&segment)))
-        };
-        // A listed segment answers by itself; the head, and segments with too many sources, have to be looked at.
-        let from = known.map_or(0, |known| known.saturating_add(1));
-        if !unknown && !self.is_in_head(id) {
-            return Ok(known);
-        }
-        Ok(self.positions(id, from)?.last().copied().or(known))
-    }
-
-    fn is_in_head(&self, id: &[u8; 12]) -> bool {
-        self.shared.lock().open.table.iter().any(|entry| &entry.source.id == id)
     }
 
     /// One that searches and follows; make as many as needed.
@@ -271,19 +316,19 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
 }
 
 /// One segment file, as found in the directory.
-struct Found {
+struct SegmentFile {
     id: u64,
     path: PathBuf,
     newest: bool,
 }
 
 /// The segment files, oldest first.
-fn segment_files(dir: &Path) -> Result<Vec<Found>, StoreError> {
+fn segment_files(dir: &Path) -> Result<Vec<SegmentFile>, StoreError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
         let entry = entry.map_err(StoreError::io("list", dir))?;
         if let Some(id) = entry.file_name().to_str().and_then(parse_file_name) {
-            files.push(Found { id, path: entry.path(), newest: false });
+            files.push(SegmentFile { id, path: entry.path(), newest: false });
         }
     }
     files.sort_unstable_by_key(|file| file.id);
@@ -294,8 +339,8 @@ fn segment_files(dir: &Path) -> Result<Vec<Found>, StoreError> {
 }
 
 /// Adds a segment to the state; what a human should know of it.
-fn add_segment(state: &mut State, found: Found, unsynced: u64) -> Result<Vec<String>, StoreError> {
-    let Found { id, path, newest } = found;
+fn add_segment(state: &mut State, found: SegmentFile, unsynced: u64) -> Result<Vec<String>, StoreError> {
+    let SegmentFile { id, path, newest } = found;
     let mut loaded = match load(&path, id, newest.then_some(unsynced)) {
         Ok(loaded) => loaded,
         Err(error) => {

@@ -21,6 +21,8 @@
 
 #[path = "pipeline/ceiling.rs"]
 mod ceiling;
+#[path = "pipeline/quiet.rs"]
+mod quiet;
 #[path = "pipeline/sink.rs"]
 mod sink;
 #[path = "../e2e/support/mod.rs"]
@@ -45,13 +47,19 @@ const LINES_PER_FILE: usize = 40_000;
 const ROUNDS: usize = 3;
 
 fn main() {
-    // `catch-up` alone needs no server.
-    let only_catch_up = env::args().any(|argument| argument == "catch-up");
-    if !only_catch_up {
+    // These alone need no server.
+    let only = |name: &str| env::args().any(|argument| argument == name);
+    let (only_catch_up, only_quiet) = (only("catch-up"), only("quiet"));
+    if !only_catch_up && !only_quiet {
         store();
         elastic();
     }
-    catch_up();
+    if !only_quiet {
+        catch_up();
+    }
+    if !only_catch_up {
+        quiet::quiet();
+    }
 }
 
 /// A backlog of CRI lines into the counting sink, agent and ceiling by turns, each on one core and the sink on another.

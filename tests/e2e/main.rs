@@ -28,6 +28,7 @@ mod open_search;
 mod page;
 mod pods;
 mod process;
+mod quiet;
 mod scrape;
 mod shutdown;
 mod soak;

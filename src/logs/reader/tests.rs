@@ -10,6 +10,7 @@ use std::{
 use prometheus::{Registry, core::Collector};
 use proptest::prelude::*;
 
+mod quiet;
 mod scenarios;
 
 use super::*;
@@ -78,7 +79,7 @@ fn start(
     let own = Own::new(Registry::new()).expect("a registry");
     let mut reader = Reader::new(options, batches, mailbox, own.logs, Box::new(|| ()));
     // The scene has its own clock.
-    reader.due = Due { enumerate: now, enumerated: now, look: now, checkpoint: now };
+    reader.due = Due::all(now);
     (reader, mail, queue)
 }
 

@@ -120,13 +120,14 @@ impl Header {
         let written: Written =
             serde_json::from_slice(object).ok().filter(|_| checksum == crc32fast::hash(object))?;
         let origin = written.container.map_or(Origin::Plain, |container| {
-            Origin::Container(Container {
+            let container = Container {
                 namespace: container.namespace,
                 pod: container.pod,
                 uid: container.uid,
                 name: container.name,
                 restart: container.restart,
-            })
+            };
+            Origin::Container(container.into())
         });
         let header = Self {
             id: FileId::from_hex(&written.id)?,

@@ -26,6 +26,10 @@ fn table(known: Known, first_run_bytes: u64) -> Table {
 }
 
 impl Scene {
+    fn keys(&self) -> Vec<FileKey> {
+        self.table.files.keys().copied().collect()
+    }
+
     fn new(known: Known, first_run_bytes: u64) -> Self {
         Self {
             directory: tempfile::tempdir().expect("a temporary directory"),
@@ -48,7 +52,7 @@ impl Scene {
         let pattern = |path: &Path| glob::Pattern::new(&path.to_string_lossy()).expect("a pattern");
         let source = Source::Files { include: vec![pattern(&self.path("app.log"))], exclude: vec![] };
         self.table.reconcile(enumerate(&[source], Path::new("/")), self.now);
-        for key in self.table.keys() {
+        for key in self.keys() {
             let file = self.table.get_mut(key).expect("it is there");
             // What a file held before it was truncated waits for a copy.
             let Some(tail) = &file.tail else { continue };
@@ -65,7 +69,7 @@ impl Scene {
     }
 
     fn known(&self) -> Known {
-        let mut checkpoint = Checkpoint::new(self.directory.path());
+        let checkpoint = Checkpoint::new(self.directory.path());
         checkpoint.write(self.table.positions()).expect("written");
         checkpoint.load()
     }
@@ -141,7 +145,7 @@ fn the_copy_that_copytruncate_makes_is_not_read_again() {
     scene.table.first_run_is_over();
     fs::copy(scene.path("app.log"), scene.path("app.log.1")).expect("copied");
     assert_eq!(scene.look().len(), 1);
-    let key = scene.table.keys()[0];
+    let key = scene.keys()[0];
     let file = scene.table.get_mut(key).expect("there");
     (file.size, file.read_to) = (0, 13);
     fs::write(scene.path("app.log"), "third\n").expect("truncated");
@@ -159,7 +163,7 @@ fn a_generation_outlives_what_is_forgotten_of_earlier_ones() {
     scene.append("app.log", "opened\nmore\n");
     scene.look();
     for _ in 0..2 {
-        let key = *scene.table.keys().last().expect("one");
+        let key = *scene.keys().last().expect("one");
         scene.table.restart_truncated(key, 12, scene.now);
         scene.look();
     }
@@ -177,7 +181,7 @@ fn a_closed_file_is_not_taken_for_what_has_an_active_name() {
     let mut scene = Scene::new(nothing_known(), 100);
     scene.append("app.log", "first\n");
     scene.look();
-    let key = scene.table.keys()[0];
+    let key = scene.keys()[0];
     scene.table.get_mut(key).expect("there").tail = None;
     let pattern = glob::Pattern::new(&scene.path("app.log").to_string_lossy()).expect("a pattern");
     let source = Source::Files { include: vec![pattern], exclude: vec![] };
@@ -195,7 +199,7 @@ fn container_files_whose_first_line_has_no_time_are_known_by_their_inode() {
     }
     let source = Source::Kubernetes { path: scene.directory.path().into(), exclude_namespaces: vec![] };
     scene.table.reconcile(enumerate(&[source], Path::new("/")), scene.now);
-    for key in scene.table.keys() {
+    for key in scene.keys() {
         scene.table.get_mut(key).expect("there").size = 16;
         assert!(scene.table.identify(key, scene.now).expect("read"));
     }
@@ -207,7 +211,7 @@ fn a_file_rotated_while_the_agent_was_away_is_read_on() {
     let mut scene = Scene::new(nothing_known(), 100);
     scene.append("app.log", "first\n");
     scene.look();
-    let key = scene.table.keys()[0];
+    let key = scene.keys()[0];
     scene.table.get_mut(key).expect("there").read_to = 6;
     let known = scene.known();
     scene.append("app.log", "second\n");
@@ -224,7 +228,7 @@ fn a_truncated_file_is_another_one_even_with_the_same_first_line() {
     let mut scene = Scene::new(nothing_known(), 100);
     scene.append("app.log", "opened\nmore\n");
     let (_, _, first) = scene.look().remove(0);
-    let key = scene.table.keys()[0];
+    let key = scene.keys()[0];
     scene.table.get_mut(key).expect("there").read_to = 12;
     fs::write(scene.path("app.log"), "opened\n").expect("truncated");
     scene.table.get_mut(key).expect("there").size = 7;

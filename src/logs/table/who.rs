@@ -160,7 +160,7 @@ impl Table {
         for position in self.known.values() {
             let Some(content) = &position.content else { continue };
             let is_alike = content.first == first
-                && content.active == file.active_path
+                && *content.active == *file.active_path
                 && position.offset <= file.size
                 && (content.truncated
                     || is_same_inode(position.inode, file.inode)
@@ -220,7 +220,7 @@ impl Table {
             if position.id != base
                 && is_same_inode(position.inode, inode)
                 && let Some(content) = &mut position.content
-                && content.active == file.path
+                && *content.active == *file.path
             {
                 content.truncated = true;
             }
@@ -230,6 +230,8 @@ impl Table {
     /// `other` lost its place; the file `key`, which nobody read yet, is where its bytes are.
     fn take_over(&mut self, other: FileKey, key: FileKey, now: Instant) {
         let Some(file) = self.files.remove(&key) else { return };
+        self.awake.remove(&key);
+        self.awake.insert(other);
         self.leave_place(other);
         let place = (file.inode.device, file.inode.number);
         self.by_place.insert(place, other);
