@@ -185,7 +185,7 @@ fn options(hosts: Vec<Host>) -> Options {
 }
 
 fn get() -> Call {
-    Call { method: Method::GET, path: "/_x?y=z".into(), body: None, patience: Duration::from_secs(20) }
+    Call::get("/_x?y=z", Duration::from_secs(20))
 }
 
 async fn ask(client: &Arc<Client>) -> Result<String, String> {
