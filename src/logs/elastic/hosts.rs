@@ -124,8 +124,8 @@ impl State {
                 .servers
                 .iter_mut()
                 .filter(is_in)
-                .min_by_key(|server| (server.in_flight, random.next()))?,
-            false => self.servers.iter_mut().min_by_key(|server| (server.out, random.next()))?,
+                .min_by_key(|server| (server.in_flight, random.number()))?,
+            false => self.servers.iter_mut().min_by_key(|server| (server.out, random.number()))?,
         };
         best.in_flight += 1;
         Some(best.endpoint)
@@ -144,7 +144,7 @@ impl State {
     }
 
     fn resolved(&mut self, host: usize, addresses: &[SocketAddr]) {
-        let chance = LOOK_UP_AGAIN.mul_f64(0.5 * (self.random.next() as f64 / u64::MAX as f64));
+        let chance = LOOK_UP_AGAIN.mul_f64(0.5 * self.random.share());
         self.due[host] = Some(Instant::now() + LOOK_UP_AGAIN + chance);
         self.servers.retain(|server| {
             server.endpoint.host != host || server.endpoint.address.is_none_or(|at| addresses.contains(&at))
