@@ -281,8 +281,8 @@ fn fluentd_s_host_alone_ships_as_its_image_does() {
 fn fluentd_s_names_speak_tls() {
     let case = Case::new();
     let identity = rcgen::generate_simple_self_signed(vec!["es".to_owned()]).unwrap();
-    let ca = case.write("ca.pem", &identity.cert.pem()).display().to_string();
-    let key = case.write("key.pem", &identity.signing_key.serialize_pem()).display().to_string();
+    let ca = case.write("ca.pem", identity.cert.pem()).display().to_string();
+    let key = case.write("key.pem", identity.signing_key.serialize_pem()).display().to_string();
     let env = [
         ("FLUENT_OPENSEARCH_HOST", "es"),
         ("FLUENT_OPENSEARCH_SCHEME", "https"),

@@ -143,7 +143,7 @@ fn proxies_of(
             Ok(proxy) if is_secure => proxies.https = Some(proxy),
             Ok(proxy) => proxies.http = Some(proxy),
             Err(error) => {
-                mistakes.add(&Origin::Env(name.into()), format!("{error}; or set elasticsearch.proxy: off"))
+                mistakes.add(&Origin::Env(name.into()), format!("{error}; or set elasticsearch.proxy: off"));
             }
         }
         if let Some(host) = elastic.hosts.iter().find(|host| proxies.for_host(host).is_some()) {

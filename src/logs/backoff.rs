@@ -19,8 +19,7 @@ impl Backoff {
 
     /// The next wait.
     pub fn next_wait(&mut self) -> Duration {
-        let share = self.random.next() as f64 / u64::MAX as f64;
-        let wait = self.bound.mul_f64(share);
+        let wait = self.bound.mul_f64(self.random.share());
         self.bound = (self.bound * 2).min(self.cap);
         wait
     }
@@ -36,8 +35,13 @@ impl Random {
         Self(seed())
     }
 
-    /// The next number.
-    pub fn next(&mut self) -> u64 {
+    /// Anything from nothing to 1.
+    pub fn share(&mut self) -> f64 {
+        self.number() as f64 / u64::MAX as f64
+    }
+
+    /// Any number.
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -81,7 +81,14 @@ pub fn judge(status: u16, body: &[u8], sent: usize) -> Answer {
         500..=599 => Answer::Retry(failure(Obstacle::ServerError, status, body)),
         400 => judge_bad_request(status, body),
         401 => Answer::Hold(failure(Obstacle::Unauthorized, status, body)),
-        _ => Answer::Hold(failure(refusal(status, body), status, body)),
+        _ if is_said_by_the_server(body) || status == 403 => {
+            Answer::Hold(failure(refusal(status, body), status, body))
+        }
+        _ => {
+            let text =
+                format!("HTTP {status}: this is not an answer of Elasticsearch; check elasticsearch.hosts");
+            Answer::Hold(Reason::new(Obstacle::Refused, text))
+        }
     }
 }
 
@@ -230,7 +237,10 @@ mod tests {
         assert!(matches!(judge(503, b"", 1), Answer::Retry(_)));
         assert!(matches!(judge(401, b"", 1), Answer::Hold(_)));
         assert!(matches!(judge(403, b"", 1), Answer::Hold(_)));
-        assert!(matches!(judge(302, b"", 1), Answer::Hold(_)));
+        for status in [302, 404, 405] {
+            let Answer::Hold(reason) = judge(status, b"<html>moved</html>", 1) else { panic!("held") };
+            assert!(reason.text.ends_with("check elasticsearch.hosts"), "{reason:?}");
+        }
         assert!(matches!(judge(413, b"", 1), Answer::Split(_)));
         let malformed = br#"{"error":{"type":"x_content_parse_exception","reason":"bad"},"status":400}"#;
         assert!(matches!(judge(400, malformed, 1), Answer::Split(_)));

@@ -69,6 +69,13 @@ pub struct Call {
     pub patience: Duration,
 }
 
+impl Call {
+    /// GET, for which there is this much time.
+    pub fn get(path: impl Into<String>, patience: Duration) -> Self {
+        Self { method: Method::GET, path: path.into(), body: None, patience }
+    }
+}
+
 /// What is sent along.
 #[derive(Debug, Clone)]
 pub struct Body {
@@ -144,6 +151,11 @@ impl Client {
     /// What to do when the server says 401.
     pub fn remedy(&self) -> String {
         self.options.auth.remedy()
+    }
+
+    /// Waits until a secret or certificate was changed: what was refused may be taken now.
+    pub async fn changed(&self) {
+        self.credentials.changed().await;
     }
 
     /// A connection that is kept may have been closed by the other side just now: then a new one is tried at once.
@@ -273,7 +285,7 @@ impl Client {
     /// Whether a server answers at all; what it says to somebody with few rights does not matter.
     async fn is_alive(&self, endpoint: Endpoint) -> bool {
         let Ok(credentials) = self.credentials.current().await else { return false };
-        let call = Call { method: Method::GET, path: "/".into(), body: None, patience: PROBE_PATIENCE };
+        let call = Call::get("/", PROBE_PATIENCE);
         let answer = timeout(PROBE_PATIENCE, self.exchange(endpoint, &call, &credentials)).await;
         matches!(answer, Ok(Ok(response)) if !response.status.is_server_error())
     }

@@ -8,7 +8,7 @@ use std::{
 
 use hyper::header::HeaderValue;
 use rustls::ClientConfig;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{auth::Auth, tls::Tls};
 use crate::{
@@ -44,6 +44,8 @@ struct Files {
 
 struct Last {
     reading: Result<Credentials, Reason>,
+    /// Counts what was read that can be used and is not the same.
+    version: u64,
     stamps: Stamps,
     looked: Instant,
 }
@@ -54,12 +56,24 @@ impl Live {
     pub fn new(auth: Auth, tls: Option<Tls>) -> Self {
         let files = Arc::new(Files { auth, tls });
         let stamps = files.stamps();
-        let last = Last { reading: files.read(), stamps, looked: Instant::now() };
+        let last = Last { reading: files.read(), version: 0, stamps, looked: Instant::now() };
         Self { files, last: Mutex::new(last) }
     }
 
     /// What is in force.
     pub async fn current(&self) -> Result<Credentials, Reason> {
+        self.look().await.reading.clone()
+    }
+
+    /// Waits until something else is in force than now.
+    pub async fn changed(&self) {
+        let before = self.last.lock().await.version;
+        while self.look().await.version == before {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn look(&self) -> MutexGuard<'_, Last> {
         let mut last = self.last.lock().await;
         if last.looked.elapsed() >= LOOK_EVERY {
             let (files, stamps) = (Arc::clone(&self.files), last.stamps.clone());
@@ -74,25 +88,24 @@ impl Live {
                 last.take(reading);
             }
         }
-        last.reading.clone()
+        last
     }
 }
 
 impl Last {
     fn take(&mut self, reading: Result<Credentials, Reason>) {
-        match (&mut self.reading, reading) {
-            (Ok(old), Ok(new)) => {
-                // Without certificates of our own there is nothing in it that could have changed.
-                if old.authorization != new.authorization {
-                    tracing::info!("elasticsearch.auth: the secret has changed and is used from now on");
-                }
-                *old = new;
-            }
+        match (&self.reading, &reading) {
             (Ok(_), Err(reason)) => {
                 tracing::error!(error = reason.text, "what was read before stays in use until this is right");
+                return;
             }
-            (old, new) => *old = new,
+            (Ok(old), Ok(new)) if old.authorization != new.authorization => {
+                tracing::info!("elasticsearch.auth: the secret has changed and is used from now on");
+            }
+            _ => {}
         }
+        self.version += 1;
+        self.reading = reading;
     }
 }
 
@@ -144,7 +157,10 @@ mod tests {
         assert_eq!(header(&live).await, "Bearer two");
         fs::remove_file(&path).expect("removed");
         assert_eq!(header(&live).await, "Bearer two");
-        fs::write(&path, "three\n").expect("written");
+        let (changed, ()) = tokio::join!(live.changed(), async {
+            fs::write(&path, "three\n").expect("written");
+        });
+        let () = changed;
         assert_eq!(header(&live).await, "Bearer three");
     }
 

@@ -133,7 +133,15 @@ impl Delivery {
                 "log lines wait in their files: the server does not take them"
             );
         }
-        tokio::time::sleep(self.backoff.next_wait()).await;
+        let waited = tokio::time::sleep(self.backoff.next_wait());
+        match reason.obstacle {
+            // A new secret is tried at once.
+            Obstacle::Unauthorized | Obstacle::Forbidden | Obstacle::Tls => tokio::select! {
+                () = waited => {}
+                () = self.sink.client.changed() => {}
+            },
+            _ => waited.await,
+        }
     }
 
     /// Marks what is held: its files are read again later, so the batch need not wait.

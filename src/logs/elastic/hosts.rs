@@ -60,6 +60,8 @@ struct State {
     servers: Vec<Server>,
     /// When each name is to be looked up.
     due: Vec<Option<Instant>>,
+    /// What was wrong with the last look-up that found nothing.
+    not_found: Option<String>,
     random: Random,
 }
 
@@ -122,8 +124,8 @@ impl State {
                 .servers
                 .iter_mut()
                 .filter(is_in)
-                .min_by_key(|server| (server.in_flight, random.next()))?,
-            false => self.servers.iter_mut().min_by_key(|server| (server.out, random.next()))?,
+                .min_by_key(|server| (server.in_flight, random.number()))?,
+            false => self.servers.iter_mut().min_by_key(|server| (server.out, random.number()))?,
         };
         best.in_flight += 1;
         Some(best.endpoint)
@@ -142,7 +144,7 @@ impl State {
     }
 
     fn resolved(&mut self, host: usize, addresses: &[SocketAddr]) {
-        let chance = LOOK_UP_AGAIN.mul_f64(0.5 * (self.random.next() as f64 / u64::MAX as f64));
+        let chance = LOOK_UP_AGAIN.mul_f64(0.5 * self.random.share());
         self.due[host] = Some(Instant::now() + LOOK_UP_AGAIN + chance);
         self.servers.retain(|server| {
             server.endpoint.host != host || server.endpoint.address.is_none_or(|at| addresses.contains(&at))
@@ -159,7 +161,8 @@ impl State {
 impl Hosts {
     /// None is looked up yet. `by_proxy` says which are reached through one.
     pub fn new(hosts: &[Host], by_proxy: impl Fn(&Host) -> bool) -> Self {
-        let mut state = State { servers: Vec::new(), due: Vec::new(), random: Random::new() };
+        let mut state =
+            State { servers: Vec::new(), due: Vec::new(), not_found: None, random: Random::new() };
         let mut names = Vec::new();
         for (number, host) in hosts.iter().enumerate() {
             let by_proxy = by_proxy(host);
@@ -188,35 +191,30 @@ impl Hosts {
             }
             return Ok(Chosen { endpoint, hosts: Arc::clone(self) });
         }
-        let failed = self.look_up(due).await;
-        let chosen = self.lock().choose();
-        match chosen {
+        self.look_up(due).await;
+        let mut state = self.lock();
+        match state.choose() {
             Some(endpoint) => Ok(Chosen { endpoint, hosts: Arc::clone(self) }),
-            None => Err(Reason::new(
-                Obstacle::Unreachable,
-                failed.unwrap_or_else(|| "no server of elasticsearch.hosts has an address".to_owned()),
-            )),
+            None => Err(Reason::new(Obstacle::Unreachable, state.not_found.clone().unwrap_or_default())),
         }
     }
 
-    /// Looks these names up; what was wrong with the last one that has no address.
-    async fn look_up(&self, due: Vec<usize>) -> Option<String> {
+    /// Looks these names up. What is known of one that is not found stays.
+    async fn look_up(&self, due: Vec<usize>) {
         let _turn = self.looking.lock().await;
-        let mut failed = None;
         for number in due {
             let Name { name, port } = &self.hosts[number];
             let found = match timeout(LOOK_UP_PATIENCE, lookup_host((name.as_str(), *port))).await {
                 Ok(found) => found.map(|found| found.collect::<Vec<_>>()),
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
             };
+            let mut state = self.lock();
             match found {
-                Ok(addresses) if !addresses.is_empty() => self.lock().resolved(number, &addresses),
-                Ok(_) => failed = Some(format!("{name} has no address")),
-                // What is known of it stays.
-                Err(error) => failed = Some(format!("{name} is not found: {error}")),
+                Ok(addresses) if !addresses.is_empty() => state.resolved(number, &addresses),
+                Ok(_) => state.not_found = Some(format!("{name} has no address")),
+                Err(error) => state.not_found = Some(format!("{name} is not found: {error}")),
             }
         }
-        failed
     }
 
     /// It answered: it is as good as any.
@@ -360,5 +358,7 @@ mod tests {
         let hosts = hosts(&["nobody.invalid"]);
         let reason = hosts.choose().await.expect_err("nobody");
         assert!(reason.text.starts_with("nobody.invalid is not found: "), "{}", reason.text);
+        // It is not looked up again so soon.
+        assert_eq!(hosts.choose().await.expect_err("nobody"), reason);
     }
 }

@@ -299,3 +299,23 @@ fn date(time: UnixTime) -> String {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     Timestamp::from_second(seconds).map_or_else(|_| "a day far away".to_owned(), |time| time.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_own_ca_there_are_those_of_the_image_or_those_built_in() {
+        assert!(usual_roots().len() > 50);
+        assert!(webpki_roots::TLS_SERVER_ROOTS.len() > 50);
+    }
+
+    #[test]
+    fn names_are_shown_bare() {
+        for (shown, name) in
+            [("DnsName(\"es.logging\")", "es.logging"), ("IpAddress(127.0.0.1)", "127.0.0.1"), ("es", "es")]
+        {
+            assert_eq!(bare(shown), name);
+        }
+    }
+}
