@@ -29,6 +29,7 @@ pub mod kernel;
 pub mod local;
 pub mod mail;
 pub mod output;
+pub mod queue;
 pub mod reader;
 pub mod record;
 pub mod shape;

@@ -1,7 +1,7 @@
 //! The reader's thread: finds files, reads their lines in turns, fills batches, keeps the positions.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{
         Arc,
@@ -24,6 +24,7 @@ use super::{
     feed::{FeedLimits, Feeds, is_feed},
     mail::{Mail, Mailbox},
     output::Output,
+    queue::Queue,
     shape::Encoding,
     spill::{self, FRAME, SharedSpill},
     table::Table,
@@ -82,12 +83,14 @@ pub struct Reader {
     spill_failed: bool,
     /// Files whose unconfirmed bytes go into the spill.
     vanishing: BTreeSet<FileKey>,
-    /// Files with unread bytes, in the order of their turns.
-    turns: VecDeque<FileKey>,
+    /// Files with unread bytes.
+    turns: Queue,
     /// No buffer is free: nothing is read until a batch comes back.
     blocked: bool,
     stopped: bool,
     moved: bool,
+    /// Whether anything was confirmed since the start.
+    has_confirmed: bool,
     checkpoint_failed: bool,
     buffer: Vec<u8>,
     due: Due,
@@ -152,10 +155,11 @@ impl Reader {
             spill_was_damaged: !complaints.is_empty(),
             spill_failed: false,
             vanishing: BTreeSet::new(),
-            turns: VecDeque::new(),
+            turns: Queue::default(),
             blocked: false,
             stopped: false,
             moved: false,
+            has_confirmed: false,
             checkpoint_failed: false,
             buffer: Vec::new(),
             due: Due { enumerate: now, enumerated: now, look: now, checkpoint: now, spill: now },
@@ -243,6 +247,10 @@ impl Reader {
         self.output.give_back(batch);
         self.blocked = false;
         self.moved = true;
+        // An agent that is killed again and again within a second gets on all the same.
+        if !std::mem::replace(&mut self.has_confirmed, true) {
+            self.due.checkpoint = now;
+        }
     }
 
     /// The sink holds some of these lines: they wait where they were read from, and others go on. Their lines stay in flight.
@@ -359,7 +367,7 @@ impl Reader {
         if file.wants_turn(now) {
             if !file.queued {
                 file.queued = true;
-                self.turns.push_back(key);
+                self.turns.push(key, &file.path, &file.active_path);
             }
         } else if file.is_finished(now) {
             file.tail = None;
@@ -404,18 +412,18 @@ impl Reader {
         }
     }
 
-    /// Gives every file in the queue one turn.
+    /// Gives every container in the queue one turn.
     fn read_turns(&mut self, now: Instant) {
         for _ in 0..self.turns.len() {
             if self.blocked {
                 return;
             }
-            let Some(key) = self.turns.pop_front() else { return };
-            if self.read_turn(key, now) {
-                self.turns.push_back(key);
-            } else if let Some(file) = self.table.get_mut(key) {
+            let Some(next) = self.turns.next() else { return };
+            let wants_more = self.read_turn(next.key, now);
+            if !wants_more && let Some(file) = self.table.get_mut(next.key) {
                 file.queued = false;
             }
+            self.turns.end(next, wants_more);
         }
     }
 

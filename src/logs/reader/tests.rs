@@ -443,6 +443,21 @@ fn what_is_found_is_remembered_before_anything_is_confirmed() {
 }
 
 #[test]
+fn what_is_confirmed_first_is_remembered_at_once() {
+    let mut scene = Scene::new();
+    for round in 1..=4 {
+        (0..100).for_each(|_| scene.line(false));
+        scene.step(Duration::ZERO);
+        scene.deliver(0, true);
+        scene.step(Duration::from_millis(1));
+        assert!(scene.offered > 20 * round);
+        scene.crash();
+    }
+    scene.settle();
+    assert_eq!((scene.offered, scene.delivered.len()), (scene.written.len(), scene.written.len()));
+}
+
+#[test]
 fn positions_that_could_not_be_written_are_written_later_though_nothing_moves() {
     let mut scene = Scene::new();
     // A directory in the place of the new file: it can't be written.
