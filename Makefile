@@ -37,7 +37,7 @@ soak: install page ## the same tests for long: random rotations and kill -9, mod
 	@echo "make soak SOAK_SEED=$(SOAK_SEED) SOAK_SECONDS=$(SOAK_SECONDS) PROPTEST_CASES=$(PROPTEST_CASES)"
 	cargo test --workspace --locked --lib
 	cargo test --locked --package nodewarden-collectors --test odd_input --test damaged
-	cargo test --release --locked --test e2e -- --nocapture --test-threads=1 soak:: media::
+	cargo test --release --locked --test e2e -- --nocapture --test-threads=1 soak:: away::
 
 bench: install page ## CPU of a scrape beside node_exporter's, log lines per CPU second
 	cargo bench --locked --workspace --bench '*'

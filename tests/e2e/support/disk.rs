@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 use tempfile::TempDir;
@@ -104,7 +105,8 @@ impl Cgroup {
     /// With so many bytes of memory; `None`, and a line that says so, where this machine does not let the test make one.
     pub fn with_memory(bytes: u64) -> Option<Self> {
         let root = Path::new("/sys/fs/cgroup");
-        let name = format!("nodewarden-test-{}", std::process::id());
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("nodewarden-test-{}-{}", std::process::id(), MADE.fetch_add(1, Relaxed));
         let limits =
             [(root.join("memory"), "memory.limit_in_bytes", false), (root.to_owned(), "memory.max", true)];
         for (parent, file, is_v2) in limits {
@@ -127,6 +129,14 @@ impl Cgroup {
     pub fn launch(&self) -> Launch {
         let script = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", self.path.display());
         Launch { wrapper: ["sh", "-c", &script, "sh"].map(str::to_owned).into(), ..Launch::default() }
+    }
+
+    /// Bytes in use now that are no page cache.
+    pub fn memory(&self) -> u64 {
+        let text = fs::read_to_string(self.path.join("memory.stat")).expect("the cgroup's memory");
+        let name = if self.is_v2 { "anon " } else { "rss " };
+        let bytes = text.lines().find_map(|line| line.strip_prefix(name));
+        bytes.and_then(|bytes| bytes.parse().ok()).expect("a number of bytes")
     }
 
     /// How often the kernel killed a process for its memory.
