@@ -80,7 +80,7 @@ impl Queue {
     }
 
     /// Whose turn it is; the others of its name wait until [`Self::end`].
-    pub fn next(&mut self) -> Option<Next> {
+    pub fn take(&mut self) -> Option<Next> {
         let name = self.names.pop_front()?;
         let (age, key) = self.files.get(&name)?.first()?;
         Some(Next { key: *key, age: age.clone(), name })
@@ -116,7 +116,7 @@ mod tests {
     /// Reads each file in so many turns; the order of the turns.
     fn turns(mut queue: Queue, each: usize) -> Vec<u32> {
         let (mut order, mut had) = (Vec::new(), HashMap::new());
-        while let Some(next) = queue.next() {
+        while let Some(next) = queue.take() {
             order.push(next.key.0);
             let had = had.entry(next.key).or_insert(0);
             *had += 1;
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn one_that_waits_in_its_place_does_not_lose_it() {
         let mut queue = queue(&[(1, "/a/log", "/a/log"), (2, "/b/log", "/b/log")]);
-        let next = queue.next().expect("a turn");
+        let next = queue.take().expect("a turn");
         // Meanwhile an older one of the same name turns up.
         queue.push(FileKey(3), Path::new("/a/log.1"), Path::new("/a/log"));
         queue.end(next, true);

@@ -418,7 +418,7 @@ impl Reader {
             if self.blocked {
                 return;
             }
-            let Some(next) = self.turns.next() else { return };
+            let Some(next) = self.turns.take() else { return };
             let wants_more = self.read_turn(next.key, now);
             if !wants_more && let Some(file) = self.table.get_mut(next.key) {
                 file.queued = false;
