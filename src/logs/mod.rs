@@ -31,6 +31,7 @@ pub mod mail;
 pub mod output;
 pub mod pod_fields;
 pub mod process;
+pub mod queue;
 pub mod reader;
 pub mod record;
 pub mod shape;

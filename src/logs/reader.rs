@@ -3,7 +3,7 @@
 mod quiet;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -24,6 +24,7 @@ use super::{
     mail::{Mail, Mailbox},
     output::Output,
     process::{self, Processors},
+    queue::Queue,
     shape::Encoding,
     spill,
     spiller::Spiller,
@@ -92,14 +93,16 @@ pub struct Reader {
     watcher: Watcher,
     checkpoint: Checkpoint,
     spiller: Spiller,
-    /// Files with unread bytes, in the order of their turns.
-    turns: VecDeque<FileKey>,
+    /// Files with unread bytes.
+    turns: Queue,
     /// No buffer is free: nothing is read until a batch comes back.
     blocked: bool,
     stopped: bool,
     moved: bool,
     /// Whether files were looked at since the metrics about them were set.
     uncounted: bool,
+    /// Whether anything was confirmed since the start.
+    has_confirmed: bool,
     checkpoint_failed: bool,
     buffer: Vec<u8>,
     memory: MemoryLimits,
@@ -183,11 +186,12 @@ impl Reader {
             watcher: Watcher::new(),
             checkpoint,
             spiller,
-            turns: VecDeque::new(),
+            turns: Queue::default(),
             blocked: false,
             stopped: false,
             moved: false,
             uncounted: false,
+            has_confirmed: false,
             checkpoint_failed: false,
             buffer: Vec::new(),
             memory: options.memory,
@@ -282,6 +286,10 @@ impl Reader {
         self.output.give_back(batch);
         self.blocked = false;
         self.moved = true;
+        // An agent that is killed again and again within a second gets on all the same.
+        if !std::mem::replace(&mut self.has_confirmed, true) {
+            self.due.checkpoint = now;
+        }
     }
 
     /// The sink holds some of these lines: they wait where they were read from, and others go on. Their lines stay in flight.
@@ -455,7 +463,7 @@ impl Reader {
             if !file.queued && (!is_archive || self.archives < self.memory.archives) {
                 file.queued = true;
                 self.archives += usize::from(is_archive);
-                self.turns.push_back(key);
+                self.turns.push(key, &file.path, &file.active_path);
             }
         } else if file.is_finished(now) {
             file.tail = None;
@@ -503,23 +511,23 @@ impl Reader {
         }
     }
 
-    /// Gives every file in the queue one turn.
+    /// Gives every container in the queue one turn.
     fn read_turns(&mut self, now: Instant) {
         for _ in 0..self.turns.len() {
             if self.blocked {
                 return;
             }
-            let Some(key) = self.turns.pop_front() else { return };
-            let wants_more = self.read_turn(key, now);
+            let Some(next) = self.turns.take() else { return };
+            let wants_more = self.read_turn(next.key, now);
             if self.blocked && wants_more {
                 // What it holds of a line stays with it alone.
-                self.turns.push_front(key);
-            } else if wants_more {
-                self.turns.push_back(key);
-            } else if let Some(file) = self.table.get_mut(key) {
+                return self.turns.stay(next);
+            }
+            if !wants_more && let Some(file) = self.table.get_mut(next.key) {
                 file.queued = false;
                 file.rest();
             }
+            self.turns.end(next, wants_more);
         }
     }
 

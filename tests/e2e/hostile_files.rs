@@ -8,6 +8,7 @@ use std::{
     path::Path,
 };
 
+use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 
 use crate::{
@@ -53,6 +54,44 @@ fn five_hundred_busy_files() {
     server.assert_each_once(written.lines(), written.texts(), || agent.log());
     assert_eq!(assert_ledger(&agent).read_lines, written.lines());
     assert_eq!(agent.metric("nodewarden_log_files_open", &[]), 500.0);
+}
+
+/// Most containers of a node say nothing for hours; now they all appear at once, beside pods that write.
+#[test]
+fn ten_thousand_quiet_files() {
+    const FILES: usize = 10_000;
+    let room = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    if room < FILES as u64 + 500 {
+        eprintln!("SKIPPED: a process may open {room} files here, too few for {FILES} logs (ulimit -Hn)");
+        return;
+    }
+    let (server, logs) = (BulkServer::start(SEED), LogDir::new());
+    let kubelet = Kubelet::start(&logs, Load { bytes_per_second: 100_000, ..Load::SHORT });
+    let mut agent = Agent::start(&shipping(&logs, &server), &[]);
+    let path = |pod: usize| logs.pods().join(format!("quiet_{pod}_{}/app/0.log", uid(&pod.to_string())));
+    let mut texts = Vec::new();
+    let mut say = |pod: usize, what: &str| {
+        let text = format!("pod {pod} says {what}");
+        raw(&path(pod), format!("2026-11-21T10:00:00.{pod:09}Z stdout F {text}\n").as_bytes());
+        texts.push(text);
+    };
+    (0..FILES).for_each(|pod| say(pod, "that it started"));
+    wait_until("every file is open", seconds(120), || {
+        match agent.metric("nodewarden_log_files_open", &[]) as usize {
+            open if open >= FILES => Ok(()),
+            open => Err(format!("{open} files\n{}", agent.log())),
+        }
+    });
+    (0..FILES).step_by(97).for_each(|pod| say(pod, "a word after a while"));
+    agent.kill_9();
+    (0..FILES).step_by(89).for_each(|pod| say(pod, "a word while nobody listened"));
+    agent.start_again();
+    (0..FILES).step_by(83).for_each(|pod| say(pod, "its last word"));
+    let written = kubelet.stop();
+    let total = written.lines() + texts.len() as u64;
+    server.assert_each_once(total, written.texts().chain(texts), || agent.log());
+    assert_ledger(&agent);
+    eprintln!("{} MiB resident at most", agent.peak_mib());
 }
 
 #[test]

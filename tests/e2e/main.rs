@@ -13,6 +13,7 @@
 
 mod support;
 
+mod away;
 mod beside;
 mod elastic;
 mod elastic_faults;

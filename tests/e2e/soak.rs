@@ -48,7 +48,32 @@ impl Turn {
 struct Ends {
     kills: u32,
     stops: u32,
+    /// How long it took until its listeners answered, all starts together.
+    starting: Duration,
 }
+
+/// Says now and then how far the pods are and how far the sink is, in the long turn.
+struct Progress {
+    start: Instant,
+    next: Duration,
+}
+
+impl Progress {
+    fn start() -> Self {
+        Self { start: Instant::now(), next: PROGRESS_EVERY }
+    }
+
+    fn say(&mut self, written: u64, stored: u64, repeats: u64) {
+        let now = self.start.elapsed();
+        if now >= self.next {
+            self.next = now + PROGRESS_EVERY;
+            let (now, behind) = (now.as_secs(), written.saturating_sub(stored));
+            eprintln!("after {now} s: {written} lines, {behind} of them on their way, {repeats} repeats");
+        }
+    }
+}
+
+const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 
 /// Lines that the pods may be ahead of the sink: less than half of what is kept of their files.
 const AHEAD: u64 = 3_000_000;
@@ -70,7 +95,9 @@ fn end_at_random(agent: &mut Agent, turn: Turn, longest: u64, mut each: impl FnM
         }
         thread::sleep(Duration::from_millis(chance.below(300)));
         each(&mut chance);
+        let starts = Instant::now();
         agent.start_again();
+        ends.starting += starts.elapsed();
     }
     ends
 }
@@ -94,8 +121,11 @@ fn kill_9_under_rotation_into_elasticsearch() {
     let mut agent = Agent::start(&config, &[]);
     // Bulks of the usual size take this server a second and more: some lives are long enough for an answer.
     let longest = if turn.is_long { 10_000 } else { 2500 };
+    let mut progress = Progress::start();
     let ends = end_at_random(&mut agent, turn, longest, |_| {
-        kubelet.allow(elastic.count(&index).unwrap_or_default() + AHEAD_OF_ELASTICSEARCH);
+        let stored = elastic.count(&index).unwrap_or_default();
+        kubelet.allow(stored + AHEAD_OF_ELASTICSEARCH);
+        progress.say(kubelet.lines(), stored, 0);
     });
     let written = kubelet.stop();
     say("into Elasticsearch", start, &written, &ends);
@@ -111,7 +141,11 @@ fn kill_9_under_rotation_into_the_bulk_server() {
     let config = format!("{}elasticsearch: {{hosts: ['{}']}}\n", pods_config(&logs), server.url());
     let (kubelet, start) = (Kubelet::start(&logs, turn.load(20_000_000)), Instant::now());
     let mut agent = Agent::start(&config, &[]);
-    let ends = end_at_random(&mut agent, turn, 2500, |_| kubelet.allow(server.documents() + AHEAD));
+    let mut progress = Progress::start();
+    let ends = end_at_random(&mut agent, turn, 2500, |_| {
+        kubelet.allow(server.documents() + AHEAD);
+        progress.say(kubelet.lines(), server.documents(), server.repeats());
+    });
     let written = kubelet.stop();
     say("into the bulk server", start, &written, &ends);
     server.assert_each_once(written.lines(), written.texts(), || agent.log());

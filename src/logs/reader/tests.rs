@@ -492,6 +492,45 @@ fn what_is_found_is_remembered_before_anything_is_confirmed() {
 }
 
 #[test]
+fn what_is_confirmed_first_is_remembered_at_once() {
+    let mut scene = Scene::new();
+    for round in 1..=4 {
+        (0..100).for_each(|_| scene.line(false));
+        scene.step(Duration::ZERO);
+        scene.deliver(0, true);
+        scene.step(Duration::from_millis(1));
+        assert!(scene.offered > 20 * round);
+        scene.crash();
+    }
+    scene.settle();
+    assert_eq!((scene.offered, scene.delivered.len()), (scene.written.len(), scene.written.len()));
+}
+
+/// It is the one that is deleted next, and an agent that is killed again and again may not get far.
+#[test]
+fn the_oldest_rotated_file_is_read_first() {
+    let mut scene = Scene::new();
+    for _ in 0..6 {
+        (0..100).for_each(|_| scene.line(false));
+        scene.rotate();
+    }
+    for _ in 0..4 {
+        // A file at a time.
+        (0..3).for_each(|_| scene.step(Duration::ZERO));
+        scene.deliver(0, true);
+        scene.step(Duration::from_millis(1));
+        scene.crash();
+        let count = scene.delivered.len();
+        let oldest: BTreeSet<Vec<u8>> =
+            (0..count).map(|number| format!("line-{number}").into_bytes()).collect();
+        assert!(scene.delivered.values().all(|text| oldest.contains(text)), "{count} lines");
+    }
+    assert!(scene.delivered.len() > 150, "{} lines", scene.delivered.len());
+    scene.settle();
+    assert_eq!((scene.offered, scene.delivered.len()), (600, 600));
+}
+
+#[test]
 fn positions_that_could_not_be_written_are_written_later_though_nothing_moves() {
     let mut scene = Scene::new();
     // A directory in the place of the new file: it can't be written.

@@ -164,6 +164,11 @@ impl BulkServer {
         self.shared.lock().documents
     }
 
+    /// Documents refused because they were stored before.
+    pub fn repeats(&self) -> u64 {
+        self.shared.lock().conflicts
+    }
+
     /// Whether a document with this message is stored.
     pub fn has(&self, message: &str) -> bool {
         self.shared.lock().messages.contains_key(&xxh3_64(message.as_bytes()))
@@ -199,23 +204,39 @@ impl BulkServer {
         agent: impl Fn() -> String,
     ) {
         let written = Tally { documents: count, distinct_ids: count, distinct_messages: count };
-        let mut tally = self.tally();
+        let (mut tally, mut moved) = (self.tally(), Instant::now());
         // As long as there is progress: a backlog may be large.
-        while tally != written {
+        while tally != written && moved.elapsed() < seconds(90) {
             assert!(tally.documents <= count, "{}", self.odd(&tally, &written));
-            tally = wait_until("more lines are documents", seconds(90), || match self.tally() {
-                more if more != tally || more == written => Ok(more),
-                same => Err(format!("{same:?} instead of {written:?}; the agent says:\n{}", agent())),
-            });
+            thread::sleep(Duration::from_millis(20));
+            let more = self.tally();
+            if more != tally {
+                (tally, moved) = (more, Instant::now());
+            }
         }
+        let missing = self.missing(texts);
+        assert!(missing.is_empty(), "never stored: {missing:#?}; the agent says:\n{}", agent());
+        assert_eq!(tally, written);
         let state = self.shared.lock();
-        let missing: Vec<String> =
-            texts.filter(|text| !state.messages.contains_key(&xxh3_64(text.as_bytes()))).take(5).collect();
-        assert!(missing.is_empty(), "never stored: {missing:#?}");
         eprintln!(
             "{count} lines are there once each; {} repeats were refused; {:?}",
             state.conflicts, state.hits
         );
+    }
+
+    /// Runs of texts that are not stored: how many they are, and the beginning of the first.
+    fn missing(&self, texts: impl Iterator<Item = String>) -> Vec<(u64, String)> {
+        let (state, mut runs, mut is_run) = (self.shared.lock(), Vec::<(u64, String)>::new(), false);
+        for text in texts {
+            let is_stored = state.messages.contains_key(&xxh3_64(text.as_bytes()));
+            match runs.last_mut() {
+                Some((count, _)) if is_run && !is_stored => *count += 1,
+                _ if !is_stored => runs.push((1, text.chars().take(80).collect())),
+                _ => {}
+            }
+            is_run = !is_stored;
+        }
+        runs
     }
 
     fn odd(&self, tally: &Tally, written: &Tally) -> String {

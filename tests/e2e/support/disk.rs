@@ -132,6 +132,14 @@ impl Cgroup {
         Launch { wrapper: ["sh", "-c", &script, "sh"].map(str::to_owned).into(), ..Launch::default() }
     }
 
+    /// Bytes in use now that are no page cache.
+    pub fn memory(&self) -> u64 {
+        let text = fs::read_to_string(self.path.join("memory.stat")).expect("the cgroup's memory");
+        let name = if self.is_v2 { "anon " } else { "rss " };
+        let bytes = text.lines().find_map(|line| line.strip_prefix(name));
+        bytes.and_then(|bytes| bytes.parse().ok()).expect("a number of bytes")
+    }
+
     /// How often the kernel killed a process for its memory.
     pub fn kills(&self) -> u64 {
         let file = if self.is_v2 { "memory.events" } else { "memory.oom_control" };
