@@ -470,6 +470,8 @@ impl Reader {
             file.give_up("gone");
             if file.unlinked {
                 self.table.let_go(key, now);
+                // It is forgotten when its directory is seen to be gone too.
+                self.due.enumerate = self.due.enumerate.min(now + ENUMERATE_EVERY);
             }
             self.moved = true;
         }
