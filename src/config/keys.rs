@@ -310,7 +310,7 @@ pub const KEYS: &[Key] = &[
         |d, v| set(&mut d.config.kubernetes.metadata, choose(v, METADATA)),
         |d| name_of(&d.config.kubernetes.metadata, METADATA),
     ),
-    many(
+    list_of(
         "kubernetes.annotations",
         |d| d.config.kubernetes.annotations.clear(),
         |d, v| push(&mut d.config.kubernetes.annotations, filled(v)),
