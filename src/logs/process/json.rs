@@ -140,6 +140,14 @@ impl Merged {
         walked
     }
 
+    /// Keeps no more memory than ordinary lines take: files are many, and each would keep room for its longest line.
+    pub fn let_go(&mut self) {
+        const ORDINARY: usize = 16 << 10;
+        self.clear();
+        self.members.shrink_to(ORDINARY);
+        self.overflow.shrink_to(ORDINARY);
+    }
+
     fn clear(&mut self) {
         self.members.clear();
         self.overflow.clear();
