@@ -332,7 +332,6 @@ impl Process {
         }
         let text =
             if is_secret { Cow::Borrowed(&b"[redacted:private_key]"[..]) } else { self.redact(line.text) };
-        let text = text.into_owned();
         self.document(&Line { text: &text, ..*line }, fields, level, out);
     }
 
@@ -480,13 +479,15 @@ impl Process {
             }
             merged.read(line.text, settings, &mut names).is_ok()
         };
-        if !guess.saw(is_object) {
-            return out.document(line, &fields, b"");
+        if guess.saw(is_object) {
+            out.overflowed(merged.overflowed);
+            let text = merged.message.as_deref().unwrap_or(line.text);
+            let time = merged.time.unwrap_or(line.time);
+            out.document(&Line { text, time, ..*line }, &fields, &merged.members);
+        } else {
+            out.document(line, &fields, b"");
         }
-        out.overflowed(merged.overflowed);
-        let text = merged.message.as_deref().unwrap_or(line.text);
-        let time = merged.time.unwrap_or(line.time);
-        out.document(&Line { text, time, ..*line }, &fields, &merged.members);
+        merged.let_go();
     }
 
     /// The fields with the level that was recognised, where they do not say one already.

@@ -140,6 +140,14 @@ impl Merged {
         walked
     }
 
+    /// Keeps no more memory than ordinary lines take: files are many, and each would keep room for its longest line.
+    pub fn let_go(&mut self) {
+        const ORDINARY: usize = 16 << 10;
+        self.clear();
+        self.members.shrink_to(ORDINARY);
+        self.overflow.shrink_to(ORDINARY);
+    }
+
     fn clear(&mut self) {
         self.members.clear();
         self.overflow.clear();
@@ -154,7 +162,7 @@ impl Merged {
             return Err(Malformed);
         }
         let mut tokens = Tokens::new(text);
-        if tokens.next()? != Some(Token::BeginObject) {
+        if tokens.advance()? != Some(Token::BeginObject) {
             return Err(Malformed);
         }
         let path = match settings.target.as_str() {
@@ -169,13 +177,13 @@ impl Merged {
         let begin = self.members.len();
         self.frames.push(Frame { path, undo: 0, begin, seen: 0, place: 0 });
         while let Some(frame) = self.frames.last().copied() {
-            match tokens.next()?.ok_or(Malformed)? {
+            match tokens.advance()?.ok_or(Malformed)? {
                 Token::Key(key) => self.member(key, frame, &mut tokens, settings, names)?,
                 // In an object there are members and its end.
                 _ => self.close(frame, settings),
             }
         }
-        tokens.next()?.map_or(Ok(()), |_| Err(Malformed))
+        tokens.advance()?.map_or(Ok(()), |_| Err(Malformed))
     }
 
     fn close(&mut self, frame: Frame, settings: &Settings) {
@@ -199,7 +207,7 @@ impl Merged {
     ) -> Result<(), Malformed> {
         let name = name_of(key)?;
         let mut ahead = *tokens;
-        let first = ahead.next()?.ok_or(Malformed)?;
+        let first = ahead.advance()?.ok_or(Malformed)?;
         if self.frames.len() == 1 && self.is_known(&name, first, settings)? {
             *tokens = ahead;
             return Ok(());
@@ -333,10 +341,11 @@ impl Merged {
         }
         self.paths.clear();
         // Of each field its kind, and of each open object the names in it.
-        let (mut kinds, mut objects): (Vec<(Path, Kind)>, Vec<(Path, Vec<Path>)>) = (Vec::new(), Vec::new());
+        let mut kinds = Vec::<(Path, Kind)>::new();
+        let mut objects = Vec::<(Path, Vec<Path>)>::new();
         let (depth, mut at) = (tokens.depth(), path);
         loop {
-            let kind = match tokens.next()?.ok_or(Malformed)? {
+            let kind = match tokens.advance()?.ok_or(Malformed)? {
                 Token::Key(key) => {
                     let name = name_of(key)?;
                     let Some((object, names)) = objects.last_mut() else { return Err(Malformed) };

@@ -196,10 +196,11 @@ fn in_words(text: &[u8]) -> Option<Level> {
         let rest = text.get(at..)?;
         let length = rest.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(rest.len());
         let (word, after) = rest.split_at(length);
-        if (3..=13).contains(&length) && stands_alone(text.get(..at)?, word, after, at == beginning) {
-            if let Some(level) = Level::from_word(word) {
-                return Some(level);
-            }
+        if (3..=13).contains(&length)
+            && stands_alone(text.get(..at)?, word, after, at == beginning)
+            && let Some(level) = Level::from_word(word)
+        {
+            return Some(level);
         }
         at += length;
     }

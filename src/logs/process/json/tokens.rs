@@ -85,7 +85,7 @@ impl<'a> Tokens<'a> {
     }
 
     /// The next token; `None` at the end of the text.
-    pub fn next(&mut self) -> Result<Option<Token<'a>>, Malformed> {
+    pub fn advance(&mut self) -> Result<Option<Token<'a>>, Malformed> {
         self.skip_blanks();
         match self.expected {
             Expected::End => return if self.at == self.text.len() { Ok(None) } else { Err(Malformed) },
@@ -118,7 +118,7 @@ impl<'a> Tokens<'a> {
         self.skip_blanks();
         let (start, depth) = (self.at, self.depth);
         loop {
-            self.next()?.ok_or(Malformed)?;
+            self.advance()?.ok_or(Malformed)?;
             if self.depth <= depth {
                 return self.text.get(start..self.at).ok_or(Malformed);
             }
@@ -278,7 +278,7 @@ mod tests {
 
     fn all(text: &[u8]) -> Result<Vec<Token<'_>>, Malformed> {
         let (mut tokens, mut all) = (Tokens::new(text), Vec::new());
-        while let Some(token) = tokens.next()? {
+        while let Some(token) = tokens.advance()? {
             all.push(token);
         }
         Ok(all)
@@ -307,10 +307,10 @@ mod tests {
     #[test]
     fn a_value_is_passed_over_as_it_is_written() {
         let mut tokens = Tokens::new(br#"{"a": {"b": [1, {}]} , "c": 2}"#);
-        tokens.next().expect("begins");
-        tokens.next().expect("a key");
+        tokens.advance().expect("begins");
+        tokens.advance().expect("a key");
         assert_eq!(tokens.skip_value(), Ok(&br#"{"b": [1, {}]}"#[..]));
-        assert_eq!(tokens.next(), Ok(Some(Token::Key(Text { raw: b"c", is_escaped: false }))));
+        assert_eq!(tokens.advance(), Ok(Some(Token::Key(Text { raw: b"c", is_escaped: false }))));
         assert_eq!(tokens.skip_value(), Ok(&b"2"[..]));
     }
 

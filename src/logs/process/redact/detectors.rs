@@ -1,6 +1,6 @@
 //! Secrets that are known by their form.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, ops::Range, sync::LazyLock};
 
 use memchr::memmem;
 use regex::bytes::{NoExpand, Regex};
@@ -274,7 +274,7 @@ fn jwt(text: &[u8], from: usize) -> Option<Range<usize>> {
     let is_fit = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-' || *byte == b'_';
     let mut at = from;
     loop {
-        let start = at + memmem::find(text.get(at..)?, b"eyJ")?;
+        let start = at + FIND_JWT.find(text.get(at..)?)?;
         at = start + 3;
         let part = |from: usize| {
             let rest = text.get(from..)?;
@@ -293,11 +293,15 @@ fn jwt(text: &[u8], from: usize) -> Option<Range<usize>> {
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 
+/// Made once: it costs more than to search a line with it.
+static FIND_BEGIN: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(BEGIN));
+static FIND_JWT: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"eyJ"));
+
 /// Where a private key begins, and where the line of its beginning ends.
 fn begin_of_key(text: &[u8], from: usize) -> Option<(usize, usize)> {
     let mut at = from;
     loop {
-        let start = at + memmem::find(text.get(at..)?, BEGIN)?;
+        let start = at + FIND_BEGIN.find(text.get(at..)?)?;
         at = start + BEGIN.len();
         let label = text.get(at..text.len().min(at + 40))?;
         if let Some(end) = memmem::find(label, b"-----").filter(|end| {
