@@ -154,7 +154,7 @@ impl<T: Fn(Vec<String>), R: Fn(Result<(), &AskError>)> Asker<T, R> {
                     Event::Begun => self.answered(),
                     Event::There(pod) => {
                         let uid = pod.uid.clone();
-                        if self.pods.put(pod) {
+                        if self.pods.put(*pod) {
                             (self.tell)(vec![uid]);
                         }
                     }

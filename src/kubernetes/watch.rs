@@ -26,7 +26,7 @@ pub enum Event {
     /// The watch has begun.
     Begun,
     /// A pod is there, new or changed.
-    There(Pod),
+    There(Box<Pod>),
     /// The pod of this uid was deleted.
     Gone(String),
     /// The version of the resources is too old to go on from: list again.
@@ -182,7 +182,7 @@ fn read_event(line: &[u8], wanted: &Wanted, version: &mut String) -> Result<Opti
     let pod = Pod::read(serde_json::from_str(object.get()).map_err(wrong)?, wanted);
     Ok(pod.map(|pod| match kind {
         "DELETED" => Event::Gone(pod.uid),
-        _ => Event::There(pod),
+        _ => Event::There(Box::new(pod)),
     }))
 }
 

@@ -143,8 +143,8 @@ fn run(lines: &[String], settings: &Settings) -> f64 {
         name: "app".into(),
         restart: 0,
     };
-    let path = "/var/log/pods/shop_web-0_u/app/0.log".into();
-    let facts = FileFacts { id: FileId([1; 12]), path, origin: Origin::Container(container) };
+    let path = "/var/log/pods/shop_web-0_u/app/0.log";
+    let facts = FileFacts::new(FileId([1; 12]), path, Origin::Container(container.into()));
     let own = Own::new(prometheus::Registry::new()).expect("a registry");
     let mut process: Option<Box<Process>> =
         Arc::clone(&Processors::new(settings.clone(), &own.logs)).of_file(&facts, &encoding);

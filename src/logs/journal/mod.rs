@@ -8,6 +8,7 @@ pub mod file;
 pub mod unpack;
 
 #[cfg(any(test, fuzzing))]
+#[allow(clippy::expect_used, reason = "it is for tests alone")]
 pub mod testing;
 #[cfg(test)]
 mod tests;

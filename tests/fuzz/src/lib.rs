@@ -96,7 +96,7 @@ impl Documents {
             name: "app".into(),
             restart: 2,
         };
-        Self::new(schema, Origin::Container(container))
+        Self::new(schema, Origin::Container(container.into()))
     }
 
     /// Of any other file, or of a feed.
@@ -107,7 +107,7 @@ impl Documents {
         };
         let encoding =
             Encoding::Bulk(BulkEncoding { index, schema, position_ids: true, node: "n\\1".into() });
-        let facts = FileFacts { id: FileId([7; 12]), path: "/var/log/\"a\"\n.log".into(), origin };
+        let facts = FileFacts::new(FileId([7; 12]), "/var/log/\"a\"\n.log", origin);
         let shape = Shape::new(&encoding, &facts);
         Self { encoding, schema, facts, shape }
     }
@@ -121,8 +121,8 @@ impl Documents {
     /// before it.
     pub fn check(&mut self, line: &Line<'_>, fields: &[u8]) -> Value {
         let (mut body, mut fresh) = (Vec::new(), Vec::new());
-        let is_utf8 = self.shape.encode_with(line, fields, &mut body);
-        Shape::new(&self.encoding, &self.facts).encode_with(line, fields, &mut fresh);
+        let is_utf8 = self.shape.encode_with(line, fields, b"", &mut body);
+        Shape::new(&self.encoding, &self.facts).encode_with(line, fields, b"", &mut fresh);
         assert_eq!(body, fresh, "a document depends on the one before it");
         assert_eq!(is_utf8, std::str::from_utf8(line.text).is_ok());
         let lines: Vec<&[u8]> = body.split(|byte| *byte == b'\n').collect();

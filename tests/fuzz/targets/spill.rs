@@ -91,7 +91,7 @@ fn header(file: u8) -> Header {
         first: (17, 99),
         path: format!("/var/log/{file}").into(),
         active_path: "/var/log/0.log".into(),
-        origin: if file == 0 { Origin::Plain } else { Origin::Container(container) },
+        origin: if file == 0 { Origin::Plain } else { Origin::Container(container.into()) },
         source: 0,
         inode: Inode { device: 1, number: 2, birth: 3 },
         size: 1 << 20,
