@@ -2,6 +2,7 @@
 #![no_main]
 
 use std::{
+    collections::HashMap,
     fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -166,14 +167,21 @@ fn check_whole(plan: &Plan, dir: &Path) -> Vec<Record> {
     for number in 0..SOURCES {
         let of = |record: &&Record| record.0 == number;
         let positions: Vec<u64> = read.iter().filter(of).map(|record| record.1).collect();
-        assert_eq!(writer.positions(&[number; 12], 0).expect("read"), positions);
-        assert_eq!(writer.last_position(&[number; 12]).expect("read"), positions.last().copied());
+        assert_eq!(stored(&writer, number), positions);
+        let greatest = writer.greatest_positions().expect("read");
+        assert_eq!(greatest.get(&[number; 12]).copied(), positions.last().copied());
     }
     drop(writer);
     let (writer, recovered) = Writer::open(dir, LIMITS, at(seconds)).expect("opened");
     assert!(recovered.messages.is_empty(), "{:?}", recovered.messages);
     assert_eq!(all(&writer.reader()), read);
     read
+}
+
+/// The positions that are stored of one source.
+fn stored(writer: &Writer, number: u8) -> Vec<u64> {
+    let all = writer.positions(&HashMap::from([([number; 12], 0)])).expect("read");
+    all.into_values().flatten().collect()
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -198,7 +206,7 @@ fn check_damaged(plan: &Plan, dir: &Path, written: &[Record]) {
     assert!(read.iter().all(is_written), "records that were never written");
     assert!(search(&writer.reader(), "").iter().all(is_written), "records that were never written");
     for number in 0..SOURCES {
-        let positions = writer.positions(&[number; 12], 0).expect("read");
+        let positions = stored(&writer, number);
         assert!(
             positions.iter().all(|at| written.iter().any(|(of, place, ..)| (of, place) == (&number, at)))
         );
@@ -321,7 +329,7 @@ fn check_foreign(dir: &Path) {
     let (mut writer, _) = Writer::open(dir, LIMITS, at(0)).expect("opened");
     all(&writer.reader());
     search(&writer.reader(), "word");
-    let _ = (writer.stats(), writer.last_position(&[0; 12]), writer.positions(&[1; 12], 1));
+    let _ = (writer.stats(), writer.greatest_positions(), writer.positions(&HashMap::from([([1; 12], 1)])));
     for number in 0..20 {
         writer.append(&source(0), number, 5, 1, &[b'x'; 1000]).expect("taken");
     }
