@@ -81,7 +81,7 @@ fn expected(written: &[Position]) -> Positions {
 fn check_damaged(plan: &Plan, dir: &Path) {
     let [before, now] =
         [&plan.before, &plan.now].map(|entries| entries.iter().map(Entry::position).collect::<Vec<_>>());
-    let mut checkpoint = Checkpoint::new(dir);
+    let checkpoint = Checkpoint::new(dir);
     checkpoint.write(before.iter().cloned()).expect("written");
     checkpoint.write(now.iter().cloned()).expect("written");
     let known = Checkpoint::new(dir).load();
@@ -107,7 +107,7 @@ fn check_foreign(body: &[u8], dir: &Path) {
     let header = format!("nodewarden-positions 1 {:08x} {}\n", crc32fast::hash(body), body.len());
     let _ = fs::remove_file(dir.join("positions.old"));
     fs::write(dir.join("positions"), [header.as_bytes(), body].concat()).expect("written");
-    let mut checkpoint = Checkpoint::new(dir);
+    let checkpoint = Checkpoint::new(dir);
     let known = checkpoint.load();
     assert!(!known.first_run && known.complaints.len() <= 1);
     assert!(known.complaints.is_empty() || known.positions.is_empty());
