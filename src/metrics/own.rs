@@ -104,6 +104,10 @@ pub struct BulkMetrics {
     pub requests: IntCounterVec,
     /// Documents in bulk answers, by `status`.
     pub items: IntCounterVec,
+    /// Documents that were taken after a field of theirs had become text.
+    pub repaired: IntCounter,
+    /// Dead letters that were sent again and taken.
+    pub resent: IntCounter,
     /// Seconds from sending a bulk request to its answer.
     pub duration: Histogram,
 }
@@ -240,6 +244,14 @@ impl BulkMetrics {
                 "Documents in the answers to bulk requests.",
                 &["status"],
             )?,
+            repaired: make.register(IntCounter::new(
+                "nodewarden_bulk_repaired_total",
+                "Documents that were taken after a field that their index refused had become text in nodewarden.conflict.",
+            )?)?,
+            resent: make.register(IntCounter::new(
+                "nodewarden_dead_letters_resent_total",
+                "Dead letters that were sent again and taken; the ledger goes on counting them as dead letters.",
+            )?)?,
             duration: make.register(Histogram::with_opts(
                 HistogramOpts::new(
                     "nodewarden_bulk_duration_seconds",
