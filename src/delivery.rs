@@ -8,12 +8,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::sync::mpsc;
+
 use crate::{
     config::{Config, DocumentIds, ElasticConfig, IndexTemplate, SourceKind},
     kubernetes::known::Pods,
     logs::{
         self, Pipeline,
         batch::BatchLimits,
+        canary::Lookout,
         dead_letters::{
             DeadLetters,
             desk::{Desk, Resend},
@@ -141,7 +144,14 @@ fn start_elastic(
     });
     let plan = metadata::plan(config, own);
     let pods = plan.as_ref().map(|plan| Arc::clone(&plan.pods));
-    let options = reader_options(config, batch, pods, |index| bulk_encoding(config, elastic, index))?;
+    let mut options = reader_options(config, batch, pods, |index| bulk_encoding(config, elastic, index))?;
+    if elastic.canary {
+        let (settled, arrivals) = mpsc::channel(1);
+        let metrics = own.canary()?;
+        tokio::spawn(Arc::clone(&sink).look_out(arrivals, metrics.clone()));
+        let source = Source::Canary(Lookout { settled, metrics });
+        options.sources.push((source, bulk_encoding(config, elastic, None)));
+    }
     let pipeline = logs::start(options, sink, own.logs.clone(), ready)?;
     if let Some(plan) = plan {
         plan.start(pipeline.mail.clone(), own);

@@ -28,7 +28,9 @@ pub(super) struct Removed(BTreeMap<u64, Vec<u64>>);
 impl Removed {
     pub(super) fn has(&self, block: u64, record: u32) -> bool {
         let words = self.0.get(&block);
-        words.and_then(|words| words.get(record as usize / 64)).is_some_and(|word| word >> (record % 64) & 1 == 1)
+        words
+            .and_then(|words| words.get(record as usize / 64))
+            .is_some_and(|word| word >> (record % 64) & 1 == 1)
     }
 
     /// Whether it was there until now.

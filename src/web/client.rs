@@ -81,7 +81,10 @@ pub fn post(socket: &Path, path_and_query: &str) -> Result<Answer, ClientError> 
 fn ask(socket: &Path, method: &str, path_and_query: &str) -> Result<Answer, ClientError> {
     let connect = |source| ClientError::Connect { path: socket.to_owned(), source };
     let mut stream = UnixStream::connect(socket).map_err(connect)?;
-    write!(stream, "{method} {path_and_query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "{method} {path_and_query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )?;
     let mut from = BufReader::new(stream);
     let status = read_line(&mut from)?;
     let status =

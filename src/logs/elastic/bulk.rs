@@ -120,15 +120,15 @@ impl AsRef<[u8]> for Lent {
 fn pieces<'a>(batch: &'a Batch, group: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
     // Items lie side by side: runs of them are one piece.
     let is_other = |item: &usize| batch.replacement(*item).is_some();
-    group
-        .chunk_by(move |left, right| left + 1 == *right && !is_other(left) && !is_other(right))
-        .filter_map(|run| {
+    group.chunk_by(move |left, right| left + 1 == *right && !is_other(left) && !is_other(right)).filter_map(
+        |run| {
             let (first, last) = (run.first()?, run.last()?);
             Some(match batch.replacement(*first) {
                 Some(replacement) => replacement,
                 None => &batch.body[batch.range(*first).start..batch.range(*last).end],
             })
-        })
+        },
+    )
 }
 
 fn outcome(answer: &Answer) -> &'static str {

@@ -78,7 +78,8 @@ impl Delivery {
                     self.delivered();
                 }
                 Answer::Items(verdicts) => {
-                    let done = group.iter().zip(&verdicts).filter(|(_, (_, verdict))| *verdict == Verdict::Done);
+                    let done =
+                        group.iter().zip(&verdicts).filter(|(_, (_, verdict))| *verdict == Verdict::Done);
                     self.count_repaired(&batch, done.map(|(item, _)| item));
                     let rest = self.settle(&batch, &group, verdicts).await;
                     if !rest.is_empty() {
@@ -114,12 +115,7 @@ impl Delivery {
     }
 
     /// Acts on each verdict; the items to send again.
-    async fn settle(
-        &mut self,
-        batch: &Batch,
-        group: &[usize],
-        verdicts: Vec<(u16, Verdict)>,
-    ) -> Vec<usize> {
+    async fn settle(&mut self, batch: &Batch, group: &[usize], verdicts: Vec<(u16, Verdict)>) -> Vec<usize> {
         let (mut rest, mut reason) = (Vec::new(), None);
         let mut is_busy = false;
         for (&item, (status, verdict)) in group.iter().zip(verdicts) {
@@ -161,10 +157,8 @@ impl Delivery {
         if let Blame::Field { name, mapped } = &blame {
             self.sink.lessons.learn(index, name, *mapped, Instant::now());
         }
-        let repair = self
-            .repairs
-            .entry(item)
-            .or_insert_with(|| Repair { fields: Vec::new(), reason: why.to_owned() });
+        let repair =
+            self.repairs.entry(item).or_insert_with(|| Repair { fields: Vec::new(), reason: why.to_owned() });
         let known = repair.fields.len();
         for field in fields {
             if repair.fields.len() < REPAIRED_FIELDS && !repair.fields.contains(&field) {

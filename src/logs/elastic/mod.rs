@@ -4,6 +4,7 @@
 //! delivery  one batch until each document is settled      bulk    one request out of it, without a copy
 //! answer    what the server says, per document             window  how many requests at once
 //! resend    dead letters once more
+//! lookout   whether the canary arrived
 //! repair    a document that its index refuses for one     lessons which fields those were
 //! client    asks: which server (hosts), who we are (credentials: auth, tls), how (connection, proxy, address)
 //! ```
@@ -18,6 +19,7 @@ mod credentials;
 mod delivery;
 mod hosts;
 mod lessons;
+mod lookout;
 pub mod proxy;
 pub mod repair;
 mod resend;

@@ -95,7 +95,8 @@ impl Blame {
                 return field(name, Mapped::of(rest.split(behind).next().unwrap_or_default()));
             }
         }
-        if let Some((_, rest)) = between("Could not dynamically add mapping for field [", "Existing mapping for [")
+        if let Some((_, rest)) =
+            between("Could not dynamically add mapping for field [", "Existing mapping for [")
         {
             let (name, rest) = rest.split_once("] must be of type object but found [")?;
             return field(name, Mapped::of(rest.split(']').next().unwrap_or_default()));
@@ -308,33 +309,117 @@ mod tests {
         let argument = "illegal_argument_exception";
         for (kind, reason, expected) in [
             // Elasticsearch 9.5
-            (es, "[1:19] failed to parse field [json.port] of type [long] in document with id '0'. Preview of field's value: 'http'", field("json.port", Mapped::Number)),
-            (es, "[1:26] failed to parse field [json.when] of type [date] in document with id '4'. Preview of field's value: '{a=1}'", field("json.when", Mapped::Other)),
-            (es, "[1:17] failed to parse field [json.ok] of type [boolean] in document with id '5'. Preview of field's value: 'maybe'", field("json.ok", Mapped::Boolean)),
-            (es, "[1:17] failed to parse field [json.ip] of type [ip] in document with id '6'. Preview of field's value: 'nope'", field("json.ip", Mapped::Ip)),
-            (es, "[1:18] object mapping for [json.obj] tried to parse field [obj] as object, but found a concrete value", field("json.obj", Mapped::Object)),
-            (es, "[1:19] object mapping for [json.obj] tried to parse field [null] as object, but found a concrete value", field("json.obj", Mapped::Object)),
-            (es, "[1:25] failed to parse field [json.txt] of type [text] in document with id '9'. Preview of field's value: '{a=1}'", field("json.txt", Mapped::Text)),
-            (es, "[1:18] failed to parse field [json.loc] of type [geo_point]", field("json.loc", Mapped::Other)),
-            (es, "[1:19] failed to parse field [json.flat] of type [flattened] in document with id '18'. Preview of field's value: 'x'", field("json.flat", Mapped::Object)),
-            (es, "[1:80] failed to parse: Limit of total fields [30] has been exceeded while adding new fields [8]", Some(Blame::TooManyFields)),
+            (
+                es,
+                "[1:19] failed to parse field [json.port] of type [long] in document with id '0'. Preview of field's value: 'http'",
+                field("json.port", Mapped::Number),
+            ),
+            (
+                es,
+                "[1:26] failed to parse field [json.when] of type [date] in document with id '4'. Preview of field's value: '{a=1}'",
+                field("json.when", Mapped::Other),
+            ),
+            (
+                es,
+                "[1:17] failed to parse field [json.ok] of type [boolean] in document with id '5'. Preview of field's value: 'maybe'",
+                field("json.ok", Mapped::Boolean),
+            ),
+            (
+                es,
+                "[1:17] failed to parse field [json.ip] of type [ip] in document with id '6'. Preview of field's value: 'nope'",
+                field("json.ip", Mapped::Ip),
+            ),
+            (
+                es,
+                "[1:18] object mapping for [json.obj] tried to parse field [obj] as object, but found a concrete value",
+                field("json.obj", Mapped::Object),
+            ),
+            (
+                es,
+                "[1:19] object mapping for [json.obj] tried to parse field [null] as object, but found a concrete value",
+                field("json.obj", Mapped::Object),
+            ),
+            (
+                es,
+                "[1:25] failed to parse field [json.txt] of type [text] in document with id '9'. Preview of field's value: '{a=1}'",
+                field("json.txt", Mapped::Text),
+            ),
+            (
+                es,
+                "[1:18] failed to parse field [json.loc] of type [geo_point]",
+                field("json.loc", Mapped::Other),
+            ),
+            (
+                es,
+                "[1:19] failed to parse field [json.flat] of type [flattened] in document with id '18'. Preview of field's value: 'x'",
+                field("json.flat", Mapped::Object),
+            ),
+            (
+                es,
+                "[1:80] failed to parse: Limit of total fields [30] has been exceeded while adding new fields [8]",
+                Some(Blame::TooManyFields),
+            ),
             (es, "[1:11] failed to parse: field name cannot be an empty string", None),
             // OpenSearch 3.9
-            (old, "failed to parse field [json.port] of type [long] in document with id '0'. Preview of field's value: 'http'", field("json.port", Mapped::Number)),
-            (old, "failed to parse field [json.flat] of type [flat_object] in document with id '18'. Preview of field's value: 'x'", field("json.flat", Mapped::Object)),
-            (old, "object mapping for [json.nest] tried to parse field [nest] as object, but found a concrete value", field("json.nest", Mapped::Object)),
-            (old, "Could not dynamically add mapping for field [port.x]. Existing mapping for [json.port] must be of type object but found [long].", field("json.port", Mapped::Number)),
-            (argument, "Document contains at least one immense term in field=\"json.kw\" (whose UTF8 encoding is longer than the max length 32766), all of which were skipped.", field("json.kw", Mapped::Other)),
+            (
+                old,
+                "failed to parse field [json.port] of type [long] in document with id '0'. Preview of field's value: 'http'",
+                field("json.port", Mapped::Number),
+            ),
+            (
+                old,
+                "failed to parse field [json.flat] of type [flat_object] in document with id '18'. Preview of field's value: 'x'",
+                field("json.flat", Mapped::Object),
+            ),
+            (
+                old,
+                "object mapping for [json.nest] tried to parse field [nest] as object, but found a concrete value",
+                field("json.nest", Mapped::Object),
+            ),
+            (
+                old,
+                "Could not dynamically add mapping for field [port.x]. Existing mapping for [json.port] must be of type object but found [long].",
+                field("json.port", Mapped::Number),
+            ),
+            (
+                argument,
+                "Document contains at least one immense term in field=\"json.kw\" (whose UTF8 encoding is longer than the max length 32766), all of which were skipped.",
+                field("json.kw", Mapped::Other),
+            ),
             (argument, "Limit of total fields [30] has been exceeded", Some(Blame::TooManyFields)),
             // Elasticsearch 7 and 8
-            (argument, "Limit of total fields [1000] has been exceeded while adding new fields [1]", Some(Blame::TooManyFields)),
-            (argument, "mapper [json.port] cannot be changed from type [long] to [text]", field("json.port", Mapped::Number)),
-            (argument, "mapper [json.port] of different type, current_type [text], merged_type [ObjectMapper]", field("json.port", Mapped::Text)),
-            (argument, "can't merge a non object mapping [json.port] with an object mapping", field("json.port", Mapped::Other)),
+            (
+                argument,
+                "Limit of total fields [1000] has been exceeded while adding new fields [1]",
+                Some(Blame::TooManyFields),
+            ),
+            (
+                argument,
+                "mapper [json.port] cannot be changed from type [long] to [text]",
+                field("json.port", Mapped::Number),
+            ),
+            (
+                argument,
+                "mapper [json.port] of different type, current_type [text], merged_type [ObjectMapper]",
+                field("json.port", Mapped::Text),
+            ),
+            (
+                argument,
+                "can't merge a non object mapping [json.port] with an object mapping",
+                field("json.port", Mapped::Other),
+            ),
             (argument, "only write ops with an op_type of create are allowed in data streams", None),
-            ("strict_dynamic_mapping_exception", "mapping set to strict, dynamic introduction of [port] within [json] is not allowed", None),
+            (
+                "strict_dynamic_mapping_exception",
+                "mapping set to strict, dynamic introduction of [port] within [json] is not allowed",
+                None,
+            ),
             // What a program wrote is no answer of the server.
-            (es, "[1:9] failed to parse field [a] of type [long] in document with id '1'. Preview of field's value: 'Limit of total fields [1]'", field("a", Mapped::Number)),
+            (
+                es,
+                "[1:9] failed to parse field [a] of type [long] in document with id '1'. Preview of field's value: 'Limit of total fields [1]'",
+                field("a", Mapped::Number),
+            ),
         ] {
             assert_eq!(Blame::of(kind, reason), expected, "{reason}");
         }
@@ -359,18 +444,48 @@ mod tests {
                 json!({"a":1,"json":{"code":7},"z":[1],"nodewarden":{}}),
                 json!({"json.port":"http"}),
             ),
-            (r#"{"json":{"port":{"a":1}}}"#, "json.port", json!({"json":{},"nodewarden":{}}), json!({"json.port":{"a":1}})),
-            (r#"{"json.port":"x" , "b":2}"#, "json.port", json!({"b":2,"nodewarden":{}}), json!({"json.port":"x"})),
-            (r#"{"json":{"a.b":"x"}}"#, "json.a.b", json!({"json":{},"nodewarden":{}}), json!({"json.a.b":"x"})),
-            (r#"{"json":[{"x":1},{"x":"b"}]}"#, "json.x", json!({"nodewarden":{}}), json!({"json":[{"x":1},{"x":"b"}]})),
-            (r#"{"json":{"kw":"long"}}"#, "json.kw.keyword", json!({"json":{},"nodewarden":{}}), json!({"json.kw":"long"})),
+            (
+                r#"{"json":{"port":{"a":1}}}"#,
+                "json.port",
+                json!({"json":{},"nodewarden":{}}),
+                json!({"json.port":{"a":1}}),
+            ),
+            (
+                r#"{"json.port":"x" , "b":2}"#,
+                "json.port",
+                json!({"b":2,"nodewarden":{}}),
+                json!({"json.port":"x"}),
+            ),
+            (
+                r#"{"json":{"a.b":"x"}}"#,
+                "json.a.b",
+                json!({"json":{},"nodewarden":{}}),
+                json!({"json.a.b":"x"}),
+            ),
+            (
+                r#"{"json":[{"x":1},{"x":"b"}]}"#,
+                "json.x",
+                json!({"nodewarden":{}}),
+                json!({"json":[{"x":1},{"x":"b"}]}),
+            ),
+            (
+                r#"{"json":{"kw":"long"}}"#,
+                "json.kw.keyword",
+                json!({"json":{},"nodewarden":{}}),
+                json!({"json.kw":"long"}),
+            ),
             (
                 r#"{"b":99999999999999999999,"nodewarden":{"overflow":"{}"},"port":"x"}"#,
                 "port",
                 json!({"b":99999999999999999999_f64,"nodewarden":{"overflow":"{}"}}),
                 json!({"port":"x"}),
             ),
-            (r#"{"q\u0022\n":"x","port":"a"}"#, "port", json!({"q\"\n":"x","nodewarden":{}}), json!({"port":"a"})),
+            (
+                r#"{"q\u0022\n":"x","port":"a"}"#,
+                "port",
+                json!({"q\"\n":"x","nodewarden":{}}),
+                json!({"port":"a"}),
+            ),
         ] {
             assert_eq!(mended(document, &[name]), Some((rest, conflict)), "{document}");
         }
@@ -390,7 +505,10 @@ mod tests {
     fn of_too_many_fields_those_of_programs_become_text() {
         let fields = |document: &str| Blame::TooManyFields.fields(document.as_bytes());
         assert_eq!(fields(r#"{"@timestamp":1,"json":{"a":1},"kubernetes":{},"x":1}"#), ["json", "x"]);
-        assert_eq!(fields(r#"{"message":"a","kubernetes":{}}"#), ["kubernetes.labels", "kubernetes.annotations"]);
+        assert_eq!(
+            fields(r#"{"message":"a","kubernetes":{}}"#),
+            ["kubernetes.labels", "kubernetes.annotations"]
+        );
         assert!(fields(r#"{"message":"a"}"#).is_empty() && fields("{").is_empty());
     }
 
