@@ -202,7 +202,10 @@ mod tests {
         let batch = scene.sing().expect("a line");
         assert!(scene.sing().is_none(), "one at a time");
         let body = String::from_utf8(batch.body.clone()).expect("text");
-        assert!(body.contains("logs-nodewarden.canary-default") && body.contains("nodewarden canary "), "{body}");
+        assert!(
+            body.contains("logs-nodewarden.canary-default") && body.contains("nodewarden canary "),
+            "{body}"
+        );
         assert!(scene.settled.try_recv().is_err(), "it is not confirmed");
         scene.canary.feed_mut().expect("a feed").settled(batch.number, &batch.files[0]);
         scene.canary.look(&mut scene.register);
