@@ -12,9 +12,9 @@ use serde::Deserialize;
 
 use crate::{
     agent::CONTROL_SOCKET,
-    cli::LogsArgs,
+    cli::{LettersArgs, LogsArgs},
     config::{WebConfig, units},
-    web::client::{Answer, address, get},
+    web::client::{Answer, address, get, post},
 };
 
 /// Lines that `nodewarden logs` shows when nobody narrows the time down.
@@ -199,22 +199,82 @@ pub fn files(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
 /// A dead letter's text.
 #[derive(Deserialize)]
 struct Letter {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    index: String,
     reason: String,
     document: String,
 }
 
-/// Shows the newest refused documents, newest first: when and where from, why, and the document.
-pub fn dead_letters(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
+impl Letter {
+    fn is_asked_for(&self, args: &LettersArgs) -> bool {
+        args.index.as_ref().is_none_or(|index| self.index == *index)
+            && args.reason.as_ref().is_none_or(|reason| self.reason.contains(reason.as_str()))
+            && (args.id.is_none() || self.id == args.id)
+    }
+}
+
+/// What became of dead letters that were sent again.
+#[derive(Deserialize)]
+struct Resent {
+    accepted: u64,
+    refused: u64,
+    waiting: u64,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Dropped {
+    dropped: u64,
+}
+
+/// Shows refused documents, or has them sent again or dropped, and says how many.
+pub fn dead_letters(state_dir: &Path, args: &LettersArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let socket = state_dir.join(CONTROL_SOCKET);
+    if args.action == "list" {
+        return list_letters(&socket, args, out);
+    }
+    let named = [("index", &args.index), ("reason", &args.reason), ("id", &args.id)];
+    let mut which: Vec<(&str, &str)> =
+        named.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+    match (args.all, which.is_empty()) {
+        (true, true) => which.push(("all", "true")),
+        (false, false) => {}
+        (true, false) => bail!("--all is for every dead letter; leave it out, or --index, --reason and --id"),
+        (false, true) => bail!("say which dead letters: --all, or one or more of --index, --reason and --id"),
+    }
+    let answer = post(&socket, &address(&format!("/api/v1/dead-letters/{}", args.action), &which))?;
+    let odd = "the agent's answer could not be understood";
+    if args.action == "drop" {
+        let Dropped { dropped } = serde_json::from_reader(answer).context(odd)?;
+        writeln!(out, "{dropped} dropped")?;
+        return Ok(());
+    }
+    let Resent { accepted, refused, waiting, reason } = serde_json::from_reader(answer).context(odd)?;
+    writeln!(out, "{accepted} accepted, {refused} refused again, {waiting} not taken for now")?;
+    if let Some(reason) = reason {
+        writeln!(out, "    {reason}")?;
+    }
+    Ok(())
+}
+
+/// The newest ones, newest first: when and where from, why, for which index under which id, and the document.
+fn list_letters(socket: &Path, args: &LettersArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let page: Page =
-        serde_json::from_reader(get(&socket, &address("/api/v1/dead-letters", &[("limit", LINES)]))?)
+        serde_json::from_reader(get(socket, &address("/api/v1/dead-letters", &[("limit", LINES)]))?)
             .context("the agent's answer could not be understood")?;
     for value in &page.lines {
         let line = Line::deserialize(value).context("the agent's answer could not be understood")?;
         let letter: Letter =
             serde_json::from_str(&line.text).context("a dead letter could not be understood")?;
+        if !letter.is_asked_for(args) {
+            continue;
+        }
         let (time, origin) = (line.short_time(), line.labels.origin());
-        writeln!(out, "{time} {origin} {}\n    {}", letter.reason, letter.document)?;
+        let Letter { id, index, reason, document } = letter;
+        let id = id.unwrap_or_default();
+        writeln!(out, "{time} {origin} {reason}\n    {index} {id}\n    {document}")?;
     }
     Ok(())
 }

@@ -34,10 +34,25 @@ pub enum Command {
     Logs(LogsArgs),
     /// Show the files that the running agent reads.
     Files,
-    /// Show the documents that Elasticsearch refused.
-    DeadLetters,
+    /// Show the documents that Elasticsearch refused, send them again or drop them.
+    DeadLetters(LettersArgs),
     /// Ask the running agent whether it is healthy.
     Healthcheck,
+}
+
+/// What to do with which dead letters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LettersArgs {
+    /// `list`, `resend` or `drop`.
+    pub action: String,
+    /// Those that this index or data stream refused.
+    pub index: Option<String>,
+    /// Those with these words in their reason.
+    pub reason: Option<String>,
+    /// The one of this document.
+    pub id: Option<String>,
+    /// Every one.
+    pub all: bool,
 }
 
 /// What `nodewarden logs` was asked.
@@ -121,9 +136,17 @@ fn subcommands() -> Vec<Clap> {
             .about("Print the effective configuration and where each value came from, or every mistake"),
         logs,
         Clap::new("files").about("Show the files that the running agent reads"),
-        Clap::new("dead-letters").about("Show the documents that Elasticsearch refused, and why").arg(
-            Arg::new("action").value_name("ACTION").value_parser(["list"]).required(true).help("What to do"),
-        ),
+        Clap::new("dead-letters").about("Show the documents that Elasticsearch refused, and why").args([
+            Arg::new("action")
+                .value_name("ACTION")
+                .value_parser(["list", "resend", "drop"])
+                .required(true)
+                .help("What to do: list, resend or drop"),
+            text("index", "NAME", "Only those that this index or data stream refused"),
+            text("reason", "WORDS", "Only those with these words in their reason"),
+            text("id", "ID", "Only the one of the document with this _id"),
+            switch("all", "All of them: resend and drop want to know which"),
+        ]),
         Clap::new("healthcheck").about("Exit 0 when the running agent is healthy"),
     ];
     let note = "The agent's own flags work here too: see nodewarden --help.";
@@ -136,7 +159,13 @@ fn subcommand(name: &str, given: &ArgMatches) -> Command {
     match name {
         "check" => Command::Check,
         "files" => Command::Files,
-        "dead-letters" => Command::DeadLetters,
+        "dead-letters" => Command::DeadLetters(LettersArgs {
+            action: text("action").unwrap_or_default(),
+            index: text("index"),
+            reason: text("reason"),
+            id: text("id"),
+            all: given.get_flag("all"),
+        }),
         "healthcheck" => Command::Healthcheck,
         _ => Command::Logs(LogsArgs {
             query: text("query"),
@@ -166,7 +195,7 @@ fn stop(error: &clap::Error, command: &Clap) -> Stop {
         ErrorKind::UnknownArgument => format!("unexpected '{arg}'"),
         ErrorKind::InvalidSubcommand => unknown_command(&about(ContextKind::InvalidSubcommand), command),
         ErrorKind::InvalidValue | ErrorKind::MissingRequiredArgument if !arg.starts_with('-') => {
-            "nodewarden dead-letters takes the action 'list'".into()
+            "nodewarden dead-letters takes the actions 'list', 'resend' and 'drop'".into()
         }
         ErrorKind::InvalidValue => format!("flag '{flag}' needs a value"),
         ErrorKind::TooManyValues => format!("flag '{flag}' takes no value"),
@@ -245,9 +274,16 @@ mod tests {
 
     #[test]
     fn dead_letters_are_listed() {
-        assert_eq!(cli(&["dead-letters", "list"]).unwrap().command, Command::DeadLetters);
+        let expected = |action: &str, reason: Option<&str>, all| {
+            let (action, reason) = (action.to_owned(), reason.map(str::to_owned));
+            Command::DeadLetters(LettersArgs { action, reason, all, ..LettersArgs::default() })
+        };
+        assert_eq!(cli(&["dead-letters", "list"]).unwrap().command, expected("list", None, false));
+        let some = cli(&["dead-letters", "resend", "--reason", "strict"]).unwrap().command;
+        assert_eq!(some, expected("resend", Some("strict"), false));
+        assert_eq!(cli(&["dead-letters", "drop", "--all"]).unwrap().command, expected("drop", None, true));
         for args in [&["dead-letters"][..], &["dead-letters", "lst"]] {
-            assert!(mistake(args).contains("takes the action 'list'"), "{}", mistake(args));
+            assert!(mistake(args).contains("takes the actions 'list'"), "{}", mistake(args));
         }
     }
 

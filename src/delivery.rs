@@ -8,13 +8,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::sync::mpsc;
+
 use crate::{
     config::{Config, DocumentIds, ElasticConfig, IndexTemplate, SourceKind},
     kubernetes::known::Pods,
     logs::{
         self, Pipeline,
         batch::BatchLimits,
-        dead_letters::DeadLetters,
+        canary::Lookout,
+        dead_letters::{
+            DeadLetters,
+            desk::{Desk, Resend},
+        },
         discover::Source,
         elastic::{
             self, Elastic,
@@ -52,7 +58,7 @@ pub struct Delivery {
     /// The local store, when it is the sink.
     pub store: Option<store::Reader>,
     /// What the sink refused, when it is one that may.
-    pub dead_letters: Option<store::Reader>,
+    pub dead_letters: Option<Desk>,
     state: Arc<SinkState>,
     kind: SinkKind,
     target: String,
@@ -105,7 +111,6 @@ fn start_elastic(
 ) -> anyhow::Result<Delivery> {
     let limits = Limits { max_bytes: DEAD_LETTER_BYTES, ..store_limits(config) };
     let dead_letters = DeadLetters::new(open_store(&config.state_dir.join("dead-letters"), limits)?);
-    let refused = dead_letters.reader().with_memory(search_memory(config.memory_limit));
     let state = Arc::new(SinkState::default());
     let held = Arc::clone(&state);
     own.held(move || held.counts().map(|(obstacle, count)| (obstacle.label(), count)))?;
@@ -113,6 +118,7 @@ fn start_elastic(
         compression: elastic.compression,
         in_flight: elastic.bulk.in_flight.unwrap_or(ADAPTIVE_IN_FLIGHT),
         answer_timeout: ANSWER_TIMEOUT,
+        repair: elastic.repair,
     };
     let buffers = options.in_flight + 2;
     // Half of the budget is for these buffers; the rest is for compressed bodies, answers and everything else.
@@ -129,11 +135,24 @@ fn start_elastic(
         proxies: elastic.proxies.clone(),
         headers: elastic.headers.clone(),
     });
-    let sink = Elastic::new(options, client, Arc::clone(&state), dead_letters, own.bulk.clone());
+    let letters = dead_letters.clone();
+    let sink = Arc::new(Elastic::new(options, client, Arc::clone(&state), dead_letters, own.bulk.clone()));
+    let sending = Arc::clone(&sink);
+    let resend: Resend = Arc::new(move |filter| {
+        let sink = Arc::clone(&sending);
+        Box::pin(async move { sink.resend(filter).await })
+    });
     let plan = metadata::plan(config, own);
     let pods = plan.as_ref().map(|plan| Arc::clone(&plan.pods));
-    let options = reader_options(config, batch, pods, |index| bulk_encoding(config, elastic, index))?;
-    let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;
+    let mut options = reader_options(config, batch, pods, |index| bulk_encoding(config, elastic, index))?;
+    if elastic.canary {
+        let (settled, arrivals) = mpsc::channel(1);
+        let metrics = own.canary()?;
+        tokio::spawn(Arc::clone(&sink).look_out(arrivals, metrics.clone()));
+        let source = Source::Canary(Lookout { settled, metrics });
+        options.sources.push((source, bulk_encoding(config, elastic, None)));
+    }
+    let pipeline = logs::start(options, sink, own.logs.clone(), ready)?;
     if let Some(plan) = plan {
         plan.start(pipeline.mail.clone(), own);
     }
@@ -141,7 +160,7 @@ fn start_elastic(
     Ok(Delivery {
         pipeline,
         store: None,
-        dead_letters: Some(refused),
+        dead_letters: Some(Desk { letters, resend, memory: search_memory(config.memory_limit) }),
         state,
         kind: SinkKind::Elasticsearch,
         target: hosts.join(", "),

@@ -53,8 +53,8 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
         Command::Files => with_config(cli, &env, &machine, |loaded| {
             ask::files(&loaded.config.state_dir, &mut io::stdout().lock())
         }),
-        Command::DeadLetters => with_config(cli, &env, &machine, |loaded| {
-            ask::dead_letters(&loaded.config.state_dir, &mut io::stdout().lock())
+        Command::DeadLetters(args) => with_config(cli, &env, &machine, |loaded| {
+            ask::dead_letters(&loaded.config.state_dir, args, &mut io::stdout().lock())
         }),
         Command::Healthcheck => with_config(cli, &env, &machine, |loaded| {
             ask::healthcheck(&loaded.config.web, &loaded.config.state_dir, &mut io::stdout().lock())

@@ -440,6 +440,21 @@ pub const KEYS: &[Key] = &[
         |d| Some(d.elastic.bulk.in_flight.map_or("auto".into(), |count| count.to_string())),
     ),
     one(
+        "elasticsearch.on_reject.repair",
+        |d, v| set(&mut d.elastic.repair, boolean(v)),
+        |d| Some(d.elastic.repair.to_string()),
+    ),
+    one(
+        "elasticsearch.on_reject.dead_letter",
+        |_, v| choose(v, DEAD_LETTERS).map(drop),
+        |_| name_of(&(), DEAD_LETTERS),
+    ),
+    one(
+        "elasticsearch.canary",
+        |d, v| set(&mut d.elastic.canary, boolean(v)),
+        |d| Some(d.elastic.canary.to_string()),
+    ),
+    one(
         "store.max_bytes",
         |d, v| set(&mut d.config.store.max_bytes, bytes(v, 1 << 20, u64::MAX)),
         |d| Some(units::show_size(d.config.store.max_bytes)),
@@ -464,6 +479,8 @@ const METADATA: &[(&str, Metadata)] = &[
 ];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)];
 const SCHEMAS: &[(&str, Schema)] = &[("ecs", Schema::Ecs), ("fluent", Schema::Fluent)];
+/// Where refused documents are kept: here, so far.
+const DEAD_LETTERS: &[(&str, ())] = &[("local", ())];
 const DOCUMENT_IDS: &[(&str, DocumentIds)] =
     &[("position", DocumentIds::Position), ("none", DocumentIds::None)];
 

@@ -329,6 +329,10 @@ pub struct ElasticConfig {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The size and pace of bulk requests.
     pub bulk: BulkConfig,
+    /// Whether a field that its index refuses becomes text, before the whole document is a dead letter.
+    pub repair: bool,
+    /// Whether a line a minute is sent and looked for.
+    pub canary: bool,
 }
 
 impl Default for ElasticConfig {
@@ -344,6 +348,8 @@ impl Default for ElasticConfig {
             proxies: Proxies::default(),
             headers: Vec::new(),
             bulk: BulkConfig::default(),
+            repair: true,
+            canary: false,
         }
     }
 }

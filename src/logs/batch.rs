@@ -1,6 +1,7 @@
 //! Lines on their way to the sink: one buffer in the sink's own form, with an index of what lies where.
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,6 +22,8 @@ pub struct Batch {
     /// The items one after the other, in the sink's form.
     pub body: Vec<u8>,
     items: Vec<Item>,
+    /// What is sent instead of some items, until [`Self::restore`].
+    replaced: BTreeMap<usize, Vec<u8>>,
     /// The files that the items come from.
     pub files: Vec<BatchFile>,
 }
@@ -76,6 +79,26 @@ impl Batch {
         start as usize..self.items[item].end as usize
     }
 
+    /// From now on an item is sent as these bytes; the body keeps it as it was.
+    pub fn replace(&mut self, item: usize, bytes: Vec<u8>) {
+        self.replaced.insert(item, bytes);
+    }
+
+    /// What is sent instead of an item, if that is something else.
+    pub fn replacement(&self, item: usize) -> Option<&[u8]> {
+        self.replaced.get(&item).map(Vec::as_slice)
+    }
+
+    /// Whether each item is sent as it is in the body.
+    pub fn is_as_written(&self) -> bool {
+        self.replaced.is_empty()
+    }
+
+    /// All items are sent as they are in the body again.
+    pub fn restore(&mut self) {
+        self.replaced.clear();
+    }
+
     /// The place in [`Self::files`] of an item's file.
     pub fn file_of(&self, item: usize) -> usize {
         self.items[item].file as usize
@@ -115,6 +138,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.body.clear();
         self.items.clear();
+        self.replaced.clear();
         self.files.clear();
     }
 }

@@ -18,8 +18,10 @@ use super::{
 };
 
 /// Where to look for log files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Source {
+    /// The agent itself, see [`super::canary`].
+    Canary(super::canary::Lookout),
     /// The kubelet's tree of container logs.
     Kubernetes {
         /// Usually `/var/log/pods`.
@@ -108,7 +110,7 @@ pub fn enumerate(sources: &[Source], root: &Path) -> Enumeration {
                 enumerate_pods(path, exclude_namespaces, root, &mut found);
             }
             Source::Files { include, exclude } => enumerate_files(include, exclude, &mut found),
-            Source::Journal { .. } | Source::Kernel { .. } => {}
+            Source::Journal { .. } | Source::Kernel { .. } | Source::Canary(_) => {}
         }
         for file in &mut found.files[before..] {
             file.source = number;

@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{
     ack::Acks,
     batch::{BatchFile, FileKey},
+    canary::{self, Canary},
     checkpoint::{Known, Position},
     discover::Source,
     feed_fields::{Fields, Slot},
@@ -52,6 +53,8 @@ pub enum Kind {
     Journal,
     /// The kernel, per boot.
     Kernel,
+    /// The agent itself, per node.
+    Canary,
 }
 
 impl Kind {
@@ -60,6 +63,7 @@ impl Kind {
         match self {
             Self::Journal => "journal",
             Self::Kernel => "kernel",
+            Self::Canary => "canary",
         }
     }
 
@@ -67,6 +71,7 @@ impl Kind {
         match self {
             Self::Journal => Origin::Journal,
             Self::Kernel => Origin::Kernel,
+            Self::Canary => Origin::Canary,
         }
     }
 
@@ -152,6 +157,11 @@ impl Feed {
         taken
     }
 
+    /// The `_id` of the record with this number.
+    pub fn id_of(&self, number: u64) -> String {
+        canary::id_of(self.facts.id.text(), number)
+    }
+
     /// Records up to here are known to be there.
     pub fn reaches(&mut self, end: u64, now: Instant) {
         self.end = self.end.max(end);
@@ -204,7 +214,7 @@ impl Feed {
         self.account.lock().lost(reason, Amount::of_lines(records));
     }
 
-    fn settled(&mut self, batch: u64, part: &BatchFile) {
+    pub(super) fn settled(&mut self, batch: u64, part: &BatchFile) {
         self.acks.settled(batch, part).enter(&self.account);
         self.acks.passed(self.confirmed_to());
     }
@@ -300,6 +310,7 @@ impl Register {
 enum Origins {
     Journal(Box<Journal>),
     Kernel(Box<Kernel>),
+    Canary(Box<Canary>),
 }
 
 /// All feeds of the reader.
@@ -328,7 +339,8 @@ impl Feeds {
         limits: FeedLimits,
         metrics: LogMetrics,
     ) -> Self {
-        let is_feed = |position: &Position| Kind::Journal.is_of(position) || Kind::Kernel.is_of(position);
+        let kinds = [Kind::Journal, Kind::Kernel, Kind::Canary];
+        let is_feed = |position: &Position| kinds.iter().any(|kind| kind.is_of(position));
         let (ours, files) = known.positions.drain().partition(|(_, position)| is_feed(position));
         known.positions = files;
         let ours: HashMap<FileId, Position> = ours;
@@ -347,6 +359,10 @@ impl Feeds {
                     let (devices, boot_id) = (devices.clone(), boot_id.clone());
                     let kernel = Kernel::new(devices, boot_id, encoding.clone(), history, limits.max_line);
                     made.push(Origins::Kernel(Box::new(kernel)));
+                }
+                Source::Canary(lookout) => {
+                    let canary = Canary::new(lookout.clone(), encoding.clone());
+                    made.push(Origins::Canary(Box::new(canary)));
                 }
                 Source::Kubernetes { .. } | Source::Files { .. } => {}
             }
@@ -372,6 +388,7 @@ impl Feeds {
             self.more |= match source {
                 Origins::Journal(journal) => journal.look(&mut self.register, is_due, now),
                 Origins::Kernel(kernel) => kernel.look(&mut self.register, is_due),
+                Origins::Canary(canary) => canary.look(&mut self.register),
             };
         }
         self.register.next_key > feeds
@@ -386,6 +403,7 @@ impl Feeds {
             let ended = match source {
                 Origins::Journal(journal) => journal.read(output, now),
                 Origins::Kernel(kernel) => kernel.read(output, now),
+                Origins::Canary(canary) => canary.read(output, now),
             };
             self.more |= ended != Ended::Done;
             if ended == Ended::NoRoom {
@@ -410,6 +428,7 @@ impl Feeds {
         self.sources.iter().filter_map(move |source| match source {
             Origins::Journal(journal) => journal.fd(),
             Origins::Kernel(kernel) => kernel.fd().filter(|_| !blocked),
+            Origins::Canary(_) => None,
         })
     }
 
@@ -432,6 +451,8 @@ impl Feeds {
             match source {
                 Origins::Journal(journal) => journal.set_back(key),
                 Origins::Kernel(kernel) => kernel.set_back(key),
+                // It sees that by itself.
+                Origins::Canary(_) => {}
             }
         }
     }
@@ -457,6 +478,7 @@ impl Feeds {
         self.sources.iter().flat_map(|source| match source {
             Origins::Journal(journal) => journal.feeds().collect::<Vec<_>>(),
             Origins::Kernel(kernel) => kernel.feed().into_iter().collect(),
+            Origins::Canary(canary) => canary.feed().into_iter().collect(),
         })
     }
 
@@ -464,6 +486,7 @@ impl Feeds {
         self.sources.iter_mut().flat_map(|source| match source {
             Origins::Journal(journal) => journal.feeds_mut().collect::<Vec<_>>(),
             Origins::Kernel(kernel) => kernel.feed_mut().into_iter().collect(),
+            Origins::Canary(canary) => canary.feed_mut().into_iter().collect(),
         })
     }
 }

@@ -101,6 +101,7 @@ pub fn dataset(origin: &Origin) -> &'static str {
         Origin::Plain => "system.syslog",
         Origin::Journal => "system.journal",
         Origin::Kernel => "system.kernel",
+        Origin::Canary => "nodewarden.canary",
     }
 }
 

@@ -188,7 +188,7 @@ impl Shelf {
 pub fn source(facts: &FileFacts) -> Source {
     let file = (Cow::Borrowed("file"), path_text(&facts.path));
     let labels = match &facts.origin {
-        Origin::Plain | Origin::Journal | Origin::Kernel => vec![file],
+        Origin::Plain | Origin::Journal | Origin::Kernel | Origin::Canary => vec![file],
         Origin::Container(container) => vec![
             (Cow::Borrowed("container"), container.name.clone()),
             file,

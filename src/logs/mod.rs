@@ -13,6 +13,7 @@
 pub mod ack;
 pub mod backoff;
 pub mod batch;
+pub mod canary;
 pub mod checkpoint;
 pub mod dead_letters;
 pub mod discover;

@@ -105,7 +105,7 @@ impl Output {
         };
         let parsed = match origin {
             Origin::Container(_) => parse_container_line(text),
-            Origin::Plain | Origin::Journal | Origin::Kernel => {
+            Origin::Plain | Origin::Journal | Origin::Kernel | Origin::Canary => {
                 let Identity { facts, shape: Some(shape), account, process, .. } = identity else {
                     return Taken::NoRoom;
                 };

@@ -207,7 +207,7 @@ impl Processors {
     /// What is to be done with a file's lines; `None` when that is nothing.
     pub fn of_file(self: &Arc<Self>, facts: &FileFacts, encoding: &Encoding) -> Option<Box<Process>> {
         let hints = Hints::of(facts);
-        let is_feed = matches!(facts.origin, Origin::Journal | Origin::Kernel);
+        let is_feed = matches!(facts.origin, Origin::Journal | Origin::Kernel | Origin::Canary);
         let fitting = self.rules.iter().filter(|active| active.rule.selection.fits(facts));
         // What the pod says comes first: it knows its lines best.
         let (mut rules, mut collapse) = (hints.rules(&self.hint_lines), None);

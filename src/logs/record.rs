@@ -20,6 +20,8 @@ pub enum Origin {
     Journal,
     /// The kernel's ring of messages.
     Kernel,
+    /// The agent itself, to see whether lines arrive.
+    Canary,
 }
 
 /// The facts in the path of a container's log file.
@@ -56,7 +58,7 @@ impl Origin {
     pub fn container(&self) -> Option<&Container> {
         match self {
             Self::Container(container) => Some(container),
-            Self::Plain | Self::Journal | Self::Kernel => None,
+            Self::Plain | Self::Journal | Self::Kernel | Self::Canary => None,
         }
     }
 }
@@ -150,7 +152,7 @@ impl FileId {
                 field(&container.restart.to_le_bytes());
             }
             // Feeds have identities of their own, not from a first line.
-            Origin::Plain | Origin::Journal | Origin::Kernel => field(b"plain"),
+            Origin::Plain | Origin::Journal | Origin::Kernel | Origin::Canary => field(b"plain"),
         }
         if let Some(Inode { device, number, birth }) = inode {
             field(&number.to_le_bytes());

@@ -129,7 +129,7 @@ impl Shape {
 
 impl BulkShape {
     fn new(encoding: &BulkEncoding, facts: &FileFacts) -> Self {
-        let is_feed = matches!(facts.origin, Origin::Journal | Origin::Kernel);
+        let is_feed = matches!(facts.origin, Origin::Journal | Origin::Kernel | Origin::Canary);
         let (before_offset, after_offset) = match encoding.schema {
             // Its host stands among what each record says itself, and it has no offset.
             Schema::Ecs if is_feed => {

@@ -1,5 +1,7 @@
 //! The agent's own metrics: one group of handles per part, in a registry that is handed in.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use nodewarden_collectors::{Desc, Kind, Samples, samples::Part};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -12,6 +14,9 @@ use super::{held::HeldGauge, ledger::Ledger};
 
 /// Upper bounds in seconds: from a server on the same node to one that is about to time out.
 const BULK_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The same for a line: from the next batch and refresh to a minute.
+const DELIVERY_BUCKETS: [f64; 10] = [0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0];
 
 static BUILD_INFO: Desc = Desc::gauge(
     "nodewarden_build_info",
@@ -104,8 +109,31 @@ pub struct BulkMetrics {
     pub requests: IntCounterVec,
     /// Documents in bulk answers, by `status`.
     pub items: IntCounterVec,
+    /// Documents that were taken after a field of theirs had become text.
+    pub repaired: IntCounter,
+    /// Dead letters that were sent again and taken.
+    pub resent: IntCounter,
     /// Seconds from sending a bulk request to its answer.
     pub duration: Histogram,
+}
+
+/// How the canary's lines fare.
+#[derive(Debug, Clone)]
+pub struct CanaryMetrics {
+    /// Seconds from writing a line until it is found.
+    delay: Histogram,
+    /// Lines that were not there after a minute.
+    pub failed: IntCounter,
+    /// Unix time in seconds of the last one that was found.
+    last_success: Gauge,
+}
+
+impl CanaryMetrics {
+    /// A line was found this many seconds after it was written.
+    pub fn delivered(&self, seconds: f64) {
+        self.delay.observe(seconds);
+        self.last_success.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+    }
 }
 
 /// What the local store holds.
@@ -144,6 +172,28 @@ impl Own {
         C: IntoIterator<Item = (&'static str, usize)> + 'static,
     {
         self.registry.register(Box::new(HeldGauge::new(look)?))
+    }
+
+    /// Metrics of a canary: there are none without one.
+    pub fn canary(&self) -> prometheus::Result<CanaryMetrics> {
+        let make = Make(&self.registry);
+        Ok(CanaryMetrics {
+            delay: make.register(Histogram::with_opts(
+                HistogramOpts::new(
+                    "nodewarden_delivery_seconds",
+                    "Time from writing a line until Elasticsearch finds it, measured with a line of the agent's own each minute.",
+                )
+                .buckets(DELIVERY_BUCKETS.to_vec()),
+            )?)?,
+            failed: make.register(IntCounter::new(
+                "nodewarden_delivery_canary_failed_total",
+                "Lines of the agent's own that were not found within a minute.",
+            )?)?,
+            last_success: make.register(Gauge::new(
+                "nodewarden_delivery_canary_last_success_timestamp_seconds",
+                "Unix time when a line of the agent's own was found last, 0 before.",
+            )?)?,
+        })
     }
 
     /// Says how much memory the buffers may take.
@@ -240,6 +290,14 @@ impl BulkMetrics {
                 "Documents in the answers to bulk requests.",
                 &["status"],
             )?,
+            repaired: make.register(IntCounter::new(
+                "nodewarden_bulk_repaired_total",
+                "Documents that were taken after a field that their index refused had become text in nodewarden.conflict.",
+            )?)?,
+            resent: make.register(IntCounter::new(
+                "nodewarden_dead_letters_resent_total",
+                "Dead letters that were sent again and taken; the ledger goes on counting them as dead letters.",
+            )?)?,
             duration: make.register(Histogram::with_opts(
                 HistogramOpts::new(
                     "nodewarden_bulk_duration_seconds",

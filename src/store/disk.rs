@@ -12,6 +12,7 @@ use super::{
     block::TableEntry,
     head::is_linked,
     index::SegmentIndex,
+    removed::Removed,
     segment::{BLOCK_BYTES, Header, MAX_TEXT},
     shared::Shared,
 };
@@ -256,6 +257,20 @@ impl Disk {
         loop {
             let aged = self.shared.lock().segments.front().is_some_and(is_aged);
             if !aged {
+                return Ok(());
+            }
+            self.remove_oldest()?;
+        }
+    }
+
+    /// Unlinks the oldest segments as long as nothing is left in them.
+    pub(super) fn remove_empty(&mut self, removed: &Removed) -> Result<(), StoreError> {
+        let is_empty = |segment: &Arc<SegmentIndex>| {
+            segment.sealed && segment.blocks.iter().all(|block| removed.count(block.number) >= block.records)
+        };
+        loop {
+            let empty = self.shared.lock().segments.front().is_some_and(is_empty);
+            if !empty {
                 return Ok(());
             }
             self.remove_oldest()?;

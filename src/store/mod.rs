@@ -8,7 +8,7 @@
 //! ```
 //! [`Writer`] is the one that appends; any number of [`Reader`]s search what it holds. A record's text is opaque bytes, so
 //! the same format keeps recent lines, spilled files and dead letters. Nothing here is asynchronous: calls block on the disk.
-//! The formats are described where they are written: `segment.rs`, `head.rs`, and the footer in `index.rs`.
+//! The formats are described where they are written: `segment.rs`, `head.rs`, `removed.rs`, and the footer in `index.rs`.
 //!
 //! # What it costs in memory
 //! The writer keeps one open block (at most 256 KiB of raw bytes unless one record is longer) and the buffers to compress
@@ -26,6 +26,7 @@ mod head;
 mod index;
 mod query;
 mod reader;
+mod removed;
 mod segment;
 mod shared;
 mod writer;

@@ -6,6 +6,7 @@ use super::{
     Query, Source, Stats, StoreError,
     block::{Record, Records, TableEntry},
     index::{BlockEntry, SegmentIndex},
+    removed::Removed,
     segment::BlockReader,
     shared::{OpenView, Shared},
 };
@@ -18,8 +19,8 @@ const MAX_WAITING: usize = 8 << 20;
 pub struct Key {
     /// Nanoseconds since the epoch.
     pub time: i64,
-    block: u64,
-    record: u32,
+    pub(super) block: u64,
+    pub(super) record: u32,
 }
 
 /// A place in the order of appending; what comes next is behind it. Holds across segments, and across restarts for what was
@@ -203,6 +204,7 @@ impl Reader {
 struct Snapshot {
     segments: Vec<Arc<SegmentIndex>>,
     open: OpenView,
+    removed: Arc<Removed>,
 }
 
 /// A block to look at; `segment` is `None` for the open one.
@@ -221,7 +223,7 @@ impl Snapshot {
         let is_wanted =
             |segment: &&Arc<SegmentIndex>| segment.blocks.last().is_some_and(|last| last.number >= from);
         let segments = state.segments.iter().filter(is_wanted).cloned().collect();
-        Self { segments, open: state.view_open() }
+        Self { segments, open: state.view_open(), removed: Arc::clone(&state.removed) }
     }
 
     fn places(&self, is_wanted: impl Fn(&BlockEntry) -> bool) -> Vec<Place> {
@@ -282,6 +284,11 @@ impl<'a> BlockSource<'a> {
         say: &mut dyn FnMut(&[TableEntry], Record<'_>, u32),
     ) -> Result<(), StoreError> {
         self.counts.blocks += 1;
+        let say = &mut |table: &[TableEntry], record: Record<'_>, index| {
+            if !snapshot.removed.has(place.number, index) {
+                say(table, record, index);
+            }
+        };
         let Some(at) = place.segment else {
             let open = &snapshot.open;
             let records = Records::new(&open.meta, &open.text, open.table.len());

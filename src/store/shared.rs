@@ -10,6 +10,7 @@ use super::{
     Stats,
     block::{Mark, OpenBlock, TableEntry},
     index::SegmentIndex,
+    removed::Removed,
     segment::file_name,
 };
 
@@ -27,6 +28,8 @@ pub(super) struct State {
     /// How much of the open block is on disk.
     pub(super) synced: Mark,
     pub(super) head_bytes: u64,
+    /// Records that are there no more, as far as anybody is told.
+    pub(super) removed: Arc<Removed>,
 }
 
 /// The open block as a reader sees it.
@@ -57,6 +60,18 @@ impl Shared {
 }
 
 impl State {
+    /// How many records a block has; none when it is not there.
+    pub(super) fn records_of(&self, block: u64) -> u32 {
+        if block == self.open.number {
+            return self.open.records;
+        }
+        let blocks = self.segments.iter().flat_map(|segment| {
+            let at = segment.blocks.binary_search_by_key(&block, |entry| entry.number).ok()?;
+            Some(segment.blocks[at].records)
+        });
+        blocks.max().unwrap_or(0)
+    }
+
     pub(super) fn segment_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }

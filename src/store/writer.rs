@@ -11,11 +11,12 @@ use std::{
 };
 
 use super::{
-    Limits, Reader, Source, Stats, StoreError,
+    Key, Limits, Reader, Source, Stats, StoreError,
     block::{OpenBlock, Record, source_bytes},
     disk::{Disk, Sizes, random_salt},
     head::Head,
     index::{BlockEntry, Held, SegmentIndex, load},
+    removed::Removed,
     segment::{BlockReader, Encoder, MAX_SOURCE, max_frame, parse_file_name},
     shared::{Shared, State},
 };
@@ -80,6 +81,8 @@ pub struct Writer {
     open_since: Option<i64>,
     /// The last look found less free space than has to stay free.
     crowded: bool,
+    /// The file of what was taken out says more than it may.
+    removed_is_stale: bool,
     /// The directory: its lock is ours.
     _lock: File,
 }
@@ -103,6 +106,13 @@ impl Writer {
         };
         state.synced = state.open.mark();
         let from_head = u64::from(state.open.records);
+        let (mut removed, complaint) = Removed::load(dir);
+        messages.extend(complaint);
+        let loaded = removed.clone();
+        // What a crash took away gives its numbers to what comes.
+        removed.keep(|block| state.records_of(block));
+        let removed_is_stale = removed != loaded;
+        state.removed = Arc::new(removed);
         let now = nanos(now);
         let open_since = (from_head > 0).then_some(now);
         let shared = Arc::new(Shared::new(dir.to_owned(), state));
@@ -110,8 +120,19 @@ impl Writer {
         disk.assume_synced()?;
         let encoder = Encoder::new().map_err(StoreError::io("compress for", dir))?;
         let sizes = Sizes::new(&limits);
-        let mut writer =
-            Self { limits, sizes, shared, disk, head, encoder, now, open_since, crowded: false, _lock: lock };
+        let mut writer = Self {
+            limits,
+            sizes,
+            shared,
+            disk,
+            head,
+            encoder,
+            now,
+            open_since,
+            crowded: false,
+            removed_is_stale,
+            _lock: lock,
+        };
         // From here on the head says which blocks may be torn by a crash. A disk that is full now may be so no more later.
         messages.extend(writer.write_head().err().map(|error| error.to_string()));
         Ok((writer, Recovered { messages, from_head }))
@@ -137,6 +158,10 @@ impl Writer {
         self.check_length("labels", source_bytes(source), MAX_SOURCE.min(self.sizes.block / 2))?;
         if self.crowded {
             self.leave_free()?;
+        }
+        if self.removed_is_stale {
+            let removed = Arc::clone(&self.shared.lock().removed);
+            self.save_removed(&removed)?;
         }
         let open = self.shared.lock();
         let full = !open.open.is_empty() && open.open.raw_bytes() + text.len() > self.sizes.block;
@@ -164,6 +189,37 @@ impl Writer {
         self.disk.remove_aged(&self.sizes, self.now)?;
         self.disk.make_room(&self.sizes, self.head.bytes())?;
         self.leave_free()
+    }
+
+    /// Takes records out, durably; how many of them were there until now. What is on disk of them goes with its segment: at
+    /// once when it is the oldest and nothing else is left in it.
+    pub fn remove(&mut self, keys: &[Key], now: SystemTime) -> Result<usize, StoreError> {
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        // A record that a crash may take away would leave its number to another one.
+        match self.sync(now) {
+            Ok(()) | Err(StoreError::NoRoom { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let (removed, count) = {
+            let state = self.shared.lock();
+            let mut removed = Removed::clone(&state.removed);
+            removed.keep(|block| state.records_of(block));
+            let is_there = |key: &&Key| key.record < state.records_of(key.block);
+            let count = keys.iter().filter(is_there).filter(|key| removed.add(key.block, key.record)).count();
+            (Arc::new(removed), count)
+        };
+        self.save_removed(&removed)?;
+        self.shared.lock().removed = Arc::clone(&removed);
+        self.disk.remove_empty(&removed)?;
+        Ok(count)
+    }
+
+    fn save_removed(&mut self, removed: &Removed) -> Result<(), StoreError> {
+        removed.save(&self.shared.dir)?;
+        self.removed_is_stale = false;
+        Ok(())
     }
 
     /// The positions that are durably stored of these sources, each from the one on that stands here with its id, in order:

@@ -20,7 +20,12 @@ use super::{
     server::Site,
 };
 use crate::{
-    logs::{mail, status::FileStatus},
+    logs::{
+        dead_letters::desk::{Desk, Filter},
+        mail,
+        ship::off_thread,
+        status::FileStatus,
+    },
     metrics::{
         History, Own,
         ledger::{Owner, Sums},
@@ -57,7 +62,7 @@ pub struct AdminState {
     /// The local store, where there is one.
     pub store: Option<LocalStore>,
     /// The documents that the sink refused, where there is a sink that may.
-    pub dead_letters: Option<Reader>,
+    pub dead_letters: Option<Desk>,
 }
 
 /// The local store as the API sees it.
@@ -142,6 +147,11 @@ struct Agent {
 }
 
 #[derive(Serialize)]
+struct Dropped {
+    dropped: u64,
+}
+
+#[derive(Serialize)]
 struct Store {
     bytes: u64,
     max_bytes: u64,
@@ -162,7 +172,8 @@ impl Api {
     pub fn new(state: AdminState, shutdown: &Shutdown) -> Self {
         let search = |reader: &Reader| LogSearch::new(reader.clone(), shutdown.clone());
         let logs = state.store.as_ref().map(|store| search(&store.reader));
-        let dead_letters = state.dead_letters.as_ref().map(search);
+        let letters = |desk: &Desk| search(&desk.letters.reader().with_memory(desk.memory));
+        let dead_letters = state.dead_letters.as_ref().map(letters);
         Self { state, logs, dead_letters, process: Mutex::default(), started: Instant::now() }
     }
 
@@ -229,6 +240,31 @@ impl Api {
         }
     }
 
+    /// Sends letters again, or takes them out; which, the parameters say.
+    async fn act_on_letters(&self, is_resend: bool, parameters: &Parameters) -> Response<Body> {
+        let Some(desk) = &self.state.dead_letters else {
+            return self.dead_letters(parameters).await;
+        };
+        let text = |name: &str| parameters.get(name).map(str::to_owned);
+        let filter = Filter { index: text("index"), reason: text("reason"), id: text("id") };
+        let is_all = parameters.get("all") == Some("true");
+        if is_all == (filter != Filter::default()) {
+            let text = "say which dead letters: all=true, or one or more of index, reason and id";
+            return sentence(StatusCode::BAD_REQUEST, text);
+        }
+        if is_resend {
+            return match (desk.resend)(filter).await {
+                Ok(resent) => json(&resent),
+                Err(error) => sentence(StatusCode::CONFLICT, error),
+            };
+        }
+        let letters = desk.letters.clone();
+        match off_thread(move || letters.drop_all(&filter)).await {
+            Ok(dropped) => json(&Dropped { dropped }),
+            Err(error) => sentence(StatusCode::INTERNAL_SERVER_ERROR, error),
+        }
+    }
+
     fn history(&self, parameters: &Parameters) -> Response<Body> {
         match parameters.get("since").map_or(Ok(0.0), str::parse) {
             Ok(since) => json(&self.state.history.since(since)),
@@ -239,10 +275,19 @@ impl Api {
 
 impl Site for Api {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let parameters = Parameters::parse(request.uri().query());
+        let is_question = matches!(*request.method(), Method::GET | Method::HEAD);
+        if let Some(path @ ("dead-letters/resend" | "dead-letters/drop")) =
+            request.uri().path().strip_prefix(PREFIX)
+        {
+            return match *request.method() == Method::POST {
+                true => self.act_on_letters(path == "dead-letters/resend", &parameters).await,
+                false => sentence(StatusCode::METHOD_NOT_ALLOWED, "this has to be asked with POST"),
+            };
+        }
+        if !is_question {
             return sentence(StatusCode::METHOD_NOT_ALLOWED, "only GET is understood here");
         }
-        let parameters = Parameters::parse(request.uri().query());
         match request.uri().path().strip_prefix(PREFIX) {
             Some("status") => json(&self.status()),
             Some("files") => self.files().await,

@@ -70,9 +70,21 @@ pub fn address(path: &str, parameters: &[(&str, &str)]) -> String {
 
 /// Asks for `path_and_query`, e.g. `/api/v1/status`. An answer other than 200 is an error with the agent's own sentence.
 pub fn get(socket: &Path, path_and_query: &str) -> Result<Answer, ClientError> {
+    ask(socket, "GET", path_and_query)
+}
+
+/// Has something done, e.g. `/api/v1/dead-letters/drop?all=true`; answers as [`get`].
+pub fn post(socket: &Path, path_and_query: &str) -> Result<Answer, ClientError> {
+    ask(socket, "POST", path_and_query)
+}
+
+fn ask(socket: &Path, method: &str, path_and_query: &str) -> Result<Answer, ClientError> {
     let connect = |source| ClientError::Connect { path: socket.to_owned(), source };
     let mut stream = UnixStream::connect(socket).map_err(connect)?;
-    write!(stream, "GET {path_and_query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "{method} {path_and_query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )?;
     let mut from = BufReader::new(stream);
     let status = read_line(&mut from)?;
     let status =

@@ -200,7 +200,10 @@ fn a_refused_document_is_listed_with_its_reason_and_the_others_arrive() {
     let made = http::request("PUT", &address, "/numbers-only", &json_type, mapping.to_string().as_bytes());
     made.expect("an answer").good().expect("made");
     let pods = pods_config(&logs);
-    let config = format!("{pods}elasticsearch:\n  hosts: ['{}']\n  index: numbers-only\n", elastic.url());
+    let config = format!(
+        "{pods}elasticsearch:\n  hosts: ['{}']\n  index: numbers-only\n  on_reject: {{repair: false}}\n",
+        elastic.url()
+    );
     let agent = Agent::start(&config, &[]);
     let mut file = logs.container("shop", "cart-0", "app");
     for text in ["1", "no number", "2"] {

@@ -15,6 +15,7 @@ mod support;
 
 mod away;
 mod beside;
+mod canary;
 mod elastic;
 mod elastic_faults;
 mod elastic_hosts;
@@ -30,6 +31,7 @@ mod page;
 mod pods;
 mod process;
 mod quiet;
+mod repair;
 mod scrape;
 mod shutdown;
 mod soak;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use super::repair::Blame;
 use crate::logs::status::{Obstacle, Reason};
 
 /// What becomes of one document.
@@ -15,8 +16,8 @@ pub enum Verdict {
     Retry(Reason),
     /// Nothing is wrong with the document: somebody has to grant, open or create something.
     Hold(Reason),
-    /// It will never be accepted as it is.
-    Reject(String),
+    /// It will never be accepted as it is: why, and what in it is to blame where the server says so.
+    Reject(String, Option<Blame>),
 }
 
 /// What becomes of a whole request.
@@ -150,7 +151,7 @@ fn judge_item(outcome: Outcome<'_>) -> Verdict {
         401 | 403 | 404 => Verdict::Hold(reason(obstacle(status, &cause))),
         _ => match blameless(&cause) {
             Some(obstacle) => Verdict::Hold(reason(obstacle)),
-            None => Verdict::Reject(sentence()),
+            None => Verdict::Reject(sentence(), Blame::of(&cause.kind, &cause.reason)),
         },
     }
 }
@@ -224,7 +225,7 @@ mod tests {
         assert!(matches!(&verdicts[3], Verdict::Retry(reason) if reason.obstacle == Obstacle::ServerError));
         assert!(matches!(&verdicts[4], Verdict::Hold(reason) if reason.obstacle == Obstacle::ReadOnly));
         assert!(matches!(&verdicts[5], Verdict::Hold(reason) if reason.obstacle == Obstacle::IndexMissing));
-        assert_eq!(verdicts[6], Verdict::Reject("400 document_parsing_exception: why".into()));
+        assert_eq!(verdicts[6], Verdict::Reject("400 document_parsing_exception: why".into(), None));
     }
 
     #[test]

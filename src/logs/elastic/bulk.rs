@@ -27,12 +27,12 @@ impl Elastic {
         if self.options.compression > 0 {
             return self.ask_packed(batch, group).await;
         }
-        if group.len() < batch.len() {
+        if group.len() < batch.len() || !batch.is_as_written() {
             let body = pieces(&batch, group).collect::<Vec<_>>().concat();
-            return (batch, self.send(body.into(), group.len()).await);
+            return (batch, self.send_plain(body.into(), group.len()).await);
         }
         let lent = Lent(Arc::new(std::mem::take(&mut batch.body)));
-        let answer = self.send(Bytes::from_owner(lent.clone()), group.len()).await;
+        let answer = self.send_plain(Bytes::from_owner(lent.clone()), group.len()).await;
         batch.body = lent.take_back();
         (batch, answer)
     }
@@ -47,7 +47,7 @@ impl Elastic {
         let answer = match packed {
             Ok(()) => {
                 let lent = Lent(Arc::new(std::mem::take(&mut packer.packed)));
-                let answer = self.send(Bytes::from_owner(lent.clone()), group.len()).await;
+                let answer = self.send(Bytes::from_owner(lent.clone()), true, group.len()).await;
                 packer.packed = lent.take_back();
                 answer
             }
@@ -57,10 +57,14 @@ impl Elastic {
         (batch, answer)
     }
 
+    /// As [`Self::send`], as it is.
+    pub async fn send_plain(&self, bytes: Bytes, documents: usize) -> Answer {
+        self.send(bytes, false, documents).await
+    }
+
     /// Sends one request and judges what comes back, whatever that is.
-    async fn send(&self, bytes: Bytes, documents: usize) -> Answer {
+    async fn send(&self, bytes: Bytes, is_gzip: bool, documents: usize) -> Answer {
         let started = Instant::now();
-        let is_gzip = self.options.compression > 0;
         let call = Call {
             method: Method::POST,
             path: format!("/_bulk?filter_path={FILTER_PATH}"),
@@ -115,10 +119,16 @@ impl AsRef<[u8]> for Lent {
 
 fn pieces<'a>(batch: &'a Batch, group: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
     // Items lie side by side: runs of them are one piece.
-    group.chunk_by(|left, right| left + 1 == *right).filter_map(|run| {
-        let (first, last) = (run.first()?, run.last()?);
-        Some(&batch.body[batch.range(*first).start..batch.range(*last).end])
-    })
+    let is_other = |item: &usize| batch.replacement(*item).is_some();
+    group.chunk_by(move |left, right| left + 1 == *right && !is_other(left) && !is_other(right)).filter_map(
+        |run| {
+            let (first, last) = (run.first()?, run.last()?);
+            Some(match batch.replacement(*first) {
+                Some(replacement) => replacement,
+                None => &batch.body[batch.range(*first).start..batch.range(*last).end],
+            })
+        },
+    )
 }
 
 fn outcome(answer: &Answer) -> &'static str {

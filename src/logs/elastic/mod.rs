@@ -3,6 +3,9 @@
 //! ```text
 //! delivery  one batch until each document is settled      bulk    one request out of it, without a copy
 //! answer    what the server says, per document             window  how many requests at once
+//! resend    dead letters once more
+//! lookout   whether the canary arrived
+//! repair    a document that its index refuses for one     lessons which fields those were
 //! client    asks: which server (hosts), who we are (credentials: auth, tls), how (connection, proxy, address)
 //! ```
 
@@ -15,7 +18,11 @@ mod connection;
 mod credentials;
 mod delivery;
 mod hosts;
+mod lessons;
+mod lookout;
 pub mod proxy;
+pub mod repair;
+mod resend;
 pub mod tls;
 pub mod window;
 
@@ -25,7 +32,7 @@ use std::{
     time::Duration,
 };
 
-use self::{client::Client, delivery::Delivery, window::Window};
+use self::{client::Client, delivery::Delivery, lessons::Lessons, window::Window};
 use super::{batch::Batch, dead_letters::DeadLetters, gzip::Packer, ship::Sink, status::SinkState};
 use crate::metrics::own::BulkMetrics;
 
@@ -38,6 +45,8 @@ pub struct Options {
     pub in_flight: usize,
     /// A request that is not answered by then is sent again: its documents are then conflicts on their own ids.
     pub answer_timeout: Duration,
+    /// Whether a field that its index can't take becomes text, so that the document is taken.
+    pub repair: bool,
 }
 
 /// The sink.
@@ -47,9 +56,12 @@ pub struct Elastic {
     /// Those that pack no body now; no more are made than requests may be on their way.
     packers: Mutex<Vec<Packer>>,
     window: Window,
+    lessons: Lessons,
     state: Arc<SinkState>,
     dead_letters: DeadLetters,
     bulk: BulkMetrics,
+    /// Held while dead letters are sent again.
+    resending: tokio::sync::Mutex<()>,
 }
 
 impl Elastic {
@@ -62,7 +74,17 @@ impl Elastic {
         bulk: BulkMetrics,
     ) -> Self {
         let window = Window::new(options.in_flight);
-        Self { window, options, client, packers: Mutex::new(Vec::new()), state, dead_letters, bulk }
+        Self {
+            window,
+            options,
+            client,
+            packers: Mutex::new(Vec::new()),
+            lessons: Lessons::default(),
+            state,
+            dead_letters,
+            bulk,
+            resending: tokio::sync::Mutex::default(),
+        }
     }
 }
 

@@ -207,7 +207,7 @@ impl Scene {
             proxies: Proxies::default(),
             headers: Vec::new(),
         });
-        let options = Options { compression, in_flight: 4, answer_timeout };
+        let options = Options { compression, in_flight: 4, answer_timeout, repair: true };
         let dead_letters = DeadLetters::new(writer);
         let sink = Elastic::new(options, client, Arc::default(), dead_letters, own.bulk.clone());
         Self { sink: Arc::new(sink), own, _letters: letters }
@@ -372,4 +372,71 @@ async fn a_batch_that_waits_does_not_stop_the_others() {
     server.script.lock().expect("unpoisoned").clear();
     held.await.expect("delivered");
     assert_eq!(scene.sink.state.reason(), None);
+}
+
+/// A bulk item's document, and the answer for a document whose port is no number.
+const PORT: &str = "[1:9] failed to parse field [port] of type [long] in document with id 'x'";
+
+fn documents(number: u64, documents: &[&str]) -> Batch {
+    let mut batch = batch(number, &[]);
+    let facts = Arc::new(FileFacts::new(FileId([1; 12]), "/var/log/a", Origin::Plain));
+    for (id, document) in documents.iter().enumerate() {
+        let item = format!("{{\"create\":{{\"_index\":\"i\",\"_id\":\"{id}\"}}}}\n{document}\n");
+        batch.body.extend_from_slice(item.as_bytes());
+        batch.push(FileKey(0), &facts, 10, 0);
+    }
+    batch
+}
+
+fn refusal(reason: &str) -> Reply {
+    let error = serde_json::json!({"type": "document_parsing_exception", "reason": reason});
+    let item = serde_json::json!({"create": {"status": 400, "error": error}});
+    let answer = serde_json::json!({"errors": true, "items": [item]}).to_string();
+    Reply::Whole(200, answer.leak())
+}
+
+#[tokio::test]
+async fn a_field_in_conflict_becomes_text_and_the_next_such_document_is_right_at_once() {
+    for compression in [0, 1] {
+        let (server, address) = Server::start([refusal(PORT)]).await;
+        let scene = Scene::with(&[address], Duration::from_secs(60), compression);
+        let delivered = scene.deliver(documents(1, &[r#"{"message":"a","port":"http"}"#])).await;
+        assert_eq!((dead_lines(&delivered), server.requests().len()), (0, 2));
+        let next = [r#"{"message":"b","port":1}"#, r#"{"message":"c","port":"x"}"#, r#"{"message":"d"}"#];
+        let (sent, written) = (documents(2, &next), documents(2, &next).body);
+        assert_eq!(scene.deliver(sent).await.body, written, "the batch itself stays as it was");
+        let requests = server.requests();
+        assert_eq!((requests.len(), requests[2].join("")), (3, "bcd".into()), "no round trip");
+        assert_eq!(scene.own.bulk.repaired.get(), 2);
+        assert!(scene.dead_letters().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_all_the_same_is_a_dead_letter_as_it_was_written() {
+    let (server, address) = Server::start([refusal(PORT), refusal(PORT)]).await;
+    let scene = Scene::new(&[address]);
+    let document = r#"{"message":"a","port":"http"}"#;
+    let delivered = scene.deliver(documents(1, &[document])).await;
+    assert_eq!((dead_lines(&delivered), server.requests().len()), (1, 2));
+    let letter: serde_json::Value = serde_json::from_str(&scene.dead_letters()[0]).expect("JSON");
+    assert_eq!(letter["document"], document);
+    assert!(letter["reason"].as_str().expect("a text").contains("; with port as text: 400 "), "{letter}");
+    assert_eq!(delivered.files[0].dead[0].0, "document_parsing_exception");
+    // A field that is not there can't be the one.
+    let (server, address) = Server::start([refusal(PORT)]).await;
+    let scene = Scene::new(&[address]);
+    scene.deliver(documents(1, &[r#"{"message":"@timestamp"}"#])).await;
+    assert!(server.requests().len() == 2);
+}
+
+#[tokio::test]
+async fn many_repaired_documents_take_several_requests() {
+    let (server, address) = Server::start([refusal(PORT)]).await;
+    let scene = Scene::new(&[address]);
+    scene.deliver(documents(1, &[r#"{"message":"a","port":"http"}"#])).await;
+    let long = format!(r#"{{"message":"{}","port":"x"}}"#, "b".repeat(200 << 10));
+    let delivered = scene.deliver(documents(2, &[long.as_str(); 5])).await;
+    let sizes: Vec<usize> = server.requests()[2..].iter().map(Vec::len).collect();
+    assert_eq!((dead_lines(&delivered), sizes), (0, vec![2, 2, 1]));
 }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod limits;
+mod remove;
 mod search;
 
 use std::{

@@ -13,7 +13,11 @@ use super::{
     *,
 };
 use crate::{
-    logs::{mail::Mail, status::FileStatus},
+    logs::{
+        dead_letters::{DeadLetters, desk::Resend},
+        mail::Mail,
+        status::FileStatus,
+    },
     metrics::ledger::Amount,
     shutdown,
     store::{Source, Writer},
@@ -197,13 +201,30 @@ async fn a_live_tail_says_matching_lines_as_they_come_and_ends_with_the_agent() 
 #[tokio::test]
 async fn dead_letters_are_listed_newest_first() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (mut writer, letters) = store(dir.path());
-    append(&mut writer, "shop", 1, r#"{"reason":"400 old","bulk":""}"#);
-    append(&mut writer, "shop", 2, r#"{"reason":"400 new","bulk":""}"#);
-    let state = AdminState { dead_letters: Some(letters.reader), ..state(no_files(), None) };
-    let page = api(state).await.get("/api/v1/dead-letters").await.json();
-    assert_eq!(page["lines"][0]["text"], r#"{"reason":"400 new","bulk":""}"#);
+    let (mut writer, _) = store(dir.path());
+    let [old, new] =
+        ["old", "new"].map(|word| format!(r#"{{"index":"i","reason":"400 {word}","document":""}}"#));
+    append(&mut writer, "shop", 1, &old);
+    append(&mut writer, "shop", 2, &new);
+    let resend: Resend = Arc::new(|_| Box::pin(async { Err("the server is away".to_owned()) }));
+    let desk = Desk { letters: DeadLetters::new(writer), resend, memory: 1 << 20 };
+    let api_of_letters = api(AdminState { dead_letters: Some(desk), ..state(no_files(), None) }).await;
+    let page = api_of_letters.get("/api/v1/dead-letters").await.json();
+    assert_eq!(page["lines"][0]["text"], new);
     assert_eq!(page["lines"][1]["labels"]["namespace"], "shop");
-    let none = api(self::state(no_files(), None)).await.get("/api/v1/dead-letters").await;
+    for (method, path, status, text) in [
+        ("GET", "drop?all=true", 405, "this has to be asked with POST"),
+        ("POST", "drop", 400, "say which dead letters"),
+        ("POST", "drop?all=true&index=i", 400, "say which dead letters"),
+        ("POST", "resend?all=true", 409, "the server is away"),
+        ("POST", "drop?reason=400+old", 200, "{\"dropped\":1}"),
+        ("POST", "drop?all=true", 200, "{\"dropped\":1}"),
+    ] {
+        let answer = api_of_letters.ask(&format!("{method} /api/v1/dead-letters/{path}"), &[]).await;
+        assert!(answer.status == status && answer.text().contains(text), "{path}: {}", answer.text());
+    }
+    let page = api_of_letters.get("/api/v1/dead-letters").await.json();
+    assert_eq!(page["lines"], json!([]));
+    let none = api(state(no_files(), None)).await.get("/api/v1/dead-letters").await;
     assert_eq!(none.status, 404);
 }

@@ -147,11 +147,31 @@ export function getLogs(
   return get<LogPage>("logs", { ...filter, ...more }, signal);
 }
 
+/** The newest documents that the server refused; 404 where the sink refuses none. */
+export const getDeadLetters = (limit: number) => get<LogPage>("dead-letters", { limit: String(limit) });
+
+/** What became of dead letters that were sent again, or how many were dropped. */
+export interface LettersAnswer {
+  accepted?: number;
+  refused?: number;
+  waiting?: number;
+  dropped?: number;
+  reason?: string | null;
+}
+
+/** Sends all dead letters again, or drops them. */
+export const actOnLetters = (action: "resend" | "drop") =>
+  ask<LettersAnswer>("POST", `dead-letters/${action}`, { all: "true" });
+
 /** Each message of the stream is one `LogLine`. */
 export const openTail = (filter: LogFilter) => new EventSource(address("logs/tail", { ...filter }));
 
-async function get<T>(path: string, parameters: Record<string, string> = {}, signal?: AbortSignal): Promise<T> {
+const get = <T>(path: string, parameters: Record<string, string> = {}, signal?: AbortSignal) =>
+  ask<T>("GET", path, parameters, signal);
+
+async function ask<T>(method: string, path: string, parameters: Record<string, string>, signal?: AbortSignal): Promise<T> {
   const response = await fetch(address(path, parameters), {
+    method,
     headers: { accept: "application/json" },
     cache: "no-store",
     ...(signal && { signal }),

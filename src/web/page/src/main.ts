@@ -2,7 +2,7 @@
 
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
-import { ApiError, getFiles, getHistory, getStatus, type Status, type Files } from "./api";
+import { ApiError, getDeadLetters, getFiles, getHistory, getStatus, type Status, type Files } from "./api";
 import { h } from "./dom";
 import { zoneOffset } from "./format";
 import { History } from "./history";
@@ -10,6 +10,7 @@ import { ChartsPanel } from "./panels/charts";
 import { FilesPanel } from "./panels/files";
 import { HeaderPanel } from "./panels/header";
 import { LedgerPanel } from "./panels/ledger";
+import { LettersPanel } from "./panels/letters";
 import { LogsPanel } from "./panels/logs";
 import { Banner, tokenNote } from "./panels/notes";
 import { poll } from "./poll";
@@ -17,18 +18,23 @@ import { poll } from "./poll";
 const WINDOW_SECONDS = 600;
 /** Samples further ahead than this mean that the agent's clock went back. */
 const CLOCK_SLACK_SECONDS = 5;
-const EVERY = { history: 1000, status: 2000, files: 3000 };
+const EVERY = { history: 1000, status: 2000, files: 3000, letters: 10_000 };
+/** Dead letters on the page. */
+const LETTERS = 20;
 
 class Page {
   private readonly header = new HeaderPanel();
   private readonly ledger = new LedgerPanel();
   private readonly logs = new LogsPanel(() => this.lock());
   private readonly files = new FilesPanel(this.ledger.element, (file) => this.logs.pick(file));
+  private readonly letters = new LettersPanel(() => void this.attempt("letters", () => this.nextLetters()));
   private readonly history = new History(WINDOW_SECONDS);
   private readonly banner = new Banner();
   private readonly charts: ChartsPanel;
   private locked = false;
   private sources: string[] = [];
+  /** Whether the sink may refuse documents. */
+  private readonly refuses: boolean;
   /** The agent's clock less ours, seconds. */
   private ahead = 0;
 
@@ -37,12 +43,14 @@ class Page {
     status: Status,
   ) {
     this.charts = new ChartsPanel(status);
+    this.refuses = status.sink.kind === "elasticsearch";
     root.replaceChildren(
       this.banner.element,
       this.header.element,
       this.charts.element,
       this.logs.element,
       this.files.element,
+      this.letters.element,
       h("footer", { class: "foot" }, `Times are local, ${zoneOffset()}. `, h("kbd", { text: "/" }), " searches."),
     );
     this.showStatus(status);
@@ -57,6 +65,7 @@ class Page {
       this.charts.update(this.history, this.now());
     });
     poll(EVERY.status, () => this.attempt("status", async () => this.showStatus(await getStatus())));
+    if (this.refuses) poll(EVERY.letters, () => this.attempt("letters", () => this.nextLetters()));
     poll(EVERY.files, () => this.attempt("files", async () => this.showFiles(await getFiles())));
   }
 
@@ -64,6 +73,11 @@ class Page {
     if (this.history.last > this.now() + CLOCK_SLACK_SECONDS) this.history.clear();
     const since = Math.max(this.history.last, this.now() - WINDOW_SECONDS);
     this.history.append(await getHistory(since));
+  }
+
+  private async nextLetters(): Promise<void> {
+    const { lines, next } = await getDeadLetters(LETTERS);
+    this.letters.update(lines, next !== null);
   }
 
   /** Asks one question; says on top of the page when there is no answer. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Ledger, TailedFile } from "../src/api";
 import { emptyText } from "../src/panels/empty";
+import { outcome } from "../src/panels/letters";
 import { account, verdict } from "../src/panels/ledger";
 import { sortFiles } from "../src/sort";
 
@@ -26,6 +27,14 @@ describe("sortFiles", () => {
     const pod = file("/z", { namespace: "n", pod: "p", container: "c" });
     expect(paths(sortFiles([file("/a"), pod], "pod", false))).toBe("/z /a");
   });
+});
+
+describe("outcome of dead letters", () => {
+  it.each([
+    [{ dropped: 1 }, "1 document dropped."],
+    [{ accepted: 2, refused: 0, waiting: 0, reason: null }, "2 accepted, 0 refused again, 0 not taken for now."],
+    [{ accepted: 0, refused: 1, waiting: 0, reason: "400 why" }, "0 accepted, 1 refused again, 0 not taken for now. 400 why"],
+  ])("%o", (answer, text) => expect(plain(outcome(answer))).toBe(text));
 });
 
 describe("verdict", () => {

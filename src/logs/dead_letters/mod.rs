@@ -1,5 +1,7 @@
 //! Documents that the server refuses for good, kept where people find them.
 
+pub mod desk;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -85,21 +87,26 @@ impl DeadLetter {
     }
 
     fn text(&self, now: i64) -> Vec<u8> {
-        let mut text = b"{".to_vec();
-        let mut member = |name: &str, value: &[u8]| {
-            text.extend_from_slice(format!("\"{name}\":").as_bytes());
-            write_string(value, &mut text);
-            text.push(b',');
-        };
-        if let Some(id) = &self.id {
-            member("id", id.as_bytes());
-        }
-        member("index", self.index.as_bytes());
-        member("reason", self.reason.as_bytes());
-        member("document", &self.document);
-        text.extend_from_slice(format!("\"time\":{now}}}").as_bytes());
-        text
+        text(self.id.as_deref(), &self.index, &self.reason, &self.document, now)
     }
+}
+
+/// A letter as it lies in the store.
+fn text(id: Option<&str>, index: &str, reason: &str, document: &[u8], now: i64) -> Vec<u8> {
+    let mut text = b"{".to_vec();
+    let mut member = |name: &str, value: &[u8]| {
+        text.extend_from_slice(format!("\"{name}\":").as_bytes());
+        write_string(value, &mut text);
+        text.push(b',');
+    };
+    if let Some(id) = id {
+        member("id", id.as_bytes());
+    }
+    member("index", index.as_bytes());
+    member("reason", reason.as_bytes());
+    member("document", document);
+    text.extend_from_slice(format!("\"time\":{now}}}").as_bytes());
+    text
 }
 
 impl DeadLetters {
@@ -198,7 +205,7 @@ mod tests {
         store::{Hit, Limits, Query},
     };
 
-    fn letter() -> DeadLetter {
+    pub fn letter() -> DeadLetter {
         let facts = FileFacts::new(FileId([1; 12]), "/var/log/a", Origin::Plain);
         let mut batch = Batch::default();
         batch.body.extend_from_slice(b"{\"create\":{}}\n{\"message\":\"a\xff\"}\n");
@@ -207,17 +214,17 @@ mod tests {
     }
 
     /// With the id that a line at this offset has.
-    fn letter_at(offset: u64) -> DeadLetter {
+    pub fn letter_at(offset: u64) -> DeadLetter {
         let digits = String::from_utf8(offset_digits(offset).to_vec()).expect("ASCII");
         DeadLetter { offset: offset_of_id(&format!("{:->16}{digits}", "")), ..letter() }
     }
 
-    fn open(directory: &std::path::Path, min_free: f64) -> DeadLetters {
+    pub fn open(directory: &std::path::Path, min_free: f64) -> DeadLetters {
         let limits = Limits { min_free, ..Limits::default() };
         DeadLetters::new(Writer::open(directory, limits, SystemTime::now()).expect("a store").0)
     }
 
-    fn kept(letters: &DeadLetters) -> Vec<Hit> {
+    pub fn kept(letters: &DeadLetters) -> Vec<Hit> {
         let mut hits = Vec::new();
         let mut take = |hit| {
             hits.push(hit);
