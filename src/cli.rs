@@ -36,8 +36,19 @@ pub enum Command {
     Files,
     /// Show the documents that Elasticsearch refused.
     DeadLetters,
+    /// Prepare Elasticsearch or OpenSearch for the documents to come.
+    Setup(SetupArgs),
     /// Ask the running agent whether it is healthy.
     Healthcheck,
+}
+
+/// What `nodewarden setup` was asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SetupArgs {
+    /// Only print what would be sent.
+    pub dry_run: bool,
+    /// When indices are deleted, as written: `30d`.
+    pub retention: Option<String>,
 }
 
 /// What `nodewarden logs` was asked.
@@ -124,6 +135,16 @@ fn subcommands() -> Vec<Clap> {
         Clap::new("dead-letters").about("Show the documents that Elasticsearch refused, and why").arg(
             Arg::new("action").value_name("ACTION").value_parser(["list"]).required(true).help("What to do"),
         ),
+        Clap::new("setup")
+            .about("Install index template, lifecycle policy and data streams; what somebody changed stays")
+            .args([
+                switch("dry-run", "Only print the requests that would be sent"),
+                text(
+                    "retention",
+                    "DURATION",
+                    "Delete indices so long after their last line, such as 30d; never without",
+                ),
+            ]),
         Clap::new("healthcheck").about("Exit 0 when the running agent is healthy"),
     ];
     let note = "The agent's own flags work here too: see nodewarden --help.";
@@ -137,6 +158,9 @@ fn subcommand(name: &str, given: &ArgMatches) -> Command {
         "check" => Command::Check,
         "files" => Command::Files,
         "dead-letters" => Command::DeadLetters,
+        "setup" => {
+            Command::Setup(SetupArgs { dry_run: given.get_flag("dry-run"), retention: text("retention") })
+        }
         "healthcheck" => Command::Healthcheck,
         _ => Command::Logs(LogsArgs {
             query: text("query"),

@@ -16,10 +16,7 @@ use crate::{
         batch::BatchLimits,
         dead_letters::DeadLetters,
         discover::Source,
-        elastic::{
-            self, Elastic,
-            client::{self, Client},
-        },
+        elastic::{self, Elastic, client::Client},
         local::Local,
         reader,
         shape::{BulkEncoding, Encoding},
@@ -122,13 +119,7 @@ fn start_elastic(
         max_wait: elastic.bulk.max_wait,
         buffers,
     };
-    let client = Client::new(client::Options {
-        hosts: elastic.hosts.clone(),
-        auth: elastic.auth.clone(),
-        tls: elastic.tls.clone(),
-        proxies: elastic.proxies.clone(),
-        headers: elastic.headers.clone(),
-    });
+    let client = Client::new(elastic.client());
     let sink = Elastic::new(options, client, Arc::clone(&state), dead_letters, own.bulk.clone());
     let plan = metadata::plan(config, own);
     let pods = plan.as_ref().map(|plan| Arc::clone(&plan.pods));
