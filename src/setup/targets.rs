@@ -54,9 +54,11 @@ impl Target {
         // The names that Elasticsearch itself gives to data streams of logs.
         let is_stream = template.period().is_none()
             && patterns.iter().all(|pattern| pattern.starts_with("logs-") && pattern.split('-').count() >= 3);
-        let name = format!("nodewarden-{}", slug(&template.pattern_of("*")));
-        let taken = known.iter().filter(|(_, target)| target.name.starts_with(&name)).count();
-        let name = if taken == 0 { name } else { format!("{name}-{}", taken + 1) };
+        let first = format!("nodewarden-{}", slug(&template.pattern_of("*")));
+        let is_taken = |name: &String| known.iter().any(|(_, target)| target.name == *name);
+        let others = (2..).map(|number| format!("{first}-{number}"));
+        let name =
+            std::iter::once(first.clone()).chain(others).find(|name| !is_taken(name)).unwrap_or_default();
         Self { name, patterns, is_stream, streams: Vec::new(), period: template.period() }
     }
 }
