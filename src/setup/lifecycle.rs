@@ -117,16 +117,16 @@ fn ism(server: &Server, target: &Target, written: Option<u64>, retention: Option
 mod tests {
     use super::*;
 
-    fn server(tagline: &str, version: Value) -> Server {
+    fn server(tagline: &str, version: &Value) -> Server {
         Server::read(&json!({"tagline": tagline, "version": version})).expect("a server")
     }
 
     fn elastic(number: &str) -> Server {
-        server("You Know, for Search", json!({"number": number, "build_flavor": "default"}))
+        server("You Know, for Search", &json!({"number": number, "build_flavor": "default"}))
     }
 
     fn open(number: &str) -> Server {
-        server("The OpenSearch Project", json!({"distribution": "opensearch", "number": number}))
+        server("The OpenSearch Project", &json!({"distribution": "opensearch", "number": number}))
     }
 
     fn target(is_stream: bool, period: Option<Period>) -> Target {
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn serverless_says_it_in_the_template() {
         let server =
-            server("You Know, for Search", json!({"number": "8.11.0", "build_flavor": "serverless"}));
+            server("You Know, for Search", &json!({"number": "8.11.0", "build_flavor": "serverless"}));
         let planned = plan(&server, &target(true, None), Some(8));
         assert_eq!(planned, Plan::InTemplate(json!({"enabled": true, "data_retention": "8d"})));
         assert!(matches!(plan(&server, &target(true, None), None), Plan::Nothing(_)));

@@ -159,7 +159,7 @@ mod tests {
     const ELASTIC: &str = "You Know, for Search";
     const OPEN: &str = "The OpenSearch Project: https://opensearch.org/";
 
-    fn answer(tagline: &str, version: Value) -> Value {
+    fn answer(tagline: &str, version: &Value) -> Value {
         json!({"name": "n", "cluster_name": "c", "cluster_uuid": "u", "version": version, "tagline": tagline})
     }
 
@@ -274,7 +274,7 @@ mod tests {
                 ("text", Option::None, "keyword"),
             ),
         ] {
-            let server = Server::read(&answer(tagline, version)).expect("a server");
+            let server = Server::read(&answer(tagline, &version)).expect("a server");
             assert_eq!((server.name(), server.version, server.lifecycle()), (name, expected, lifecycle));
             let Types { text, flat, constant } = server.types();
             assert_eq!((text, flat, constant), types, "{server:?}");
@@ -286,9 +286,9 @@ mod tests {
         for (answer, said) in [
             (json!({}), "neither Elasticsearch nor OpenSearch"),
             (json!({"tagline": "grafana"}), "neither Elasticsearch nor OpenSearch"),
-            (answer(ELASTIC, json!({"number": "7.9.3", "build_flavor": "default"})), "7.9.3 is too old"),
-            (answer(ELASTIC, json!({"number": "x"})), "'x' is no version"),
-            (answer(OPEN, json!({"distribution": "opensearch"})), "'' is no version"),
+            (answer(ELASTIC, &json!({"number": "7.9.3", "build_flavor": "default"})), "7.9.3 is too old"),
+            (answer(ELASTIC, &json!({"number": "x"})), "'x' is no version"),
+            (answer(OPEN, &json!({"distribution": "opensearch"})), "'' is no version"),
         ] {
             let error = Server::read(&answer).expect_err("none");
             assert!(error.contains(said), "{error}");

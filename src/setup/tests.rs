@@ -65,8 +65,8 @@ impl Recorded {
 
     /// What is said, and whether all was done.
     fn set_up(&self, change: impl FnOnce(&mut ElasticConfig), options: &Options) -> (bool, String) {
-        let mut elastic = ElasticConfig::default();
-        elastic.hosts = vec![units::elastic_host(&self.address).expect("a host")];
+        let hosts = vec![units::elastic_host(&self.address).expect("a host")];
+        let mut elastic = ElasticConfig { hosts, ..ElasticConfig::default() };
         change(&mut elastic);
         let mut config = Config { elasticsearch: Some(elastic), ..Config::default() };
         config.logs.sources = vec![Source { kind: SourceKind::kubernetes(), index: None }];
