@@ -36,6 +36,8 @@ pub enum Command {
     Files,
     /// Show the documents that Elasticsearch refused, send them again or drop them.
     DeadLetters(LettersArgs),
+    /// Prepare Elasticsearch or OpenSearch for the documents to come.
+    Setup(SetupArgs),
     /// Ask the running agent whether it is healthy.
     Healthcheck,
 }
@@ -53,6 +55,15 @@ pub struct LettersArgs {
     pub id: Option<String>,
     /// Every one.
     pub all: bool,
+}
+
+/// What `nodewarden setup` was asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SetupArgs {
+    /// Only print what would be sent.
+    pub dry_run: bool,
+    /// When indices are deleted, as written: `30d`.
+    pub retention: Option<String>,
 }
 
 /// What `nodewarden logs` was asked.
@@ -147,6 +158,16 @@ fn subcommands() -> Vec<Clap> {
             text("id", "ID", "Only the one of the document with this _id"),
             switch("all", "All of them: resend and drop want to know which"),
         ]),
+        Clap::new("setup")
+            .about("Install index template, lifecycle policy and data streams; what somebody changed stays")
+            .args([
+                switch("dry-run", "Only print the requests that would be sent"),
+                text(
+                    "retention",
+                    "DURATION",
+                    "Delete indices so long after their last line, such as 30d; never without",
+                ),
+            ]),
         Clap::new("healthcheck").about("Exit 0 when the running agent is healthy"),
     ];
     let note = "The agent's own flags work here too: see nodewarden --help.";
@@ -166,6 +187,9 @@ fn subcommand(name: &str, given: &ArgMatches) -> Command {
             id: text("id"),
             all: given.get_flag("all"),
         }),
+        "setup" => {
+            Command::Setup(SetupArgs { dry_run: given.get_flag("dry-run"), retention: text("retention") })
+        }
         "healthcheck" => Command::Healthcheck,
         _ => Command::Logs(LogsArgs {
             query: text("query"),

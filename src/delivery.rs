@@ -22,10 +22,7 @@ use crate::{
             desk::{Desk, Resend},
         },
         discover::Source,
-        elastic::{
-            self, Elastic,
-            client::{self, Client},
-        },
+        elastic::{self, Elastic, client::Client},
         local::Local,
         reader,
         shape::{BulkEncoding, Encoding},
@@ -128,13 +125,7 @@ fn start_elastic(
         max_wait: elastic.bulk.max_wait,
         buffers,
     };
-    let client = Client::new(client::Options {
-        hosts: elastic.hosts.clone(),
-        auth: elastic.auth.clone(),
-        tls: elastic.tls.clone(),
-        proxies: elastic.proxies.clone(),
-        headers: elastic.headers.clone(),
-    });
+    let client = Client::new(elastic.client());
     let letters = dead_letters.clone();
     let sink = Arc::new(Elastic::new(options, client, Arc::clone(&state), dead_letters, own.bulk.clone()));
     let sending = Arc::clone(&sink);

@@ -11,7 +11,7 @@ use nodewarden::{
     agent, ask,
     cli::{self, Cli, Command, Stop},
     config::{self, Env, Loaded, Machine},
-    telemetry,
+    setup, telemetry,
 };
 
 fn main() -> ExitCode {
@@ -56,6 +56,15 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
         Command::DeadLetters(args) => with_config(cli, &env, &machine, |loaded| {
             ask::dead_letters(&loaded.config.state_dir, args, &mut io::stdout().lock())
         }),
+        Command::Setup(args) => {
+            let mut all_done = false;
+            let is_read = with_config(cli, &env, &machine, |loaded| {
+                let options = setup::Options::new(args.dry_run, args.retention.as_deref())?;
+                all_done = setup::run(&loaded.config, &options, &mut io::stdout().lock(), &mut io::stderr())?;
+                Ok(())
+            })?;
+            Ok(is_read && all_done)
+        }
         Command::Healthcheck => with_config(cli, &env, &machine, |loaded| {
             ask::healthcheck(&loaded.config.web, &loaded.config.state_dir, &mut io::stdout().lock())
         }),

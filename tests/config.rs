@@ -264,6 +264,7 @@ fn fluentd_s_host_alone_ships_as_its_image_does() {
         ("FLUENT_OPENSEARCH_HOST", "es"),
         ("FLUENT_OPENSEARCH_PORT", "80"),
         ("FLUENT_OPENSEARCH_PATH", "/p/"),
+        ("FLUENT_OPENSEARCH_LOGSTASH_FORMAT", "true"),
         ("FLUENT_OPENSEARCH_LOGSTASH_PREFIX", "app"),
         ("FLUENT_OPENSEARCH_LOGSTASH_DATEFORMAT", "%Y"),
         ("FLUENT_OPENSEARCH_USER", "u"),

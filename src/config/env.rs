@@ -35,7 +35,7 @@ const ONE_WATCH: &str =
     "one watch of this node's pods tells labels, owners and images; kubernetes.metadata says otherwise";
 const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
 const OWN_RETRY: &str = "back-off, retry and reconnecting adapt by themselves";
-const NO_SETUP: &str = "templates and lifecycle policies are left to Elasticsearch";
+const SETUP: &str = "nodewarden setup installs index template and lifecycle policy";
 const NO_TYPES: &str = "document types are gone from Elasticsearch";
 const OWN_METRICS: &str = "the agent's own metrics are on the metrics listener";
 const OWN_FORMAT: &str = "the format of a log is recognised by itself";
@@ -80,10 +80,12 @@ const NAMES: &[(&str, Meaning)] = &[
     ("FLUENTD_PROMETHEUS_PORT", Ignored(OWN_METRICS)),
     ("FLUENTD_PROMETHEUS_PATH", Ignored(OWN_METRICS)),
     ("FLUENT_UID", Ignored(NO_FLUENTD)),
+    ("FLUENT_SNIFFER_CLASS_NAME", Ignored("servers are never asked for further ones")),
 ];
 
 /// The beginnings of the Fluentd images' names; each takes every ending of [`FLUENT`].
-const FLUENT_PREFIXES: [&str; 2] = ["FLUENT_OPENSEARCH_", "FLUENT_ELASTICSEARCH_"];
+const FLUENT_PREFIXES: [&str; 2] = [OPEN_SEARCH, "FLUENT_ELASTICSEARCH_"];
+const OPEN_SEARCH: &str = "FLUENT_OPENSEARCH_";
 
 const FLUENT: &[(&str, Meaning)] = &[
     ("HOST", Server),
@@ -105,6 +107,9 @@ const FLUENT: &[(&str, Meaning)] = &[
     ("BUFFER_TOTAL_LIMIT_SIZE", Ignored("the log files themselves are the buffer")),
     ("BUFFER_RETRY_MAX_INTERVAL", Ignored(OWN_RETRY)),
     ("BUFFER_RETRY_TIMEOUT", Ignored(OWN_RETRY)),
+    ("BUFFER_RETRY_FOREVER", Ignored("what is not delivered stays in its file until it is")),
+    ("BUFFER_FLUSH_MODE", Ignored("bodies are sent after elasticsearch.bulk.max_wait")),
+    ("SECURE", Ignored("SCHEME says whether TLS is spoken")),
     ("REQUEST_TIMEOUT", Ignored(OWN_RETRY)),
     ("RELOAD_CONNECTIONS", Ignored(OWN_RETRY)),
     ("RECONNECT_ON_ERROR", Ignored(OWN_RETRY)),
@@ -120,14 +125,14 @@ const FLUENT: &[(&str, Meaning)] = &[
     ("LOGSTASH_TYPE_NAME", Ignored(NO_TYPES)),
     ("SUPPRESS_TYPE_NAME", Ignored(NO_TYPES)),
     ("INCLUDE_TIMESTAMP", Ignored("documents always have their time")),
-    ("TEMPLATE_NAME", Ignored(NO_SETUP)),
-    ("TEMPLATE_FILE", Ignored(NO_SETUP)),
-    ("TEMPLATE_OVERWRITE", Ignored(NO_SETUP)),
-    ("APPLICATION_NAME", Ignored(NO_SETUP)),
-    ("ENABLE_ILM", Ignored(NO_SETUP)),
-    ("ILM_POLICY_ID", Ignored(NO_SETUP)),
-    ("ILM_POLICY", Ignored(NO_SETUP)),
-    ("ILM_POLICY_OVERWRITE", Ignored(NO_SETUP)),
+    ("TEMPLATE_NAME", Ignored(SETUP)),
+    ("TEMPLATE_FILE", Ignored(SETUP)),
+    ("TEMPLATE_OVERWRITE", Ignored("nodewarden setup never overwrites what somebody changed")),
+    ("APPLICATION_NAME", Ignored(SETUP)),
+    ("ENABLE_ILM", Ignored(SETUP)),
+    ("ILM_POLICY_ID", Ignored(SETUP)),
+    ("ILM_POLICY", Ignored("nodewarden setup --retention says when indices are deleted")),
+    ("ILM_POLICY_OVERWRITE", Ignored("nodewarden setup never overwrites what somebody changed")),
 ];
 
 /// What the environment says.
@@ -260,19 +265,27 @@ impl Reader<'_> {
         }
     }
 
-    /// `logstash-%Y.%m.%d` and its variations; without the logstash format one plain name.
+    /// `logstash-%Y.%m.%d` and its variations; without the logstash format, which is the default of the image for OpenSearch, one
+    /// plain name.
     fn fluent_index(&mut self, prefix: &str) {
+        let (by_date, name) = if prefix == OPEN_SEARCH { ("false", "fluentd") } else { ("true", "logstash") };
         let part = |ending: &str, default: &str| {
             let name = format!("{prefix}{ending}");
             self.get(&name).map_or_else(|| default.to_owned(), str::to_owned)
         };
-        let index = if part("LOGSTASH_FORMAT", "true") == "false" {
-            part("INDEX_NAME", &part("LOGSTASH_INDEX_NAME", "logstash"))
+        // Fluentd's plugin makes capitals small, as Elasticsearch takes none.
+        let small = |ending: &str, default: &str| part(ending, default).to_lowercase();
+        let index = if part("LOGSTASH_FORMAT", by_date) == "false" {
+            small("INDEX_NAME", &part("LOGSTASH_INDEX_NAME", name))
         } else {
             let date = part("LOGSTASH_DATEFORMAT", "%Y.%m.%d");
-            part("LOGSTASH_PREFIX", "logstash") + &part("LOGSTASH_PREFIX_SEPARATOR", "-") + &date
+            small("LOGSTASH_PREFIX", "logstash") + &small("LOGSTASH_PREFIX_SEPARATOR", "-") + &date
         };
-        self.set("elasticsearch.index", index, &format!("{prefix}HOST"));
+        let said = ["LOGSTASH_DATEFORMAT", "LOGSTASH_PREFIX", "INDEX_NAME", "LOGSTASH_INDEX_NAME", "HOST"];
+        let names = said.map(|ending| format!("{prefix}{ending}"));
+        if let Some(name) = names.iter().find(|name| self.get(name).is_some()) {
+            self.set("elasticsearch.index", index, name);
+        }
     }
 
     /// Container logs at another place are plain files to us; the usual place is read as pods. The image reads the journal

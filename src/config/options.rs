@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 use hyper::header::{HeaderName, HeaderValue};
 use nodewarden_collectors::{Host, Settings};
 
-use crate::logs::process;
+use crate::logs::{elastic::client, process};
 
 pub use crate::logs::{
     elastic::{
@@ -333,6 +333,19 @@ pub struct ElasticConfig {
     pub repair: bool,
     /// Whether a line a minute is sent and looked for.
     pub canary: bool,
+}
+
+impl ElasticConfig {
+    /// How the servers are reached.
+    pub fn client(&self) -> client::Options {
+        client::Options {
+            hosts: self.hosts.clone(),
+            auth: self.auth.clone(),
+            tls: self.tls.clone(),
+            proxies: self.proxies.clone(),
+            headers: self.headers.clone(),
+        }
+    }
 }
 
 impl Default for ElasticConfig {

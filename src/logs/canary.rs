@@ -14,7 +14,7 @@ use super::{
     feed_fields::{Fields, Slot},
     index::IndexTemplate,
     output::{Output, Taken, wall_clock},
-    record::{Origin, Span},
+    record::{FileFacts, FileId, Origin, Span},
     shape::{Encoding, offset_digits},
     turn::Ended,
 };
@@ -129,7 +129,9 @@ impl Canary {
 }
 
 fn index_of(template: &IndexTemplate, node: &str, time: i64) -> String {
-    template.render(&Origin::Canary, node, time)
+    // Who it is does not matter for the name.
+    let facts = FileFacts::new(FileId([0; 12]), "canary", Origin::Canary);
+    template.of(&facts, node).at(time)
 }
 
 /// The `_id` of the record with this number.

@@ -133,6 +133,11 @@ const ECS: &[(&str, usize, Form)] = &[
     ("user.id", 6, Form::Text),
 ];
 
+/// The fields of ECS documents, and whether they are numbers.
+pub fn ecs_types() -> impl Iterator<Item = (&'static str, bool)> {
+    ECS.iter().map(|(path, _, form)| (*path, matches!(form, Form::Number)))
+}
+
 /// The words for priorities.
 pub const LEVELS: [&str; 8] =
     ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];

@@ -197,7 +197,7 @@ fn parse_zone(text: &[u8]) -> Option<i64> {
 
 /// Days since 1970-01-01 of a date in the proleptic Gregorian calendar: years are counted from March, so that the leap day
 /// is the last of its year.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);

@@ -102,6 +102,10 @@ fn fluent(container: &Container, facts: &PodFacts, node: &str) -> Vec<(&'static 
     let mut members = vec![("kubernetes", kubernetes)];
     if let Some(id) = id {
         members.push(("docker", json!({"container_id": id.id})));
+        // The name of the link that fluentd's source follows, as it makes a tag of it.
+        let Container { namespace, pod, name, .. } = container;
+        let tag = format!("kubernetes.var.log.containers.{pod}_{namespace}_{name}-{}.log", id.id);
+        members.push(("tag", tag.into()));
     }
     members
 }
@@ -194,6 +198,7 @@ mod tests {
         assert_eq!(kubernetes["pod_ip"], "10.1.2.3");
         assert_eq!(kubernetes["labels"]["app"], "cart");
         assert_eq!(document["docker"]["container_id"], "aa");
+        assert_eq!(document["tag"], "kubernetes.var.log.containers.cart-1_shop_app-aa.log");
     }
 
     #[test]

@@ -250,8 +250,8 @@ impl Processors {
     fn body(&self, facts: &FileFacts, encoding: &Encoding, hints: &Hints) -> Option<Body> {
         let settings = hints.json(&self.settings.json).filter(|json| json.enabled)?;
         let Encoding::Bulk(bulk) = encoding else { return None };
-        let is_dated = bulk.index.is_dated();
-        let index = bulk.index.render(&facts.origin, &bulk.node, 0);
+        let name = bulk.index.of(facts, &bulk.node);
+        let (is_dated, index) = (name.is_dated(), name.at(0));
         let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         // An index that nobody writes to may be forgotten.
         if known.len() >= 1024 {

@@ -3,7 +3,7 @@
 use super::{
     batch::encode_record,
     format::{RFC3339_SECOND, rfc3339, write_fraction},
-    index::{IndexTemplate, dataset},
+    index::{IndexName, IndexTemplate, dataset},
     pod_fields,
     record::{FileFacts, Line, ORDERED_DIGITS, Origin, Stream, path_text},
 };
@@ -58,7 +58,7 @@ pub enum Shape {
 pub struct BulkShape {
     encoding: BulkEncoding,
     facts_id: [u8; 16],
-    origin: Origin,
+    index: IndexName,
     /// `{"create":{"_index":"...","_id":"IDENTITYOFFSET"}}`, the document up to its message, and in both what the last line
     /// had there: all but some digits is the same in the next one, and goes into the body in one copy.
     head: Vec<u8>,
@@ -66,10 +66,14 @@ pub struct BulkShape {
     offset_at: Option<usize>,
     /// Where the time stands in `head`.
     time_at: usize,
+    /// Where it stands once more, if it does.
+    time_again_at: Option<usize>,
     /// The second that stands in `head`.
     second: Option<i64>,
     /// The hour the index name in `head` is good for; `None` when it is good for ever.
     index_hour: Option<i64>,
+    /// What stands between the time and the time once more; empty when it is there once.
+    before_time_again: &'static [u8],
     /// From the end of the time to the message.
     before_message: &'static [u8],
     /// The same for a line with fields.
@@ -149,16 +153,23 @@ impl BulkShape {
             Schema::Fluent if !is_feed => b"\",\"message\":",
             _ => before_message,
         };
+        // Where containers' lines have a time of their own, that image's documents keep it.
+        let before_time_again: &[u8] = match (encoding.schema, &facts.origin) {
+            (Schema::Fluent, Origin::Container(_)) => b"\",\"time\":\"",
+            _ => b"",
+        };
         let is_replaced = encoding.schema == Schema::Ecs && !is_feed;
         let mut shape = Self {
             encoding: encoding.clone(),
             facts_id: facts.id.text(),
-            origin: facts.origin.clone(),
+            index: encoding.index.of(facts, &encoding.node),
             head: Vec::new(),
             offset_at: None,
             time_at: 0,
+            time_again_at: None,
             second: None,
             index_hour: None,
+            before_time_again,
             before_message,
             before_message_and_fields,
             before_offset,
@@ -170,7 +181,7 @@ impl BulkShape {
     }
 
     fn render_head(&mut self, time: i64) {
-        let index = self.encoding.index.render(&self.origin, &self.encoding.node, time);
+        let index = self.index.at(time);
         self.head.clear();
         self.head.extend_from_slice(b"{\"create\":{\"_index\":");
         write_string(index.as_bytes(), &mut self.head);
@@ -184,9 +195,14 @@ impl BulkShape {
         self.head.extend_from_slice(b"}}\n{\"@timestamp\":\"");
         self.time_at = self.head.len();
         self.head.extend_from_slice(&rfc3339(time));
+        if !self.before_time_again.is_empty() {
+            self.head.extend_from_slice(self.before_time_again);
+            self.time_again_at = Some(self.head.len());
+            self.head.extend_from_slice(&rfc3339(time));
+        }
         self.second = None;
         self.head.extend_from_slice(self.before_message);
-        self.index_hour = self.encoding.index.is_dated().then(|| hour_of(time));
+        self.index_hour = self.index.is_dated().then(|| hour_of(time));
     }
 
     /// Puts into `head` what only the next line has.
@@ -197,15 +213,17 @@ impl BulkShape {
         if let Some(at) = self.offset_at {
             self.head[at..at + 8].copy_from_slice(&offset_digits(line.span.start));
         }
-        let time = &mut self.head[self.time_at..];
         let second = line.time.div_euclid(NANOS_PER_SECOND);
-        if self.second == Some(second) {
-            // Lines come in the order of their times, many in each second.
-            write_fraction(line.time.rem_euclid(NANOS_PER_SECOND) as u32, &mut time[RFC3339_SECOND..]);
-        } else {
-            let text = rfc3339(line.time);
-            time[..text.len()].copy_from_slice(&text);
-            self.second = Some(second);
+        let is_same_second = self.second.replace(second) == Some(second);
+        for at in std::iter::once(self.time_at).chain(self.time_again_at) {
+            let time = &mut self.head[at..];
+            if is_same_second {
+                // Lines come in the order of their times, many in each second.
+                write_fraction(line.time.rem_euclid(NANOS_PER_SECOND) as u32, &mut time[RFC3339_SECOND..]);
+            } else {
+                let text = rfc3339(line.time);
+                time[..text.len()].copy_from_slice(&text);
+            }
         }
     }
 
@@ -269,14 +287,15 @@ fn host_piece(encoding: &BulkEncoding) -> Vec<u8> {
 
 /// A data stream named `logs-DATASET-NAMESPACE` says so in its documents; other indices have no such fields.
 fn data_stream_piece(encoding: &BulkEncoding, facts: &FileFacts) -> String {
-    let index = encoding.index.render(&facts.origin, &encoding.node, 0);
+    let name = encoding.index.of(facts, &encoding.node);
+    let index = name.at(0);
     let dataset = dataset(&facts.origin);
     match index
         .strip_prefix("logs-")
         .and_then(|rest| rest.strip_prefix(dataset))
         .and_then(|rest| rest.strip_prefix('-'))
     {
-        Some(namespace) if !namespace.is_empty() && !encoding.index.is_dated() => format!(
+        Some(namespace) if !namespace.is_empty() && !name.is_dated() => format!(
             ",\"data_stream\":{}",
             serde_json::json!({"type": "logs", "dataset": dataset, "namespace": namespace})
         ),
@@ -459,11 +478,40 @@ mod tests {
             concat!(
                 r#"{"create":{"_index":"logstash-2016.10.06","_id":"----------------------00"}}"#,
                 "\n",
-                r#"{"@timestamp":"2016-10-06T00:17:09.669794202Z","log":"text","stream":"stdout","#,
+                r#"{"@timestamp":"2016-10-06T00:17:09.669794202Z","time":"2016-10-06T00:17:09.669794202Z","#,
+                r#""log":"text","stream":"stdout","#,
                 r#""kubernetes":{"namespace_name":"shop","pod_name":"cart-1","pod_id":"u-1","container_name":"app","host":"n1"}}"#,
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn each_line_goes_to_the_index_of_its_own_time() {
+        const HOUR: i64 = 3600 * NANOS_PER_SECOND;
+        for schema in [Schema::Ecs, Schema::Fluent] {
+            let mut shape = Shape::new(&encoding("logstash-%Y.%m.%d", schema), &facts(container(0)));
+            // A late line goes back to its day, and the next one does not stay there.
+            for (hours, index, time) in [
+                (0, "logstash-2016.10.06", "2016-10-06T00:17:09.669794202Z"),
+                (-1, "logstash-2016.10.05", "2016-10-05T23:17:09.669794202Z"),
+                (23, "logstash-2016.10.06", "2016-10-06T23:17:09.669794202Z"),
+                (24, "logstash-2016.10.07", "2016-10-07T00:17:09.669794202Z"),
+            ] {
+                let mut body = Vec::new();
+                shape.encode(&Line { time: line(b"").time + hours * HOUR, ..line(b"x") }, &mut body);
+                let lines: Vec<serde_json::Value> = body
+                    .split(|byte| *byte == b'\n')
+                    .filter(|line| !line.is_empty())
+                    .map(|line| serde_json::from_slice(line).expect("JSON"))
+                    .collect();
+                assert_eq!(lines[0]["create"]["_index"], index);
+                assert_eq!(lines[1]["@timestamp"], time);
+                if schema == Schema::Fluent {
+                    assert_eq!(lines[1]["time"], time);
+                }
+            }
+        }
     }
 
     #[test]

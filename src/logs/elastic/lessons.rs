@@ -99,11 +99,11 @@ impl Known {
 /// Whether the document has a value at this field that is surely refused.
 fn has_refused(document: &[u8], field: &str, mapped: Mapped) -> Result<bool, Malformed> {
     let mut tokens = Tokens::new(document);
-    tokens.next()?;
+    tokens.advance()?;
     // What is left of the field's names below each open object.
     let mut open = vec![field];
     while let Some(rest) = open.last().copied() {
-        let Some(Token::Key(key)) = tokens.next()? else {
+        let Some(Token::Key(key)) = tokens.advance()? else {
             open.pop();
             continue;
         };
@@ -114,7 +114,7 @@ fn has_refused(document: &[u8], field: &str, mapped: Mapped) -> Result<bool, Mal
             Some(below) if below.starts_with('.') => {
                 let value = document.get(tokens.at()..).unwrap_or_default().trim_ascii_start();
                 if value.first() == Some(&b'{') {
-                    tokens.next()?;
+                    tokens.advance()?;
                     open.push(&below[1..]);
                 } else {
                     tokens.skip_value()?;

@@ -162,8 +162,8 @@ const OURS: [&str; 22] = [
 fn free_fields(document: &[u8]) -> Result<Vec<String>, Malformed> {
     let (mut free, mut has_pod) = (Vec::new(), false);
     let mut tokens = Tokens::new(document);
-    tokens.next()?;
-    while let Some(Token::Key(key)) = tokens.next()? {
+    tokens.advance()?;
+    while let Some(Token::Key(key)) = tokens.advance()? {
         let name = key.read().ok_or(Malformed)?;
         has_pod |= name == "kubernetes";
         tokens.skip_value()?;
@@ -188,11 +188,11 @@ pub fn repaired(document: &[u8], fields: &[String]) -> Option<Vec<u8>> {
         moved: b"{".to_vec(),
         holder: b"",
     };
-    if tokens.next().ok()? != Some(Token::BeginObject) {
+    if tokens.advance().ok()? != Some(Token::BeginObject) {
         return None;
     }
     rewrite.object("", &mut tokens).ok()?;
-    tokens.next().ok()?.is_none().then_some(())?;
+    tokens.advance().ok()?.is_none().then_some(())?;
     rewrite.end()
 }
 
@@ -217,7 +217,7 @@ impl<'a> Rewrite<'a> {
     /// Writes the members of the object that was just opened. Objects are at most as deep as [`Tokens`] goes.
     fn object(&mut self, prefix: &str, tokens: &mut Tokens<'a>) -> Result<(), Malformed> {
         self.out.push(b'{');
-        while let Some(Token::Key(key)) = tokens.next()? {
+        while let Some(Token::Key(key)) = tokens.advance()? {
             let name = key.read().ok_or(Malformed)?;
             let path = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
             let is_object = is_object(&self.document[tokens.at()..]);
@@ -239,7 +239,7 @@ impl<'a> Rewrite<'a> {
                     self.out.extend_from_slice(key.raw);
                     self.out.extend_from_slice(b"\":");
                     if matches!(fate, Fate::Opens) {
-                        tokens.next()?;
+                        tokens.advance()?;
                         self.object(&path, tokens)?;
                     } else {
                         self.out.extend_from_slice(tokens.skip_value()?);

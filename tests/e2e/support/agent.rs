@@ -28,6 +28,8 @@ pub struct Launch {
     pub directory: Option<PathBuf>,
     /// A program and its arguments that start the agent, which they are given with its own arguments behind them.
     pub wrapper: Vec<String>,
+    /// Its environment.
+    pub env: Vec<(String, String)>,
     /// Its state directory, where that is to be a certain one.
     pub state: Option<PathBuf>,
 }
@@ -237,7 +239,7 @@ fn started_by(launch: &Launch) -> Command {
     let mut words = launch.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_nodewarden")]);
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words).current_dir(launch.directory.as_deref().unwrap_or(Path::new(".")));
-    command.env_clear().stdin(Stdio::null());
+    command.env_clear().envs(launch.env.iter().cloned()).stdin(Stdio::null());
     command
 }
 

@@ -180,6 +180,12 @@ impl Elastic {
         self.expect("PUT", path, Some(body))
     }
 
+    /// GET, which it answers.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Value {
+        self.expect("GET", path, None)
+    }
+
     /// POST without a body.
     #[track_caller]
     pub fn post(&self, path: &str) -> Value {
@@ -223,8 +229,15 @@ impl Elastic {
     /// One document of an index, whole.
     #[track_caller]
     pub fn any(&self, index: &str) -> Value {
+        self.hit(index).1
+    }
+
+    /// The same with the name of the index that it is in.
+    #[track_caller]
+    pub fn hit(&self, index: &str) -> (String, Value) {
         let answer = self.expect("GET", &format!("/{index}/_search?size=1"), None);
-        answer["hits"]["hits"][0]["_source"].clone()
+        let hit = &answer["hits"]["hits"][0];
+        (hit["_index"].as_str().unwrap_or_default().to_owned(), hit["_source"].clone())
     }
 
     /// The documents of an index, at most 10,000, whole.
