@@ -8,6 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::task::JoinSet;
+
 use crate::{
     config::{Config, DocumentIds, ElasticConfig, IndexTemplate, SourceKind},
     kubernetes::known::Pods,
@@ -41,6 +43,8 @@ const DEAD_LETTER_BYTES: u64 = 64 << 20;
 const ADAPTIVE_IN_FLIGHT: usize = 4;
 /// How long a bulk request may take, its connection included.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the end of a sink that takes nothing waits for a change of its mind.
+const HELD_PATIENCE: Duration = Duration::from_millis(500);
 /// Batches into the local store: small, because there is no request to pay for, and early, because people are watching.
 const STORE_BATCH: BatchLimits =
     BatchLimits { max_bytes: 1 << 20, max_wait: Duration::from_millis(500), buffers: 3 };
@@ -53,12 +57,23 @@ pub struct Delivery {
     pub store: Option<store::Reader>,
     /// What the sink refused, when it is one that may.
     pub dead_letters: Option<store::Reader>,
+    /// What runs beside it, as long as it does.
+    tasks: JoinSet<()>,
     state: Arc<SinkState>,
     kind: SinkKind,
     target: String,
 }
 
 impl Delivery {
+    /// Ends it in a process that goes on: another one may begin where it left off. While the sink takes nothing that is not
+    /// waited for.
+    pub async fn end(mut self, patience: Duration, own: &Own) {
+        self.tasks.shutdown().await;
+        let patience = if self.state.reason().is_some() { patience.min(HELD_PATIENCE) } else { patience };
+        self.pipeline.end(patience).await;
+        own.logs.ledger.start_again();
+    }
+
     /// Says how the sink is at a moment.
     pub fn sink(&self) -> Box<dyn Fn() -> Sink + Send + Sync> {
         let (state, kind, target) = (Arc::clone(&self.state), self.kind, self.target.clone());
@@ -108,7 +123,7 @@ fn start_elastic(
     let refused = dead_letters.reader().with_memory(search_memory(config.memory_limit));
     let state = Arc::new(SinkState::default());
     let held = Arc::clone(&state);
-    own.held(move || held.counts().map(|(obstacle, count)| (obstacle.label(), count)))?;
+    own.held(move || held.counts().map(|(obstacle, count)| (obstacle.label(), count)));
     let options = elastic::Options {
         compression: elastic.compression,
         in_flight: elastic.bulk.in_flight.unwrap_or(ADAPTIVE_IN_FLIGHT),
@@ -134,14 +149,16 @@ fn start_elastic(
     let pods = plan.as_ref().map(|plan| Arc::clone(&plan.pods));
     let options = reader_options(config, batch, pods, |index| bulk_encoding(config, elastic, index))?;
     let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;
+    let mut tasks = JoinSet::new();
     if let Some(plan) = plan {
-        plan.start(pipeline.mail.clone(), own);
+        plan.start(pipeline.mail.clone(), own, &mut tasks);
     }
     let hosts: Vec<String> = elastic.hosts.iter().map(ToString::to_string).collect();
     Ok(Delivery {
         pipeline,
         store: None,
         dead_letters: Some(refused),
+        tasks,
         state,
         kind: SinkKind::Elasticsearch,
         target: hosts.join(", "),
@@ -161,7 +178,16 @@ fn start_local(
     let options = reader_options(config, STORE_BATCH, None, |_| Encoding::Records)?;
     let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;
     let target = directory.display().to_string();
-    Ok(Delivery { pipeline, store: Some(reader), dead_letters: None, state, kind: SinkKind::Store, target })
+    own.holds_nothing();
+    Ok(Delivery {
+        pipeline,
+        store: Some(reader),
+        dead_letters: None,
+        tasks: JoinSet::new(),
+        state,
+        kind: SinkKind::Store,
+        target,
+    })
 }
 
 fn store_limits(config: &Config) -> Limits {

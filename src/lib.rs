@@ -12,6 +12,7 @@ pub mod kubernetes;
 pub mod logs;
 pub mod metrics;
 pub mod pem;
+pub mod reload;
 pub mod shutdown;
 pub mod stamps;
 pub mod store;

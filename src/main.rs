@@ -10,7 +10,7 @@ use std::{
 use nodewarden::{
     agent, ask,
     cli::{self, Cli, Command, Stop},
-    config::{self, Env, Loaded, Machine},
+    config::{self, Env, Loaded, Machine, Reading},
     telemetry,
 };
 
@@ -46,7 +46,7 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
     let machine = Machine::look(&env);
     match &cli.command {
         Command::Check => Ok(config::check(cli, &env, &machine, &mut io::stdout(), &mut io::stderr())?),
-        Command::Run => with_config(cli, &env, &machine, run),
+        Command::Run => run(cli, &env, &machine),
         Command::Logs(args) => with_config(cli, &env, &machine, |loaded| {
             ask::logs(&loaded.config.state_dir, args, &mut io::stdout().lock())
         }),
@@ -62,12 +62,14 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
     }
 }
 
-fn run(loaded: &Loaded) -> anyhow::Result<()> {
-    telemetry::init(&loaded.config.log)?;
+fn run(cli: &Cli, env: &Env, machine: &Machine) -> anyhow::Result<bool> {
+    let reading = Reading { cli: cli.clone(), env: env.clone(), machine: machine.clone() };
+    let Some(loaded) = load(cli, env, machine)? else { return Ok(false) };
+    let speech = telemetry::init(&loaded.config.log)?;
     for note in &loaded.notes {
         tracing::info!("{note}");
     }
-    agent::run(loaded)
+    agent::run(loaded, reading, speech).map(|()| true)
 }
 
 /// Does something with the configuration in force; false when there is none and every mistake was said.
@@ -77,11 +79,16 @@ fn with_config(
     machine: &Machine,
     act: impl FnOnce(&Loaded) -> anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
+    match load(cli, env, machine)? {
+        Some(loaded) => act(&loaded).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// The configuration in force; `None` when there is none and every mistake was said.
+fn load(cli: &Cli, env: &Env, machine: &Machine) -> io::Result<Option<Loaded>> {
     match config::load(cli, env, machine) {
-        Ok(loaded) => act(&loaded).map(|()| true),
-        Err(mistakes) => {
-            writeln!(io::stderr(), "{mistakes}")?;
-            Ok(false)
-        }
+        Ok(loaded) => Ok(Some(loaded)),
+        Err(mistakes) => writeln!(io::stderr(), "{mistakes}").map(|()| None),
     }
 }
