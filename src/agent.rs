@@ -87,7 +87,7 @@ fn raise_file_limit() {
 async fn serve_until_signal(loaded: Loaded, reading: Reading, speech: Speech) -> anyhow::Result<()> {
     let config = &loaded.config;
     let mut stop = pin!(shutdown::signals().context("could not listen for signals")?);
-    let mut watch = Watch::new(reading.path()).context("could not listen for SIGHUP")?;
+    let mut watch = Watch::new(reading.path(), reading.stamp).context("could not listen for SIGHUP")?;
     let rules = rules(config)?;
     let metrics_sockets = metrics_sockets(config)?;
     let admin_listener =

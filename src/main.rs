@@ -63,7 +63,7 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
 }
 
 fn run(cli: &Cli, env: &Env, machine: &Machine) -> anyhow::Result<bool> {
-    let reading = Reading { cli: cli.clone(), env: env.clone(), machine: machine.clone() };
+    let reading = Reading::new(cli, env, machine);
     let Some(loaded) = load(cli, env, machine)? else { return Ok(false) };
     let speech = telemetry::init(&loaded.config.log)?;
     for note in &loaded.notes {

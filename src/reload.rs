@@ -37,11 +37,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches this file, which need not be there. From now on SIGHUP does not end the process.
-    pub fn new(path: Option<PathBuf>) -> io::Result<Self> {
+    /// Watches this file, which need not be there, and was read when it had this stamp. From now on SIGHUP does not end the
+    /// process.
+    pub fn new(path: Option<PathBuf>, read: Option<Stamp>) -> io::Result<Self> {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let file = path.map(WatchedFile::new);
+        let file = path.map(|path| WatchedFile { path, seen: read, read });
         let hangup = signal(SignalKind::hangup())?;
         Ok(Self { hangup, is_asked: false, ticks, file, next: Instant::now() })
     }
@@ -52,6 +53,9 @@ impl Watch {
             if self.is_asked {
                 sleep_until(self.next).await;
                 self.is_asked = false;
+                if let Some(file) = &mut self.file {
+                    file.will_be_read();
+                }
                 break Cause::Signal;
             }
             select! {
@@ -75,25 +79,26 @@ struct WatchedFile {
     path: PathBuf,
     /// At the last look.
     seen: Option<Stamp>,
-    /// When it was read; outer `None` before the first look. What was read at the start is read once more then: it may have been
-    /// written since.
-    read: Option<Option<Stamp>>,
+    /// When it was read.
+    read: Option<Stamp>,
 }
 
 impl WatchedFile {
-    fn new(path: PathBuf) -> Self {
-        Self { seen: stamp(&path), path, read: None }
+    /// Somebody wants it to be read as it is now.
+    fn will_be_read(&mut self) {
+        self.seen = stamp(&self.path);
+        self.read = self.seen;
     }
 
     /// Whether it has changed since it was read, and is still since the look before.
     fn look(&mut self) -> bool {
         let now = stamp(&self.path);
         let is_still = std::mem::replace(&mut self.seen, now) == now;
-        if !is_still || self.read == Some(now) {
-            return false;
+        let is_other = is_still && self.read != now;
+        if is_other {
+            self.read = now;
         }
-        self.read = Some(now);
-        true
+        is_other
     }
 }
 
@@ -112,8 +117,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("config.yaml");
         fs::write(&path, "a: 1").expect("written");
-        let mut file = WatchedFile::new(path.clone());
-        assert!(file.look(), "it may have been written since the start");
+        let mut file = WatchedFile { path: path.clone(), seen: None, read: None };
+        file.will_be_read();
         assert!(!file.look());
         fs::write(&path, "a: 2 3").expect("written");
         assert!(!file.look(), "it may be written still");
@@ -135,8 +140,9 @@ mod tests {
         }
         symlink("..1", at("..data")).expect("linked");
         symlink("..data/config.yaml", at("config.yaml")).expect("linked");
-        let mut file = WatchedFile::new(at("config.yaml"));
-        assert!(file.look() && !file.look());
+        let mut file = WatchedFile { path: at("config.yaml"), seen: None, read: None };
+        file.will_be_read();
+        assert!(!file.look());
         symlink("..2", at("..new")).expect("linked");
         fs::rename(at("..new"), at("..data")).expect("swapped");
         assert!(!file.look() && file.look() && !file.look());

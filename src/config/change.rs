@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use nodewarden_collectors::host::Stamp;
+
 use super::{
     env::Env,
     load::{Loaded, given_file, load},
@@ -20,9 +22,19 @@ pub struct Reading {
     pub env: Env,
     /// The machine.
     pub machine: Machine,
+    /// The file as it was before it was read for the first time.
+    pub stamp: Option<Stamp>,
 }
 
 impl Reading {
+    /// To be made before the configuration is loaded for the first time.
+    pub fn new(cli: &Cli, env: &Env, machine: &Machine) -> Self {
+        let (cli, env, machine) = (cli.clone(), env.clone(), machine.clone());
+        let mut reading = Self { cli, env, machine, stamp: None };
+        reading.stamp = reading.path().and_then(|path| Stamp::of(&path).ok());
+        reading
+    }
+
     /// The file that is read, or that would be if it were there; `None` when a flag says that there is none.
     pub fn path(&self) -> Option<PathBuf> {
         let path = given_file(&self.cli).unwrap_or(Path::new(CONFIG_FILE));
@@ -90,10 +102,10 @@ impl Config {
     pub fn keep_fixed(&mut self, old: &Self) -> Vec<&'static str> {
         let mut kept = Vec::new();
         keep("state_dir", &mut self.state_dir, &old.state_dir, &mut kept);
-        keep("web.listen", &mut self.web.listen, &old.web.listen, &mut kept);
+        keep("web.listen_address", &mut self.web.listen, &old.web.listen, &mut kept);
         keep("web.systemd_socket", &mut self.web.systemd_socket, &old.web.systemd_socket, &mut kept);
         keep("web.config_file", &mut self.web.config_file, &old.web.config_file, &mut kept);
-        keep("admin.listen", &mut self.admin, &old.admin, &mut kept);
+        keep("admin.listen_address", &mut self.admin, &old.admin, &mut kept);
         kept
     }
 }
@@ -136,7 +148,7 @@ mod tests {
         new.state_dir = "/elsewhere".into();
         new.admin.listen = None;
         new.store.max_bytes = 7;
-        assert_eq!(new.keep_fixed(&old), ["state_dir", "admin.listen"]);
+        assert_eq!(new.keep_fixed(&old), ["state_dir", "admin.listen_address"]);
         assert_eq!((&new.state_dir, &new.admin, new.store.max_bytes), (&old.state_dir, &old.admin, 7));
         assert!(new.keep_fixed(&old).is_empty());
     }

@@ -30,6 +30,7 @@ mod page;
 mod pods;
 mod process;
 mod quiet;
+mod reload;
 mod scrape;
 mod shutdown;
 mod soak;
