@@ -215,12 +215,18 @@ fn bulk_encoding(config: &Config, elastic: &ElasticConfig, index: Option<&IndexT
     })
 }
 
-fn reader_options(
+/// Where to look for lines, and the form in which the sink takes them.
+pub fn sources(config: &Config) -> Result<Vec<(Source, Encoding)>, glob::PatternError> {
+    found_sources(config, |index| match &config.elasticsearch {
+        Some(elastic) => bulk_encoding(config, elastic, index),
+        None => Encoding::Records,
+    })
+}
+
+fn found_sources(
     config: &Config,
-    batch: BatchLimits,
-    pods: Option<Arc<Pods>>,
     encoding: impl Fn(Option<&IndexTemplate>) -> Encoding,
-) -> anyhow::Result<reader::Options> {
+) -> Result<Vec<(Source, Encoding)>, glob::PatternError> {
     let mut sources = Vec::new();
     for source in &config.logs.sources {
         let found = match &source.kind {
@@ -240,6 +246,16 @@ fn reader_options(
         };
         sources.push((found, encoding(source.index.as_ref())));
     }
+    Ok(sources)
+}
+
+fn reader_options(
+    config: &Config,
+    batch: BatchLimits,
+    pods: Option<Arc<Pods>>,
+    encoding: impl Fn(Option<&IndexTemplate>) -> Encoding,
+) -> anyhow::Result<reader::Options> {
+    let sources = found_sources(config, encoding)?;
     Ok(reader::Options {
         sources,
         first_run_bytes: config.logs.first_run,
@@ -287,11 +303,19 @@ fn patterns(texts: &[String]) -> Result<Vec<glob::Pattern>, glob::PatternError> 
 
 /// Where logs are looked for, for people.
 pub fn source_texts(config: &Config) -> Vec<String> {
-    let texts = |kind: &SourceKind| match kind {
+    config.logs.sources.iter().flat_map(|source| texts(&source.kind)).collect()
+}
+
+/// The same of one source.
+pub fn source_text(kind: &SourceKind) -> String {
+    texts(kind).join(", ")
+}
+
+fn texts(kind: &SourceKind) -> Vec<String> {
+    match kind {
         SourceKind::Kubernetes { path, .. } => vec![path.display().to_string()],
         SourceKind::Files { include, .. } => include.clone(),
         SourceKind::Journal { path } => path.iter().map(|path| path.display().to_string()).collect(),
         SourceKind::Kernel => vec!["/dev/kmsg".to_owned()],
-    };
-    config.logs.sources.iter().flat_map(|source| texts(&source.kind)).collect()
+    }
 }

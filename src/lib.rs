@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod delivery;
+pub mod explain;
 pub mod kubernetes;
 pub mod logs;
 pub mod metrics;

@@ -11,7 +11,7 @@ use nodewarden::{
     agent, ask,
     cli::{self, Cli, Command, Stop},
     config::{self, Env, Loaded, Machine, Reading},
-    telemetry,
+    explain, telemetry,
 };
 
 fn main() -> ExitCode {
@@ -46,6 +46,9 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
     let machine = Machine::look(&env);
     match &cli.command {
         Command::Check => Ok(config::check(cli, &env, &machine, &mut io::stdout(), &mut io::stderr())?),
+        Command::Explain(args) => with_config(cli, &env, &machine, |loaded| {
+            explain::explain(&loaded.config, args, &mut io::stdout().lock())
+        }),
         Command::Run => run(cli, &env, &machine),
         Command::Logs(args) => with_config(cli, &env, &machine, |loaded| {
             ask::logs(&loaded.config.state_dir, args, &mut io::stdout().lock())

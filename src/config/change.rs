@@ -78,8 +78,9 @@ impl Changes {
                 store.clone(),
             )
         };
-        let metrics =
-            |config: &Config| (config.metrics.clone(), config.host.clone(), config.web.telemetry_path.clone());
+        let metrics = |config: &Config| {
+            (config.metrics.clone(), config.host.clone(), config.web.telemetry_path.clone())
+        };
         Self {
             logs: old_logs != new_logs || logs(old) != logs(new),
             metrics: metrics(old) != metrics(new),

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Agent, ApiServer, BulkServer, LogDir, Stream::Stdout, assert_ledger, pods_config, same, seconds, wait_until,
+    Agent, ApiServer, BulkServer, LogDir, Stream::Stdout, assert_ledger, pods_config, same, seconds,
+    wait_until,
 };
 
 fn config(logs: &LogDir, sink: &BulkServer, api: &ApiServer) -> String {

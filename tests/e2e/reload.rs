@@ -163,7 +163,8 @@ fn a_swapped_config_map_changes_collectors_level_rules_and_store() {
     assert_eq!((ledger.read_lines, ledger.dropped_lines), (4, 1));
     // The store of before, with another bound, and each line once.
     let said = String::from_utf8(agent.run(&["logs"]).stdout).expect("text");
-    let texts: Vec<&str> = said.lines().filter_map(|line| line.split_once("app ").map(|(_, text)| text)).collect();
+    let texts: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once("app ").map(|(_, text)| text)).collect();
     assert_eq!(texts, ["INFO first", "DEBUG second", "INFO fourth"]);
     assert_eq!(agent.admin("/api/v1/status").json()["store"]["max_bytes"], 64 << 20);
     assert!(agent.admin("/api/v1/config").text().contains("below"));

@@ -45,7 +45,12 @@ impl Complaints {
         if !new.is_empty() {
             let Container { namespace, pod, .. } = container;
             let complaints = new.join("; ");
-            tracing::warn!(namespace, pod, complaints, "annotations of a pod are not followed: its lines ship without");
+            tracing::warn!(
+                namespace,
+                pod,
+                complaints,
+                "annotations of a pod are not followed: its lines ship without"
+            );
         }
         known.notes.insert(container.name.clone(), complaints);
     }

@@ -35,17 +35,19 @@ impl Hints {
     /// What can't be understood or followed, a sentence each.
     pub fn complaints(&self) -> Vec<String> {
         let mut complaints = self.0.complaints.clone();
-        for (what, patterns) in
-            [("include", &self.0.include_lines), ("exclude", &self.0.exclude_lines)]
-        {
+        for (what, patterns) in [("include", &self.0.include_lines), ("exclude", &self.0.exclude_lines)] {
             if !patterns.is_empty() && one_of(patterns).is_none() {
-                complaints.push(format!("annotation for lines to {what}: the patterns take more memory than they may"));
+                complaints.push(format!(
+                    "annotation for lines to {what}: the patterns take more memory than they may"
+                ));
             }
         }
         if let Some(Json::On { target: Some(target), .. }) = &self.0.json
             && json::is_reserved(target)
         {
-            complaints.push(format!("annotation json.target: {target:?} is a field of every document, choose another one"));
+            complaints.push(format!(
+                "annotation json.target: {target:?} is a field of every document, choose another one"
+            ));
         }
         complaints
     }
@@ -145,7 +147,9 @@ mod tests {
         assert_eq!(said(&[("nodewarden.io/exclude", "true")]), "");
         assert!(said(&[("nodewarden.io/exclude", "maybe")]).contains("\"maybe\""));
         assert!(said(&[("co.elastic.logs/json.target", "host")]).contains("\"host\" is a field"));
-        assert!(said(&[("nodewarden.io/exclude-lines", "(\\w{1000}){100}")]).contains("is no regular expression"));
+        assert!(
+            said(&[("nodewarden.io/exclude-lines", "(\\w{1000}){100}")]).contains("is no regular expression")
+        );
         assert!(said(&[("nodewarden.io/exclude-lines", "\\w{100}")]).contains("more memory"));
     }
 
