@@ -1,13 +1,15 @@
-//! The agent: makes the parts out of a `Config`, lets them run, ends them in order.
+//! The agent: makes the parts out of a `Config`, lets them run, changes them while they do, ends them in order.
+
+mod listeners;
 
 use std::{
     fs::{self, File},
-    io,
+    io, mem,
     net::TcpListener,
     path::Path,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
+    pin::{Pin, pin},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -19,23 +21,29 @@ use rustix::{
 };
 use tokio::{
     runtime::{Builder, Runtime},
+    select,
+    sync::watch,
     task::JoinSet,
-    time::timeout,
+    time::sleep,
 };
 
+use self::listeners::{bind, metrics_sockets, rules, serve_metrics};
 use crate::{
-    config::{Config, ListenAddress, Loaded, web_file},
+    config::{Changes, Config, Loaded, Mistakes, Reading},
     delivery::{self, Delivery},
+    logs::ship::off_thread,
     metrics::{History, Own, Scraper},
-    shutdown::{self, Shutdown},
+    reload::{Cause, Watch},
+    shutdown::{self, Shutdown, Trigger},
+    telemetry::{Speech, sentence},
     web::{
         AdminSite, Api, MetricsSite, Ready, Token,
         api::{AdminState, LocalStore},
         facts::Facts,
-        gate::{Gated, live::Live, rules::NotKnown},
+        gate::Gated,
         serve,
-        server::{Site, bind_unix, serve_tls},
-        sockets::{self, Socket},
+        server::bind_unix,
+        swapped::Swapped,
     },
 };
 
@@ -48,18 +56,16 @@ const DELIVERY_PATIENCE: Duration = Duration::from_millis(3500);
 const STATE_PAUSE: Duration = Duration::from_secs(5);
 /// The same when it can be written and logs can't be read for another reason.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Connections on the metrics listener: `--web.max-requests` bounds the scrapes among them.
-const METRICS_CONNECTIONS: usize = 512;
 /// Connections on the admin listener and the control socket.
 const ADMIN_CONNECTIONS: usize = 64;
 
-/// Runs until a signal ends it.
-pub fn run(loaded: &Loaded) -> anyhow::Result<()> {
+/// Runs until a signal ends it. `reading` is where `loaded` comes from, to be read again; `speech` is how the agent speaks.
+pub fn run(loaded: Loaded, reading: Reading, speech: Speech) -> anyhow::Result<()> {
     // One thread: answers and shipping are waiting for the most part, and what is not runs on threads of its own.
     let runtime =
         Builder::new_current_thread().enable_all().build().context("could not start the runtime")?;
     raise_file_limit();
-    run_to_end(runtime, serve_until_signal(loaded))
+    run_to_end(runtime, serve_until_signal(loaded, reading, speech))
 }
 
 /// Runs a future, then leaves behind what still blocks on a thread of its own: a name that nobody resolves, a disk or a mount
@@ -78,9 +84,10 @@ fn raise_file_limit() {
     }
 }
 
-async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
+async fn serve_until_signal(loaded: Loaded, reading: Reading, speech: Speech) -> anyhow::Result<()> {
     let config = &loaded.config;
-    let stop = shutdown::signals().context("could not listen for signals")?;
+    let mut stop = pin!(shutdown::signals().context("could not listen for signals")?);
+    let mut watch = Watch::new(reading.path(), reading.stamp).context("could not listen for SIGHUP")?;
     let rules = rules(config)?;
     let metrics_sockets = metrics_sockets(config)?;
     let admin_listener =
@@ -89,78 +96,275 @@ async fn serve_until_signal(loaded: &Loaded) -> anyhow::Result<()> {
     let own = Own::new(Registry::new())?;
     own.memory_budget(config.memory_limit);
     own.logs.ledger.show_containers(config.logs.container_metrics);
+    own.configured(true);
     let scraper = scraper(config, &own)?;
     let (trigger, shutdown) = shutdown::channel();
     let ready = Ready::default();
-    let mut state_lock = lock_state(&config.state_dir)?;
-    let mut delivery = delivery::start(config, &own, &ready, state_lock.is_some());
+    let state_lock = lock_state(&config.state_dir)?;
+    let delivery = delivery::start(config, &own, &ready, state_lock.is_some());
 
     let mut parts = JoinSet::new();
-    let site = MetricsSite::new(
-        scraper.clone(),
-        ready.clone(),
-        &config.web.telemetry_path,
-        config.metrics.max_requests,
-    );
+    let metrics_site = Swapped::new(metrics_site(config, &scraper, &ready));
     match rules {
         Some(rules) => {
-            let site = Gated::new(site, Arc::clone(&rules))?;
+            let site = Gated::new(metrics_site.clone(), Arc::clone(&rules))?;
             serve_metrics(metrics_sockets, site, Some(rules), &shutdown, &mut parts)?;
         }
-        None => serve_metrics(metrics_sockets, site, None, &shutdown, &mut parts)?,
+        None => serve_metrics(metrics_sockets, metrics_site.clone(), None, &shutdown, &mut parts)?,
     }
+    let (scraper, scrapers) = watch::channel(scraper);
     let history = History::default();
     // Its samples, one a second, are for the page alone.
     if admin_listener.is_some() {
-        parts.spawn(history.clone().run(scraper, shutdown.clone()));
+        parts.spawn(history.clone().run(scrapers, shutdown.clone()));
     }
     memory::give_back_heap();
-    let (mut stop, mut pause) = (pin!(stop), STATE_PAUSE);
-    let is_stopped = loop {
-        if let Some(delivery) = &delivery {
-            serve_admin(loaded, admin_listener, own, history, delivery, &shutdown, &mut parts)?;
-            break false;
-        }
-        // The disk may become writable: nobody has to come and restart the agent for that.
-        if timeout(pause, &mut stop).await.is_ok() {
-            break true;
-        }
-        if state_lock.is_none() {
-            state_lock = try_lock_state(&config.state_dir).unwrap_or_default();
-        }
-        if state_lock.is_some() {
-            delivery = delivery::start(config, &own, &ready, true);
-            // It says each time why it does not work.
-            pause = (2 * pause).min(LONGEST_PAUSE);
-        }
+    let facts = Facts::read_aside(&config.host);
+    let mut agent = Agent {
+        loaded,
+        reading: Some(reading),
+        speech,
+        own,
+        ready,
+        scraper,
+        metrics_site,
+        history,
+        facts,
+        started: Instant::now(),
+        state_lock,
+        delivery,
+        pause: STATE_PAUSE,
+        admin_listener,
+        api: None,
+        tails: shutdown::channel(),
+        mistakes: None,
+        parts,
+        shutdown,
     };
-    if !is_stopped {
-        stop.await;
+    agent.show()?;
+    let mut is_stopped = false;
+    while !is_stopped {
+        select! {
+            () = &mut stop => is_stopped = true,
+            cause = watch.changed() => is_stopped = agent.reload(cause, stop.as_mut()).await?,
+            () = sleep(agent.pause), if agent.delivery.is_none() => agent.try_again()?,
+        }
     }
     trigger.fire();
-    if let Some(delivery) = delivery {
-        delivery.pipeline.stop(DELIVERY_PATIENCE).await;
-    }
-    while parts.join_next().await.is_some() {}
+    agent.end().await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Binds the first address of `at` that can be bound.
-fn bind(at: &ListenAddress, flag: &str) -> anyhow::Result<TcpListener> {
-    let mut failure = anyhow::anyhow!("it has no address");
-    for address in at.resolve().with_context(|| format!("could not look up {at}"))? {
-        match TcpListener::bind(address) {
-            Ok(listener) => {
-                listener.set_nonblocking(true)?;
-                return Ok(listener);
-            }
-            Err(error) => failure = error.into(),
+/// The running agent.
+struct Agent {
+    /// The configuration in force.
+    loaded: Loaded,
+    /// Where it comes from; `None` while it is being read.
+    reading: Option<Reading>,
+    speech: Speech,
+    own: Own,
+    ready: Ready,
+    scraper: watch::Sender<Scraper>,
+    metrics_site: Swapped<MetricsSite>,
+    history: History,
+    facts: Arc<OnceLock<Facts>>,
+    started: Instant,
+    state_lock: Option<File>,
+    /// The log path, where it could be started.
+    delivery: Option<Delivery>,
+    /// How soon it is tried to start it again.
+    pause: Duration,
+    /// Until the page is served.
+    admin_listener: Option<TcpListener>,
+    /// What the page and the sub-commands ask, once it is served.
+    api: Option<Swapped<Api>>,
+    /// Ends those who follow the lines of the log path.
+    tails: (Trigger, Shutdown),
+    /// What was last said to be wrong with a configuration that is not in force.
+    mistakes: Option<String>,
+    parts: JoinSet<()>,
+    shutdown: Shutdown,
+}
+
+impl Agent {
+    /// The disk may have become writable: nobody has to come and restart the agent for that.
+    fn try_again(&mut self) -> anyhow::Result<()> {
+        let config = &self.loaded.config;
+        if self.state_lock.is_none() {
+            self.state_lock = try_lock_state(&config.state_dir).unwrap_or_default();
         }
+        if self.state_lock.is_some() {
+            self.delivery = delivery::start(config, &self.own, &self.ready, true);
+            // It says each time why it does not work.
+            self.pause = (2 * self.pause).min(LONGEST_PAUSE);
+            self.show()?;
+        }
+        Ok(())
     }
-    Err(failure.context(format!(
-        "could not listen on {at}; stop who listens there, or choose another address with {flag}"
-    )))
+
+    /// Lets page and sub-commands see the log path as it is now.
+    fn show(&mut self) -> anyhow::Result<()> {
+        let Some(delivery) = &self.delivery else { return Ok(()) };
+        let config = &self.loaded.config;
+        let state = AdminState {
+            node: config.node_name.clone(),
+            facts: Arc::clone(&self.facts),
+            own: self.own.clone(),
+            history: self.history.clone(),
+            started: self.started,
+            config: self.loaded.text(),
+            sources: delivery::source_texts(config),
+            sink: delivery.sink(),
+            files: delivery.pipeline.mail.clone(),
+            store: delivery
+                .store
+                .clone()
+                .map(|reader| LocalStore { reader, max_bytes: config.store.max_bytes }),
+            dead_letters: delivery.dead_letters.clone(),
+        };
+        let api = Api::new(state, &self.tails.1);
+        match &self.api {
+            Some(shown) => shown.set(api),
+            None => {
+                let api = Swapped::new(api);
+                self.api = Some(api.clone());
+                let listener = self.admin_listener.take();
+                serve_admin(config, listener, &api, &self.shutdown, &mut self.parts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the configuration again, and puts into force what is another one now. Whether the agent was asked to stop
+    /// meanwhile.
+    async fn reload(
+        &mut self,
+        cause: Cause,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> anyhow::Result<bool> {
+        let Some(mut reading) = self.reading.take() else { return Ok(false) };
+        let (reading, read) = off_thread(move || {
+            let read = reading.load();
+            (reading, read)
+        })
+        .await;
+        self.reading = Some(reading);
+        let mut new = match read {
+            Ok(new) => new,
+            Err(mistakes) => {
+                self.refuse(cause, &in_one_line(&mistakes));
+                return Ok(false);
+            }
+        };
+        let kept = new.config.keep_fixed(&self.loaded.config);
+        let changes = Changes::between(&self.loaded.config, &new.config);
+        // It can fail, so it is made before anything changes.
+        let scraper = changes.metrics.then(|| scraper(&new.config, &self.own)).transpose();
+        let scraper = match scraper {
+            Ok(scraper) => scraper,
+            Err(error) => {
+                self.refuse(cause, &sentence(&error));
+                return Ok(false);
+            }
+        };
+        self.own.configured(true);
+        if self.mistakes.take().is_some() {
+            tracing::info!("the configuration is right again");
+        }
+        for note in new.notes.iter().filter(|note| !self.loaded.notes.contains(note)) {
+            tracing::info!("{note}");
+        }
+        self.say_kept(&kept, &mut new);
+        let old = mem::replace(&mut self.loaded, new);
+        let config = &self.loaded.config;
+        self.speech.set(&config.log);
+        self.own.memory_budget(config.memory_limit);
+        self.own.logs.ledger.show_containers(config.logs.container_metrics);
+        if let Some(scraper) = scraper {
+            self.metrics_site.set(metrics_site(config, &scraper, &self.ready));
+            self.scraper.send_replace(scraper);
+        }
+        let is_stopped = changes.logs && self.begin_logs_anew(stop).await;
+        // Secrets are not shown, so that the text alone does not tell.
+        if !is_stopped && (changes.logs || old.text() != self.loaded.text()) {
+            self.show()?;
+        }
+        match changes.names() {
+            names if !names.is_empty() => tracing::info!(changed = names, "a new configuration is in force"),
+            _ if cause == Cause::Signal => {
+                tracing::info!("the configuration was read again: nothing changes")
+            }
+            _ => {}
+        }
+        Ok(is_stopped)
+    }
+
+    /// Another configuration is wrong: that is said once, and whenever somebody asks.
+    fn refuse(&mut self, cause: Cause, mistakes: &str) {
+        self.own.configured(false);
+        if cause == Cause::Signal || self.mistakes.as_deref() != Some(mistakes) {
+            tracing::error!(mistakes, "the new configuration is wrong, the one before stays in force");
+        }
+        self.mistakes = Some(mistakes.to_owned());
+    }
+
+    /// Says what waits for a restart, once for each such configuration.
+    fn say_kept(&self, kept: &[&str], new: &mut Loaded) {
+        if kept.is_empty() {
+            return;
+        }
+        let note = format!("{} can't be changed while the agent runs: restart it for that", kept.join(", "));
+        if !self.loaded.notes.contains(&note) {
+            tracing::warn!("{note}");
+        }
+        new.notes.push(note);
+    }
+
+    /// Ends the log path as the end of the agent does, and starts it from the configuration of now. Whether the agent was
+    /// asked to stop meanwhile.
+    async fn begin_logs_anew(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> bool {
+        if let Some(delivery) = self.delivery.take() {
+            self.end_tails();
+            let mut ending = pin!(delivery.end(DELIVERY_PATIENCE, &self.own));
+            let is_stopped = select! {
+                () = &mut ending => false,
+                () = &mut stop => true,
+            };
+            if is_stopped {
+                ending.await;
+                return true;
+            }
+        }
+        self.pause = STATE_PAUSE;
+        let config = &self.loaded.config;
+        self.delivery = delivery::start(config, &self.own, &self.ready, self.state_lock.is_some());
+        false
+    }
+
+    fn end_tails(&mut self) {
+        let (trigger, _) = mem::replace(&mut self.tails, shutdown::channel());
+        trigger.fire();
+    }
+
+    /// Ends the log path and waits for all else.
+    async fn end(mut self) {
+        self.end_tails();
+        if let Some(delivery) = self.delivery {
+            delivery.pipeline.stop(DELIVERY_PATIENCE).await;
+        }
+        while self.parts.join_next().await.is_some() {}
+    }
+}
+
+/// All mistakes for one line of the agent's own log.
+fn in_one_line(mistakes: &Mistakes) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn metrics_site(config: &Config, scraper: &Scraper, ready: &Ready) -> MetricsSite {
+    let path = &config.web.telemetry_path;
+    MetricsSite::new(scraper.clone(), ready.clone(), path, config.metrics.max_requests)
 }
 
 fn scraper(config: &Config, own: &Own) -> anyhow::Result<Scraper> {
@@ -196,88 +400,18 @@ fn try_lock_state(directory: &Path) -> io::Result<Option<File>> {
     Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(file))
 }
 
-/// The rules of `--web.config.file`; without one nothing of TLS is touched.
-fn rules(config: &Config) -> anyhow::Result<Option<Arc<Live>>> {
-    let Some(path) = config.web.config_file.clone() else { return Ok(None) };
-    let live = Live::new(move || web_file::reading(&path));
-    // It was right a moment ago.
-    live.rules()?;
-    Ok(Some(Arc::new(live)))
-}
-
-/// Where metrics are asked for: sockets of systemd's, or addresses of our own.
-fn metrics_sockets(config: &Config) -> anyhow::Result<Vec<Socket>> {
-    if config.web.systemd_socket {
-        tracing::info!("listening on the sockets of systemd instead of addresses");
-        return Ok(sockets::handed_over()?);
-    }
-    let bound = config.web.listen.iter().map(|at| bind(at, "--web.listen-address").map(Socket::Tcp));
-    bound.collect()
-}
-
-/// Serves the metrics on every socket, over TLS when the rules speak of it; a later change of the rules does not change that.
-fn serve_metrics(
-    sockets: Vec<Socket>,
-    site: impl Site,
-    rules: Option<Arc<Live>>,
-    shutdown: &Shutdown,
-    parts: &mut JoinSet<()>,
-) -> anyhow::Result<()> {
-    let site = Arc::new(site);
-    let secured = rules.map(|rules| Ok::<_, NotKnown>(rules.tls()?.map(|_| rules))).transpose()?.flatten();
-    for socket in sockets {
-        tracing::info!(address = socket.address(), tls = secured.is_some(), "metrics listener ready");
-        let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
-        match (socket, secured.clone()) {
-            (Socket::Tcp(socket), None) => {
-                let socket = tokio::net::TcpListener::from_std(socket)?;
-                parts.spawn(serve(socket, site, METRICS_CONNECTIONS, shutdown));
-            }
-            (Socket::Tcp(socket), Some(rules)) => {
-                let socket = tokio::net::TcpListener::from_std(socket)?;
-                parts.spawn(serve_tls(socket, rules, site, METRICS_CONNECTIONS, shutdown));
-            }
-            (Socket::Unix(socket), None) => {
-                let socket = tokio::net::UnixListener::from_std(socket)?;
-                parts.spawn(serve(socket, site, METRICS_CONNECTIONS, shutdown));
-            }
-            (Socket::Unix(socket), Some(rules)) => {
-                let socket = tokio::net::UnixListener::from_std(socket)?;
-                parts.spawn(serve_tls(socket, rules, site, METRICS_CONNECTIONS, shutdown));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Serves the page and the API on the admin listener, and the API alone on the control socket.
 fn serve_admin(
-    loaded: &Loaded,
+    config: &Config,
     listener: Option<TcpListener>,
-    own: Own,
-    history: History,
-    delivery: &Delivery,
+    api: &Swapped<Api>,
     shutdown: &Shutdown,
     parts: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
-    let config = &loaded.config;
-    let state = AdminState {
-        node: config.node_name.clone(),
-        facts: Facts::read_aside(&config.host),
-        own,
-        history,
-        config: loaded.text(),
-        sources: delivery::source_texts(config),
-        sink: delivery.sink(),
-        files: delivery.pipeline.mail.clone(),
-        store: delivery.store.clone().map(|reader| LocalStore { reader, max_bytes: config.store.max_bytes }),
-        dead_letters: delivery.dead_letters.clone(),
-    };
-    let api = Arc::new(Api::new(state, shutdown));
     let socket = config.state_dir.join(CONTROL_SOCKET);
     match bind_unix(&socket) {
         Ok(listener) => {
-            parts.spawn(serve(listener, Arc::clone(&api), ADMIN_CONNECTIONS, shutdown.clone()));
+            parts.spawn(serve(listener, Arc::new(api.clone()), ADMIN_CONNECTIONS, shutdown.clone()));
         }
         Err(error) => {
             tracing::warn!(path = %socket.display(), %error, "no control socket: the sub-commands can't reach this agent");
@@ -289,12 +423,8 @@ fn serve_admin(
         let url = format!("http://{address}/?token={}", token.as_str());
         tracing::info!(%address, url, "admin listener ready");
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        parts.spawn(serve(
-            listener,
-            Arc::new(AdminSite::new(token, api)),
-            ADMIN_CONNECTIONS,
-            shutdown.clone(),
-        ));
+        let site = AdminSite::new(token, api.clone());
+        parts.spawn(serve(listener, Arc::new(site), ADMIN_CONNECTIONS, shutdown.clone()));
     }
     Ok(())
 }

@@ -156,6 +156,8 @@ struct FileRow {
     lag_seconds: Option<f64>,
     state: String,
     last_error: Option<String>,
+    #[serde(default)]
+    notes: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -186,10 +188,11 @@ pub fn files(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
     )?;
     for file in files.files {
         let waited = file.lag_seconds.map_or_else(String::new, |seconds| format!("{seconds:.0}s"));
-        let error = file.last_error.map_or_else(String::new, |error| format!("  ({error})"));
+        let said = file.last_error.into_iter().chain(file.notes);
+        let said: String = said.map(|text| format!("  ({text})")).collect();
         writeln!(
             out,
-            "{:<8} {:<7} {:>12} {:>12} {:>10} {:>6}  {}{error}",
+            "{:<8} {:<7} {:>12} {:>12} {:>10} {:>6}  {}{said}",
             file.state, file.format, file.offset, file.size, file.lag_bytes, waited, file.path
         )?;
     }

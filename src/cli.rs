@@ -30,6 +30,8 @@ pub enum Command {
     Run,
     /// Say what the configuration means, or what is wrong with it.
     Check,
+    /// Say what happens to a line.
+    Explain(ExplainArgs),
     /// Search the running agent's local store.
     Logs(LogsArgs),
     /// Show the files that the running agent reads.
@@ -64,6 +66,19 @@ pub struct SetupArgs {
     pub dry_run: bool,
     /// When indices are deleted, as written: `30d`.
     pub retention: Option<String>,
+}
+
+/// What `nodewarden check --line` was asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExplainArgs {
+    /// The line as it stands in the file.
+    pub line: String,
+    /// The file that holds it, which need not be there.
+    pub file: String,
+    /// Annotations of its pod, `key=value` each.
+    pub annotations: Vec<String>,
+    /// Labels of its pod, likewise.
+    pub labels: Vec<String>,
 }
 
 /// What `nodewarden logs` was asked.
@@ -144,7 +159,14 @@ fn subcommands() -> Vec<Clap> {
     ]);
     let all = [
         Clap::new("check")
-            .about("Print the effective configuration and where each value came from, or every mistake"),
+            .about("Print the effective configuration and where each value came from, or every mistake")
+            .args([
+                text("line", "TEXT", "Say what happens to this line of a log file instead").requires("file"),
+                text("file", "PATH", "The file that holds it; need not be there").requires("line"),
+                text("annotation", "KEY=VALUE", "An annotation of its pod; repeatable")
+                    .action(ArgAction::Append),
+                text("label", "KEY=VALUE", "A label of its pod; repeatable").action(ArgAction::Append),
+            ]),
         logs,
         Clap::new("files").about("Show the files that the running agent reads"),
         Clap::new("dead-letters").about("Show the documents that Elasticsearch refused, and why").args([
@@ -178,7 +200,15 @@ fn subcommands() -> Vec<Clap> {
 fn subcommand(name: &str, given: &ArgMatches) -> Command {
     let text = |name: &str| given.get_one::<String>(name).cloned();
     match name {
-        "check" => Command::Check,
+        "check" => match text("line").zip(text("file")) {
+            Some((line, file)) => {
+                let all =
+                    |name: &str| given.get_many::<String>(name).into_iter().flatten().cloned().collect();
+                let (annotations, labels) = (all("annotation"), all("label"));
+                Command::Explain(ExplainArgs { line, file, annotations, labels })
+            }
+            None => Command::Check,
+        },
         "files" => Command::Files,
         "dead-letters" => Command::DeadLetters(LettersArgs {
             action: text("action").unwrap_or_default(),

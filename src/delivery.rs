@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     config::{Config, DocumentIds, ElasticConfig, IndexTemplate, SourceKind},
@@ -44,6 +44,8 @@ const DEAD_LETTER_BYTES: u64 = 64 << 20;
 const ADAPTIVE_IN_FLIGHT: usize = 4;
 /// How long a bulk request may take, its connection included.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the end of a sink that takes nothing waits for a change of its mind.
+const HELD_PATIENCE: Duration = Duration::from_millis(500);
 /// Batches into the local store: small, because there is no request to pay for, and early, because people are watching.
 const STORE_BATCH: BatchLimits =
     BatchLimits { max_bytes: 1 << 20, max_wait: Duration::from_millis(500), buffers: 3 };
@@ -56,12 +58,23 @@ pub struct Delivery {
     pub store: Option<store::Reader>,
     /// What the sink refused, when it is one that may.
     pub dead_letters: Option<Desk>,
+    /// What runs beside it, as long as it does.
+    tasks: JoinSet<()>,
     state: Arc<SinkState>,
     kind: SinkKind,
     target: String,
 }
 
 impl Delivery {
+    /// Ends it in a process that goes on: another one may begin where it left off. While the sink takes nothing that is not
+    /// waited for.
+    pub async fn end(mut self, patience: Duration, own: &Own) {
+        self.tasks.shutdown().await;
+        let patience = if self.state.reason().is_some() { patience.min(HELD_PATIENCE) } else { patience };
+        self.pipeline.end(patience).await;
+        own.logs.ledger.start_again();
+    }
+
     /// Says how the sink is at a moment.
     pub fn sink(&self) -> Box<dyn Fn() -> Sink + Send + Sync> {
         let (state, kind, target) = (Arc::clone(&self.state), self.kind, self.target.clone());
@@ -110,7 +123,7 @@ fn start_elastic(
     let dead_letters = DeadLetters::new(open_store(&config.state_dir.join("dead-letters"), limits)?);
     let state = Arc::new(SinkState::default());
     let held = Arc::clone(&state);
-    own.held(move || held.counts().map(|(obstacle, count)| (obstacle.label(), count)))?;
+    own.held(move || held.counts().map(|(obstacle, count)| (obstacle.label(), count)));
     let options = elastic::Options {
         compression: elastic.compression,
         in_flight: elastic.bulk.in_flight.unwrap_or(ADAPTIVE_IN_FLIGHT),
@@ -135,23 +148,25 @@ fn start_elastic(
     });
     let plan = metadata::plan(config, own);
     let pods = plan.as_ref().map(|plan| Arc::clone(&plan.pods));
+    let mut tasks = JoinSet::new();
     let mut options = reader_options(config, batch, pods, |index| bulk_encoding(config, elastic, index))?;
     if elastic.canary {
         let (settled, arrivals) = mpsc::channel(1);
         let metrics = own.canary()?;
-        tokio::spawn(Arc::clone(&sink).look_out(arrivals, metrics.clone()));
+        tasks.spawn(Arc::clone(&sink).look_out(arrivals, metrics.clone()));
         let source = Source::Canary(Lookout { settled, metrics });
         options.sources.push((source, bulk_encoding(config, elastic, None)));
     }
     let pipeline = logs::start(options, sink, own.logs.clone(), ready)?;
     if let Some(plan) = plan {
-        plan.start(pipeline.mail.clone(), own);
+        plan.start(pipeline.mail.clone(), own, &mut tasks);
     }
     let hosts: Vec<String> = elastic.hosts.iter().map(ToString::to_string).collect();
     Ok(Delivery {
         pipeline,
         store: None,
         dead_letters: Some(Desk { letters, resend, memory: search_memory(config.memory_limit) }),
+        tasks,
         state,
         kind: SinkKind::Elasticsearch,
         target: hosts.join(", "),
@@ -171,7 +186,16 @@ fn start_local(
     let options = reader_options(config, STORE_BATCH, None, |_| Encoding::Records)?;
     let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;
     let target = directory.display().to_string();
-    Ok(Delivery { pipeline, store: Some(reader), dead_letters: None, state, kind: SinkKind::Store, target })
+    own.holds_nothing();
+    Ok(Delivery {
+        pipeline,
+        store: Some(reader),
+        dead_letters: None,
+        tasks: JoinSet::new(),
+        state,
+        kind: SinkKind::Store,
+        target,
+    })
 }
 
 fn store_limits(config: &Config) -> Limits {
@@ -199,12 +223,18 @@ fn bulk_encoding(config: &Config, elastic: &ElasticConfig, index: Option<&IndexT
     })
 }
 
-fn reader_options(
+/// Where to look for lines, and the form in which the sink takes them.
+pub fn sources(config: &Config) -> Result<Vec<(Source, Encoding)>, glob::PatternError> {
+    found_sources(config, |index| match &config.elasticsearch {
+        Some(elastic) => bulk_encoding(config, elastic, index),
+        None => Encoding::Records,
+    })
+}
+
+fn found_sources(
     config: &Config,
-    batch: BatchLimits,
-    pods: Option<Arc<Pods>>,
     encoding: impl Fn(Option<&IndexTemplate>) -> Encoding,
-) -> anyhow::Result<reader::Options> {
+) -> Result<Vec<(Source, Encoding)>, glob::PatternError> {
     let mut sources = Vec::new();
     for source in &config.logs.sources {
         let found = match &source.kind {
@@ -224,6 +254,16 @@ fn reader_options(
         };
         sources.push((found, encoding(source.index.as_ref())));
     }
+    Ok(sources)
+}
+
+fn reader_options(
+    config: &Config,
+    batch: BatchLimits,
+    pods: Option<Arc<Pods>>,
+    encoding: impl Fn(Option<&IndexTemplate>) -> Encoding,
+) -> anyhow::Result<reader::Options> {
+    let sources = found_sources(config, encoding)?;
     Ok(reader::Options {
         sources,
         first_run_bytes: config.logs.first_run,
@@ -271,11 +311,19 @@ fn patterns(texts: &[String]) -> Result<Vec<glob::Pattern>, glob::PatternError> 
 
 /// Where logs are looked for, for people.
 pub fn source_texts(config: &Config) -> Vec<String> {
-    let texts = |kind: &SourceKind| match kind {
+    config.logs.sources.iter().flat_map(|source| texts(&source.kind)).collect()
+}
+
+/// The same of one source.
+pub fn source_text(kind: &SourceKind) -> String {
+    texts(kind).join(", ")
+}
+
+fn texts(kind: &SourceKind) -> Vec<String> {
+    match kind {
         SourceKind::Kubernetes { path, .. } => vec![path.display().to_string()],
         SourceKind::Files { include, .. } => include.clone(),
         SourceKind::Journal { path } => path.iter().map(|path| path.display().to_string()).collect(),
         SourceKind::Kernel => vec!["/dev/kmsg".to_owned()],
-    };
-    config.logs.sources.iter().flat_map(|source| texts(&source.kind)).collect()
+    }
 }

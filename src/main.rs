@@ -10,8 +10,8 @@ use std::{
 use nodewarden::{
     agent, ask,
     cli::{self, Cli, Command, Stop},
-    config::{self, Env, Loaded, Machine},
-    setup, telemetry,
+    config::{self, Env, Loaded, Machine, Reading},
+    explain, setup, telemetry,
 };
 
 fn main() -> ExitCode {
@@ -46,7 +46,10 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
     let machine = Machine::look(&env);
     match &cli.command {
         Command::Check => Ok(config::check(cli, &env, &machine, &mut io::stdout(), &mut io::stderr())?),
-        Command::Run => with_config(cli, &env, &machine, run),
+        Command::Explain(args) => with_config(cli, &env, &machine, |loaded| {
+            explain::explain(&loaded.config, args, &mut io::stdout().lock())
+        }),
+        Command::Run => run(cli, &env, &machine),
         Command::Logs(args) => with_config(cli, &env, &machine, |loaded| {
             ask::logs(&loaded.config.state_dir, args, &mut io::stdout().lock())
         }),
@@ -71,12 +74,14 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
     }
 }
 
-fn run(loaded: &Loaded) -> anyhow::Result<()> {
-    telemetry::init(&loaded.config.log)?;
+fn run(cli: &Cli, env: &Env, machine: &Machine) -> anyhow::Result<bool> {
+    let reading = Reading::new(cli, env, machine);
+    let Some(loaded) = load(cli, env, machine)? else { return Ok(false) };
+    let speech = telemetry::init(&loaded.config.log)?;
     for note in &loaded.notes {
         tracing::info!("{note}");
     }
-    agent::run(loaded)
+    agent::run(loaded, reading, speech).map(|()| true)
 }
 
 /// Does something with the configuration in force; false when there is none and every mistake was said.
@@ -86,11 +91,16 @@ fn with_config(
     machine: &Machine,
     act: impl FnOnce(&Loaded) -> anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
+    match load(cli, env, machine)? {
+        Some(loaded) => act(&loaded).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// The configuration in force; `None` when there is none and every mistake was said.
+fn load(cli: &Cli, env: &Env, machine: &Machine) -> io::Result<Option<Loaded>> {
     match config::load(cli, env, machine) {
-        Ok(loaded) => act(&loaded).map(|()| true),
-        Err(mistakes) => {
-            writeln!(io::stderr(), "{mistakes}")?;
-            Ok(false)
-        }
+        Ok(loaded) => Ok(Some(loaded)),
+        Err(mistakes) => writeln!(io::stderr(), "{mistakes}").map(|()| None),
     }
 }

@@ -1,6 +1,12 @@
 //! How the agent speaks about itself on standard error.
 
-use std::{fmt, io};
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use tracing::{
     Event, Level, Subscriber,
@@ -15,6 +21,7 @@ use tracing_subscriber::{
     },
     layer::SubscriberExt,
     registry::LookupSpan,
+    reload,
 };
 
 use crate::config::{LogConfig, LogFormat};
@@ -30,28 +37,51 @@ pub fn sentence(error: &anyhow::Error) -> String {
     text
 }
 
+/// How this process speaks, to be changed while it does.
+#[derive(Debug, Clone)]
+pub struct Speech {
+    filter: reload::Handle<Targets, Registry>,
+    is_json: Arc<AtomicBool>,
+}
+
+impl Speech {
+    /// Speaks like this from now on.
+    pub fn set(&self, config: &LogConfig) {
+        self.is_json.store(config.format == LogFormat::Json, Relaxed);
+        if let Err(error) = self.filter.reload(filter(config)) {
+            tracing::error!(%error, "the level of the agent's own log can't be changed");
+        }
+    }
+}
+
 /// Lets every `tracing` event of this process be written to standard error; fails when that was done before.
-pub fn init(config: &LogConfig) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
-    tracing::subscriber::set_global_default(subscriber(config, io::stderr))
+pub fn init(config: &LogConfig) -> Result<Speech, tracing::subscriber::SetGlobalDefaultError> {
+    let (subscriber, speech) = subscriber(config, io::stderr);
+    tracing::subscriber::set_global_default(subscriber).map(|()| speech)
 }
 
 /// Writes events to `writer`: our own from the configured level on, those of libraries only when they warn.
-pub fn subscriber<W>(config: &LogConfig, writer: W) -> impl Subscriber + Send + Sync + use<W>
+pub fn subscriber<W>(config: &LogConfig, writer: W) -> (impl Subscriber + Send + Sync + use<W>, Speech)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let level = LevelFilter::from_level(config.level);
-    // The name is a prefix: it stands for nodewarden_collectors too.
-    let filter = Targets::new().with_target("nodewarden", level).with_default(level.min(LevelFilter::WARN));
+    let (filter, handle) = reload::Layer::new(filter(config));
+    let is_json = Arc::new(AtomicBool::new(config.format == LogFormat::Json));
     let lines = tracing_subscriber::fmt::layer()
         .fmt_fields(DefaultFields::new())
-        .event_format(Line(config.format))
+        .event_format(Line(Arc::clone(&is_json)))
         .with_writer(writer);
-    Registry::default().with(lines.with_filter(filter))
+    (Registry::default().with(lines.with_filter(filter)), Speech { filter: handle, is_json })
 }
 
-/// One event on one line, like node_exporter's.
-struct Line(LogFormat);
+fn filter(config: &LogConfig) -> Targets {
+    let level = LevelFilter::from_level(config.level);
+    // The name is a prefix: it stands for nodewarden_collectors too.
+    Targets::new().with_target("nodewarden", level).with_default(level.min(LevelFilter::WARN))
+}
+
+/// One event on one line, like node_exporter's, or as JSON.
+struct Line(Arc<AtomicBool>);
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -69,10 +99,7 @@ where
         all.extend(source.map(|source| ("source", source)));
         all.push(("msg", fields.message));
         all.extend(fields.others);
-        match self.0 {
-            LogFormat::Logfmt => logfmt(&mut out, &all),
-            LogFormat::Json => json(&mut out, &all),
-        }
+        if self.0.load(Relaxed) { json(&mut out, &all) } else { logfmt(&mut out, &all) }
     }
 }
 
@@ -167,7 +194,7 @@ mod tests {
     fn said(level: Level, format: LogFormat, speak: impl FnOnce()) -> String {
         let sink = Sink::default();
         let writer = sink.clone();
-        let subscriber = subscriber(&LogConfig { level, format }, move || writer.clone());
+        let (subscriber, _) = subscriber(&LogConfig { level, format }, move || writer.clone());
         tracing::subscriber::with_default(subscriber, speak);
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -212,6 +239,22 @@ mod tests {
             (&"WARN".into(), &"odd".into(), &"/a\n\"b\"".into())
         );
         assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn level_and_format_change_while_it_speaks() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let config = LogConfig { level: Level::INFO, format: LogFormat::Logfmt };
+        let (subscriber, speech) = subscriber(&config, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!("not heard");
+            speech.set(&LogConfig { level: Level::DEBUG, format: LogFormat::Json });
+            tracing::debug!("heard");
+        });
+        let bytes = sink.0.lock().unwrap().clone();
+        let object: serde_json::Value = serde_json::from_slice(&bytes).expect("one line of JSON");
+        assert_eq!(object["msg"], "heard");
     }
 
     #[test]

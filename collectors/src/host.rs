@@ -18,7 +18,7 @@ use rustix::{
 use crate::collector::CollectError;
 
 /// Where the host's file systems are seen from here.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// `--path.procfs`.
     pub procfs: PathBuf,

@@ -57,8 +57,13 @@ pub fn load(cli: &Cli, env: &Env, machine: &Machine) -> Result<Loaded, Mistakes>
     if mistakes.is_empty() { Ok(loaded) } else { Err(mistakes.sorted()) }
 }
 
+/// The file that a flag names.
+pub(super) fn given_file(cli: &Cli) -> Option<&Path> {
+    cli.flags.get("config.file").and_then(|files| files.last()).map(Path::new)
+}
+
 fn read_file(cli: &Cli, env: &Env, machine: &Machine, mistakes: &mut Mistakes) -> Layer {
-    let given = cli.flags.get("config.file").and_then(|files| files.last()).map(Path::new);
+    let given = given_file(cli);
     let path = given.or(machine.config_file.as_deref());
     // An empty flag means no file at all, not even the usual one.
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Layer::default() };

@@ -27,9 +27,15 @@ pub const MOUNTS: [&str; 5] =
     ["/host/proc", "/host/sys", "/host/root", "/rootfs", "/host/root/run/udev/data"];
 
 const STATE_DIR: &str = "/var/lib/nodewarden";
-const CONFIG_FILE: &str = "/etc/nodewarden/config.yaml";
+pub(super) const CONFIG_FILE: &str = "/etc/nodewarden/config.yaml";
 
 impl Machine {
+    /// The same machine, where a configuration file may have appeared. One that was there is asked for for ever: that it is gone
+    /// is a mistake, not a wish for the defaults.
+    pub fn again(&self) -> Self {
+        Self { config_file: self.config_file.clone().or_else(config_file), ..self.clone() }
+    }
+
     /// Looks at the machine this runs on.
     pub fn look(env: &Env) -> Self {
         Self {
@@ -37,10 +43,14 @@ impl Machine {
             memory_limit: memory_limit(Path::new("/sys/fs/cgroup"), &own_cgroups()),
             mounts: MOUNTS.into_iter().filter(|mount| Path::new(mount).is_dir()).collect(),
             other_state_dir: if is_writable(Path::new(STATE_DIR)) { None } else { user_state_dir(env) },
-            // One that can't be looked at is tried all the same, so that it is not silently left out.
-            config_file: Some(PathBuf::from(CONFIG_FILE)).filter(|file| file.try_exists().unwrap_or(true)),
+            config_file: config_file(),
         }
     }
+}
+
+/// One that can't be looked at is tried all the same, so that it is not silently left out.
+fn config_file() -> Option<PathBuf> {
+    Some(PathBuf::from(CONFIG_FILE)).filter(|file| file.try_exists().unwrap_or(true))
 }
 
 /// Whether a directory can be written, or made in the nearest one that exists.

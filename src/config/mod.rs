@@ -3,6 +3,7 @@
 //! Environment, file and flags are each read into a layer of texts that know their place; the table in `keys`
 //! gives texts their meaning. [`load`] lays the layers upon each other.
 
+mod change;
 mod check;
 mod collectors;
 mod elastic;
@@ -22,6 +23,7 @@ pub mod units;
 pub mod web_file;
 mod yaml;
 
+pub use change::{Changes, Reading};
 pub use check::check;
 pub use env::Env;
 pub use load::{Loaded, Setting, load};

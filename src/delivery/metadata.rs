@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tokio::task::JoinSet;
+
 use crate::{
     config::{Config, KubernetesConfig, Metadata},
     kubernetes::{
@@ -68,8 +70,8 @@ fn source(config: &KubernetesConfig) -> Result<Source, &'static str> {
 }
 
 impl Plan {
-    /// Asks as long as the runtime lives, and tells the reader.
-    pub fn start(self, reader: Sender, own: &Own) {
+    /// Asks and tells the reader, until it is aborted.
+    pub fn start(self, reader: Sender, own: &Own, tasks: &mut JoinSet<()>) {
         let features = own.logs.features.clone();
         let report = move |answer: Result<(), &kubernetes::client::AskError>| match answer {
             Ok(()) => features.say(FEATURE, true, ""),
@@ -79,7 +81,7 @@ impl Plan {
             // Without a reader nobody wants to know.
             reader.send(Mail::Pods(uids));
         };
-        tokio::spawn(kubernetes::run(self.options, self.pods, tell, report));
+        tasks.spawn(kubernetes::run(self.options, self.pods, tell, report));
     }
 }
 

@@ -17,7 +17,10 @@ use std::{
 };
 
 use serde::Deserialize;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use self::{
     client::{AskError, Client, Server},
@@ -91,7 +94,9 @@ pub async fn run(
     tell: impl Fn(Vec<String>),
     report: impl Fn(Result<(), &AskError>),
 ) {
-    let keeper = tokio::spawn(keep(PodsFile::new(&options.state_dir), Arc::clone(&pods)));
+    // It ends with whoever runs this.
+    let mut keeper = JoinSet::new();
+    keeper.spawn(keep(PodsFile::new(&options.state_dir), Arc::clone(&pods)));
     let mut asker = Asker {
         backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT, options.seed),
         refusals: Backoff::new(FIRST_WAIT, LONGEST_REFUSED_WAIT, options.seed),
@@ -115,7 +120,6 @@ pub async fn run(
             Err(error) => asker.failed(&error).await,
         },
     }
-    keeper.abort();
 }
 
 struct Asker<T, R> {

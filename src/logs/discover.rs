@@ -50,6 +50,61 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// Who writes a file of this path, if it is one of this source; else why it is none. Nothing is looked up.
+    pub fn takes(&self, path: &Path) -> Result<Origin, String> {
+        match self {
+            Self::Kubernetes { path: base, exclude_namespaces } => {
+                takes_container(base, exclude_namespaces, path)
+            }
+            Self::Files { include, exclude } => takes_file(include, exclude, path),
+            Self::Journal { .. } => Err("it reads the journal, no text files".into()),
+            Self::Kernel { .. } => Err("it reads the kernel's messages, no files".into()),
+            Self::Canary(_) => Err("it writes a line of its own, once a minute".into()),
+        }
+    }
+}
+
+fn takes_container(base: &Path, exclude_namespaces: &[String], path: &Path) -> Result<Origin, String> {
+    let shape = "<namespace>_<pod>_<uid>/<container>/<restart>.log";
+    let below = path
+        .strip_prefix(base)
+        .map_err(|_| format!("it reads {}/{shape}, and the file is not below", base.display()))?;
+    let parts: Vec<&str> = below.iter().filter_map(|part| part.to_str()).collect();
+    let found = match parts[..] {
+        [pod, container, file] => {
+            parse_pod_directory(pod).zip(parse_container_file(file)).map(|both| (container, both))
+        }
+        _ => None,
+    };
+    let Some((container, ((namespace, pod, uid), restart))) = found else {
+        return Err(format!("below {} a file is {shape}", base.display()));
+    };
+    if exclude_namespaces.iter().any(|excluded| excluded == namespace) {
+        return Err(format!("the namespace {namespace} is among exclude_namespaces"));
+    }
+    let (namespace, pod, uid) = (namespace.to_owned(), pod.to_owned(), uid.to_owned());
+    Ok(Origin::Container(Arc::new(Container { namespace, pod, uid, name: container.to_owned(), restart })))
+}
+
+fn takes_file(include: &[glob::Pattern], exclude: &[glob::Pattern], path: &Path) -> Result<Origin, String> {
+    // As a directory is listed: a wildcard does not reach over a slash.
+    let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+    let text = path.to_string_lossy();
+    // What was renamed away from a name belongs to it.
+    let names = text.rmatch_indices(['.', '-']).filter(|(at, _)| is_rotation_suffix(&text[at + 1..]));
+    let names: Vec<&str> = [&*text].into_iter().chain(names.map(|(at, _)| &text[..at])).collect();
+    let fits = |name: &&&str| include.iter().any(|pattern| pattern.matches_with(name, options));
+    let Some(active) = names.iter().find(fits) else {
+        return Err("none of its include patterns fits".into());
+    };
+    match exclude.iter().find(|pattern| pattern.matches(active)) {
+        Some(pattern) => Err(format!("its exclude pattern {pattern} fits")),
+        None if is_gzip(Path::new(active)) => Err("a compressed file is nobody's that is written to".into()),
+        None => Ok(Origin::Plain),
+    }
+}
+
 /// A log file that is there now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {

@@ -248,6 +248,7 @@ impl Feed {
             lag_seconds: is_behind.then(|| now.saturating_duration_since(self.caught_up).as_secs_f64()),
             state: if self.error.is_some() { "error" } else { "open" },
             last_error: self.error.clone(),
+            notes: Vec::new(),
         }
     }
 }
@@ -510,6 +511,7 @@ fn aside_status(path: &Path, error: &str) -> FileStatus {
         lag_seconds: None,
         state: "error",
         last_error: Some(error.to_owned()),
+        notes: Vec::new(),
     }
 }
 

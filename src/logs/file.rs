@@ -486,7 +486,7 @@ impl LogFile {
         })
     }
 
-    /// Its row in the table of files.
+    /// Its row in the table of files, without notes.
     pub fn status(&self, now: Instant) -> FileStatus {
         let container = self.origin.container();
         let lag_bytes = self.lag();
@@ -502,6 +502,7 @@ impl LogFile {
             lag_seconds: (lag_bytes > 0).then(|| now.saturating_duration_since(self.caught_up).as_secs_f64()),
             state: self.state(),
             last_error: self.error.clone(),
+            notes: Vec::new(),
         }
     }
 

@@ -82,15 +82,9 @@ pub fn start<S: Sink>(
 }
 
 impl Pipeline {
-    /// Reads no more, waits for what is in flight until `patience` is over, writes the positions.
-    pub async fn stop(self, patience: Duration) {
-        self.mail.send(Mail::Stop);
-        if timeout(patience, self.shipper).await.is_err() {
-            tracing::warn!(
-                "not everything in flight was confirmed in time: it will be sent again at the next start"
-            );
-        }
-        self.mail.send(Mail::Finish);
+    /// Reads no more, waits for what is in flight until `patience` is over, writes the positions. For a process that ends.
+    pub async fn stop(mut self, patience: Duration) {
+        self.settle(patience).await;
         match timeout(READER_PATIENCE, tokio::task::spawn_blocking(move || self.reader.join())).await {
             Ok(Ok(Ok(()))) => {}
             Ok(_) => tracing::error!(
@@ -100,5 +94,25 @@ impl Pipeline {
                 "the disk does not answer: lines since the last positions will be sent again at the next start"
             ),
         }
+    }
+
+    /// The same for a process that goes on: afterwards nothing of it runs any more, and another one may begin where it left
+    /// off. A disk that does not answer is waited for, as the reader would.
+    pub async fn end(mut self, patience: Duration) {
+        self.settle(patience).await;
+        if !matches!(tokio::task::spawn_blocking(move || self.reader.join()).await, Ok(Ok(()))) {
+            tracing::error!("the reader ended badly: lines since the last positions are sent again");
+        }
+    }
+
+    async fn settle(&mut self, patience: Duration) {
+        self.mail.send(Mail::Stop);
+        if timeout(patience, &mut self.shipper).await.is_err() {
+            tracing::warn!("not everything in flight was confirmed in time: it will be sent again");
+            self.shipper.abort();
+            // It was aborted: what it says of that is known.
+            let _ = (&mut self.shipper).await;
+        }
+        self.mail.send(Mail::Finish);
     }
 }

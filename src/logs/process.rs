@@ -5,6 +5,7 @@
 //! once, but for the last one of a row: that one holds the position until the row is over, and its place in the file (and so
 //! its id) is that of the document which says how many there were. A kept line is never put off.
 
+mod complaints;
 pub mod fields;
 mod hints;
 pub mod json;
@@ -27,6 +28,7 @@ use std::{
 use prometheus::IntCounter;
 
 use self::{
+    complaints::Complaints,
     fields::FieldNames,
     hints::Hints,
     json::{Guess, Merged},
@@ -37,7 +39,7 @@ use self::{
     select::Selection,
 };
 use super::{
-    record::{FileFacts, FileId, Line, Origin, Span, Stream},
+    record::{FileFacts, FileId, Line, Origin, PodFacts, Span, Stream},
     shape::{Encoding, Schema, write_string},
 };
 use crate::metrics::own::LogMetrics;
@@ -83,6 +85,8 @@ pub struct Processors {
     limits: Registry,
     /// Lines that annotations of pods leave out.
     hint_lines: IntCounter,
+    /// What annotations of pods say in vain.
+    complaints: Complaints,
     /// The fields of each index.
     names: Mutex<HashMap<String, Arc<Mutex<FieldNames>>>>,
 }
@@ -199,6 +203,7 @@ impl Processors {
             detectors: detectors.collect(),
             limits: Registry::default(),
             hint_lines: metrics.rule_lines.with_label_values(&[hints::NAME]),
+            complaints: Complaints::default(),
             names: Mutex::default(),
             settings,
         })
@@ -207,6 +212,9 @@ impl Processors {
     /// What is to be done with a file's lines; `None` when that is nothing.
     pub fn of_file(self: &Arc<Self>, facts: &FileFacts, encoding: &Encoding) -> Option<Box<Process>> {
         let hints = Hints::of(facts);
+        if let (PodFacts::Known(pod), Some(container)) = (&facts.pod, facts.origin.container()) {
+            self.complaints.note(pod, container, hints.complaints());
+        }
         let is_feed = matches!(facts.origin, Origin::Journal | Origin::Kernel | Origin::Canary);
         let fitting = self.rules.iter().filter(|active| active.rule.selection.fits(facts));
         // What the pod says comes first: it knows its lines best.
@@ -245,6 +253,11 @@ impl Processors {
             row: None,
             previous: None,
         }))
+    }
+
+    /// What of the annotations of a file's pod is not followed, a sentence each.
+    pub fn notes(&self, origin: &Origin) -> Vec<String> {
+        origin.container().map(|container| self.complaints.of(container)).unwrap_or_default()
     }
 
     fn body(&self, facts: &FileFacts, encoding: &Encoding, hints: &Hints) -> Option<Body> {

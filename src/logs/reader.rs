@@ -163,6 +163,10 @@ impl Reader {
         for complaint in &known.complaints {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
         }
+        // What an earlier reader said of files that this one may not know.
+        metrics.lag_bytes.reset();
+        metrics.lag_seconds.reset();
+        metrics.files_open.set(0);
         let now = Instant::now();
         let spiller = Spiller::open(&options.state_dir.join("spill"), options.spill, now);
         let limits = FeedLimits { first_run_bytes: options.first_run_bytes, max_line: options.max_line };

@@ -35,6 +35,8 @@ pub struct FileStatus {
     pub state: &'static str,
     /// What went wrong last, in a sentence.
     pub last_error: Option<String>,
+    /// What its pod's annotations say in vain, a sentence each: its lines are shipped all the same.
+    pub notes: Vec<String>,
 }
 
 /// What is said of an obstacle is said again after this long.

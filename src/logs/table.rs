@@ -297,10 +297,15 @@ impl Table {
             lag_seconds: None,
             state: "error",
             last_error: Some(error.clone()),
+            notes: Vec::new(),
         });
         // A finished file whose descriptor is closed only stays so that it is not read again.
         let open = self.files.values().filter(|file| file.tail.is_some());
-        failed.chain(open.map(|file| file.status(now))).collect()
+        let row = |file: &Box<LogFile>| FileStatus {
+            notes: self.processors.notes(&file.origin),
+            ..file.status(now)
+        };
+        failed.chain(open.map(row)).collect()
     }
 
     /// Takes in what a look around found: new files are opened, renamed ones follow their name, vanished ones are marked.

@@ -26,6 +26,7 @@ use nodewarden_collectors::Samples;
 use serde::Serialize;
 use tokio::{
     select,
+    sync::watch,
     time::{MissedTickBehavior, interval},
 };
 use tracing::debug;
@@ -77,9 +78,8 @@ impl Default for History {
 }
 
 impl History {
-    /// Takes a sample every second until it is asked to stop.
-    pub async fn run(self, scraper: Scraper, mut shutdown: Shutdown) {
-        let selection = scraper.those_of(&COLLECTORS);
+    /// Takes a sample every second, with the scraper of the moment, until it is asked to stop.
+    pub async fn run(self, scrapers: watch::Receiver<Scraper>, mut shutdown: Shutdown) {
         let mut ticks = interval(STEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -87,7 +87,8 @@ impl History {
                 _ = ticks.tick() => {}
                 () = shutdown.requested() => return,
             }
-            let history = self.clone();
+            let (history, scraper) = (self.clone(), scrapers.borrow().clone());
+            let selection = scraper.those_of(&COLLECTORS);
             let read = move |samples: &Samples| history.add(samples, Instant::now(), unix_now());
             if let Err(error) = scraper.samples(&selection, Instant::now() + GAP, read).await {
                 debug!(%error, "a point of the history is missing");

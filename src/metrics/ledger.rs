@@ -125,13 +125,29 @@ pub struct Figures {
     pub dropped: Reasons,
     /// What no sink will ever see.
     pub lost: Reasons,
+    /// What of that in flight nobody carries any more: it is read again.
+    again: Amount,
 }
 
 impl Figures {
     /// Lines were read and are on their way.
     pub fn read(&mut self, amount: Amount) {
-        self.read.add(amount);
-        self.in_flight.add(amount);
+        let new = self.without_known(amount);
+        self.read.add(new);
+        self.in_flight.add(new);
+    }
+
+    /// Of what was just read, what was not counted before. Lines may be put together in another way than when they were
+    /// counted: then it is the next ones that make up for the difference.
+    fn without_known(&mut self, mut amount: Amount) -> Amount {
+        let known = self.again.take(amount);
+        amount.take(known);
+        amount
+    }
+
+    /// Whoever carried what is in flight has given up: it is read again.
+    fn start_again(&mut self) {
+        self.again = self.in_flight;
     }
 
     /// The sink confirmed what was on its way.
@@ -160,7 +176,8 @@ impl Figures {
 
     /// A rule leaves out what was read.
     pub fn dropped(&mut self, reason: &'static str, amount: Amount) {
-        self.read.add(amount);
+        self.read(amount);
+        self.in_flight.take(amount);
         self.dropped.add(reason.into(), amount);
     }
 
@@ -262,6 +279,11 @@ impl Ledger {
     /// The account of a container.
     pub fn account(&self, owner: Owner) -> Arc<Account> {
         Arc::clone(self.lock().accounts.entry(owner).or_default())
+    }
+
+    /// The log path begins anew from the confirmed positions: what is in flight is read again, and counted once all the same.
+    pub fn start_again(&self) {
+        self.lock().accounts.values().for_each(|account| account.lock().start_again());
     }
 
     /// Closes the accounts of containers that nobody reads any more: what they hold counts for their namespace.

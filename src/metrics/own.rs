@@ -1,6 +1,9 @@
 //! The agent's own metrics: one group of handles per part, in a registry that is handed in.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use nodewarden_collectors::{Desc, Kind, Samples, samples::Part};
 use prometheus::{
@@ -10,7 +13,10 @@ use prometheus::{
     proto::{self, MetricType},
 };
 
-use super::{held::HeldGauge, ledger::Ledger};
+use super::{
+    held::{Count, HeldGauge},
+    ledger::Ledger,
+};
 
 /// Upper bounds in seconds: from a server on the same node to one that is about to time out.
 const BULK_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -70,7 +76,17 @@ pub struct Own {
     /// What the local store holds.
     pub store: StoreMetrics,
     memory_budget: IntGauge,
+    canary: Arc<Mutex<Option<CanaryMetrics>>>,
+    reload: ReloadMetrics,
+    held: HeldGauge,
     registry: Registry,
+}
+
+/// Whether the configuration in force is the one that was written last.
+#[derive(Debug, Clone)]
+struct ReloadMetrics {
+    is_successful: IntGauge,
+    time: Gauge,
 }
 
 /// What the log path counts; gauges by `namespace`, not by container, so that the number of series stays small.
@@ -157,6 +173,9 @@ impl Own {
                 "nodewarden_memory_budget_bytes",
                 "Memory that all buffers of the agent together may take.",
             )?,
+            reload: ReloadMetrics::new(&make)?,
+            held: make.register(HeldGauge::new()?)?,
+            canary: Arc::default(),
             registry,
         })
     }
@@ -166,18 +185,36 @@ impl Own {
         self.logs.features.say(feature, on, reason);
     }
 
-    /// Says at each scrape what Elasticsearch does not take: label and number.
-    pub fn held<C>(&self, look: impl Fn() -> C + Send + Sync + 'static) -> prometheus::Result<()>
+    /// Says at each scrape what Elasticsearch does not take: label and number; whoever was asked before is asked no more.
+    pub fn held<C>(&self, look: impl Fn() -> C + Send + Sync + 'static)
     where
-        C: IntoIterator<Item = (&'static str, usize)> + 'static,
+        C: IntoIterator<Item = Count>,
     {
-        self.registry.register(Box::new(HeldGauge::new(look)?))
+        self.held.ask(Some(Box::new(move || look().into_iter().collect())));
     }
 
-    /// Metrics of a canary: there are none without one.
+    /// Nothing is shipped to Elasticsearch.
+    pub fn holds_nothing(&self) {
+        self.held.ask(None);
+    }
+
+    /// A configuration was read, and is in force if it is right.
+    pub fn configured(&self, is_right: bool) {
+        self.reload.is_successful.set(i64::from(is_right));
+        if is_right {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.reload.time.set(now.as_secs_f64());
+        }
+    }
+
+    /// Metrics of a canary: there are none without one. They go on when the log path is started anew.
     pub fn canary(&self) -> prometheus::Result<CanaryMetrics> {
+        let mut made = self.canary.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metrics) = &*made {
+            return Ok(metrics.clone());
+        }
         let make = Make(&self.registry);
-        Ok(CanaryMetrics {
+        let metrics = CanaryMetrics {
             delay: make.register(Histogram::with_opts(
                 HistogramOpts::new(
                     "nodewarden_delivery_seconds",
@@ -193,7 +230,8 @@ impl Own {
                 "nodewarden_delivery_canary_last_success_timestamp_seconds",
                 "Unix time when a line of the agent's own was found last, 0 before.",
             )?)?,
-        })
+        };
+        Ok(made.insert(metrics).clone())
     }
 
     /// Says how much memory the buffers may take.
@@ -208,6 +246,21 @@ impl Own {
         for family in self.registry.gather() {
             say_family(&family, out);
         }
+    }
+}
+
+impl ReloadMetrics {
+    fn new(make: &Make<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            is_successful: make.int_gauge(
+                "nodewarden_config_last_reload_successful",
+                "Whether the configuration that was read last is right (1) or an earlier one stays in force (0).",
+            )?,
+            time: make.register(Gauge::new(
+                "nodewarden_config_last_reload_success_timestamp_seconds",
+                "Unix time at which the configuration was last read and was right.",
+            )?)?,
+        })
     }
 }
 
@@ -443,10 +496,14 @@ mod tests {
     fn what_is_held_is_asked_for_at_each_scrape() {
         let (own, held) = (own(), Arc::new(AtomicUsize::new(2)));
         let seen = Arc::clone(&held);
-        own.held(move || [("unauthorized", seen.load(Relaxed)), ("tls", 0)]).expect("the first time");
+        own.held(move || [("unauthorized", seen.load(Relaxed)), ("tls", 0)]);
         assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"unauthorized\"} 2\n"));
         held.store(0, Relaxed);
         assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"unauthorized\"} 0\n"));
+        own.held(|| [("unauthorized", 3)]);
+        assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"unauthorized\"} 3\n"));
+        own.holds_nothing();
+        assert!(!page(&own).contains("nodewarden_elasticsearch_held{"));
         assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"tls\"} 0\n"));
     }
 

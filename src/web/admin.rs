@@ -3,7 +3,7 @@
 //! A web page from elsewhere that the user has open must not get in: requests name their host as an address or as localhost
 //! (a name that was made to point here is refused), and the cookie is never sent from another site.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use hyper::{
     Request, Response, StatusCode,
@@ -22,18 +22,19 @@ use super::{
     page,
     query::Parameters,
     server::Site,
+    swapped::Swapped,
     token::Token,
 };
 
 /// What the admin listener serves.
 pub struct AdminSite {
     token: Token,
-    api: Arc<Api>,
+    api: Swapped<Api>,
 }
 
 impl AdminSite {
     /// The page and `api` for who has `token`.
-    pub fn new(token: Token, api: Arc<Api>) -> Self {
+    pub fn new(token: Token, api: Swapped<Api>) -> Self {
         Self { token, api }
     }
 

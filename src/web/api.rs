@@ -51,6 +51,8 @@ pub struct AdminState {
     pub own: Own,
     /// The last ten minutes.
     pub history: History,
+    /// When the agent was started.
+    pub started: Instant,
     /// The effective configuration, without secrets.
     pub config: String,
     /// Where logs are looked for, to be shown.
@@ -164,7 +166,6 @@ pub struct Api {
     logs: Option<LogSearch>,
     dead_letters: Option<LogSearch>,
     process: Mutex<Process>,
-    started: Instant,
 }
 
 impl Api {
@@ -174,7 +175,7 @@ impl Api {
         let logs = state.store.as_ref().map(|store| search(&store.reader));
         let letters = |desk: &Desk| search(&desk.letters.reader().with_memory(desk.memory));
         let dead_letters = state.dead_letters.as_ref().map(letters);
-        Self { state, logs, dead_letters, process: Mutex::default(), started: Instant::now() }
+        Self { state, logs, dead_letters, process: Mutex::default() }
     }
 
     fn status(&self) -> Status<'_> {
@@ -207,7 +208,7 @@ impl Api {
                 (0, 0.0)
             }
         };
-        Agent { uptime_seconds: self.started.elapsed().as_secs_f64(), rss_bytes, cpu_seconds }
+        Agent { uptime_seconds: self.state.started.elapsed().as_secs_f64(), rss_bytes, cpu_seconds }
     }
 
     async fn files(&self) -> Response<Body> {

@@ -19,6 +19,7 @@ mod query;
 pub mod routes;
 pub mod server;
 pub mod sockets;
+pub mod swapped;
 #[cfg(test)]
 mod testing;
 pub mod token;

@@ -125,6 +125,7 @@ pub(super) fn state(files: mail::Sender, store: Option<LocalStore>) -> AdminStat
         facts: Arc::new(Facts { os: "Debian GNU/Linux 12".into(), cpus: 2, ..Facts::default() }.into()),
         own: own(),
         history: History::default(),
+        started: std::time::Instant::now(),
         config: "state_dir: /var/lib/nodewarden\n".into(),
         sources: vec!["/var/log/pods".into()],
         sink: Box::new(move || sink.clone()),

@@ -32,6 +32,7 @@ mod page;
 mod pods;
 mod process;
 mod quiet;
+mod reload;
 mod repair;
 mod scrape;
 mod setup;

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Agent, ApiServer, BulkServer, LogDir, Stream::Stdout, pods_config, same, seconds, wait_until,
+    Agent, ApiServer, BulkServer, LogDir, Stream::Stdout, assert_ledger, pods_config, same, seconds,
+    wait_until,
 };
 
 fn config(logs: &LogDir, sink: &BulkServer, api: &ApiServer) -> String {
@@ -159,4 +160,79 @@ fn a_server_that_goes_away_holds_nothing_up_and_is_found_again() {
         let line = document(&sink, &agent, &format!("line {number}"));
         same(&line["kubernetes"]["labels"]["app"], &json!("back"))
     });
+}
+
+/// The pod is annotated while it writes: what it wants counts from then on, and what can't be understood is a note.
+#[test]
+fn annotations_count_when_they_are_made_and_odd_ones_are_notes_beside_the_file() {
+    let Some(api) = ApiServer::start() else { return };
+    let (logs, sink) = (LogDir::new(), keeping());
+    let cart = api.make_pod("cart-1", "node-1", &json!({"labels": {"app": "cart"}}));
+    let mut file = logs.container_of("shop", "cart-1", &cart, "app");
+    file.line(Stdout, "DEBUG as it is");
+    let agent = Agent::start(&config(&logs, &sink, &api), &[]);
+    document(&sink, &agent, "DEBUG as it is");
+    let annotate = |annotations: &Value| {
+        let change = json!({"metadata": {"annotations": annotations}});
+        api.change("/api/v1/namespaces/shop/pods/cart-1", &change);
+    };
+    let left_out = || agent.metric("nodewarden_log_rule_lines_total", &["rule=\"annotation\""]);
+    let notes = || {
+        let files = agent.admin("/api/v1/files").json();
+        files["files"].as_array().expect("rows").iter().map(|row| row["notes"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(notes(), [json!([])]);
+
+    annotate(&json!({
+        "nodewarden.io/exclude-lines": "^DEBUG",
+        "nodewarden.io/include-lines": "order|\\{",
+        "nodewarden.io/json": "true",
+        "nodewarden.io/excluude": "true",
+        "fluentbit.io/parser": "apache2",
+    }));
+    let mut number = 0;
+    wait_until("lines are left out", seconds(30), || {
+        number += 1;
+        file.line(Stdout, &format!("DEBUG order {number}"));
+        if left_out() > 0.0 { Ok(()) } else { Err(agent.log()) }
+    });
+    file.line(Stdout, "none that is wanted");
+    for _ in 0..3 {
+        // JSON is recognised by several lines.
+        file.line(Stdout, r#"{"message": "an order of fields", "price": 7}"#);
+    }
+    file.line(Stdout, "a last order");
+    assert_eq!(document(&sink, &agent, "an order of fields")["json"]["price"], 7);
+    document(&sink, &agent, "a last order");
+    assert!(!sink.has("none that is wanted"));
+    let said = notes();
+    let text = said[0].to_string();
+    assert!(text.contains("nodewarden.io/excluude") && text.contains("apache2"), "{text}");
+    let row = &agent.admin("/api/v1/files").json()["files"][0];
+    assert_eq!((&row["state"], &row["last_error"]), (&json!("open"), &Value::Null));
+    let table = String::from_utf8(agent.run(&["files"]).stdout).expect("text");
+    assert!(table.contains("nodewarden.io/excluude"), "{table}");
+    let warnings = agent.log().matches("annotations of a pod are not followed").count();
+    assert_eq!(warnings, 1, "{}", agent.log());
+
+    // Without them all is as before.
+    annotate(&json!({
+        "nodewarden.io/exclude-lines": null, "nodewarden.io/include-lines": null, "nodewarden.io/json": null,
+        "nodewarden.io/excluude": null, "fluentbit.io/parser": null,
+    }));
+    wait_until("lines ship again", seconds(30), || {
+        number += 1;
+        file.line(Stdout, &format!("DEBUG {number}"));
+        if sink.has(&format!("DEBUG {}", number - 1)) { Ok(()) } else { Err(agent.log()) }
+    });
+    assert_eq!(notes(), [json!([])]);
+    // All of it.
+    annotate(&json!({"fluentbit.io/exclude": "true"}));
+    let before = left_out();
+    wait_until("everything is left out", seconds(30), || {
+        number += 1;
+        file.line(Stdout, &format!("order {number}"));
+        if left_out() > before { Ok(()) } else { Err(agent.log()) }
+    });
+    assert_ledger(&agent);
 }

@@ -32,6 +32,26 @@ impl Hints {
         )
     }
 
+    /// What can't be understood or followed, a sentence each.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut complaints = self.0.complaints.clone();
+        for (what, patterns) in [("include", &self.0.include_lines), ("exclude", &self.0.exclude_lines)] {
+            if !patterns.is_empty() && one_of(patterns).is_none() {
+                complaints.push(format!(
+                    "annotation for lines to {what}: the patterns take more memory than they may"
+                ));
+            }
+        }
+        if let Some(Json::On { target: Some(target), .. }) = &self.0.json
+            && json::is_reserved(target)
+        {
+            complaints.push(format!(
+                "annotation json.target: {target:?} is a field of every document, choose another one"
+            ));
+        }
+        complaints
+    }
+
     /// The lines that are left out, as rules.
     pub fn rules(&self, hits: &IntCounter) -> Vec<Arc<Active>> {
         let Streams { stdout, stderr } = self.0.exclude;
@@ -119,6 +139,18 @@ mod tests {
         assert!(is_kept(&lines, Stream::Stdout, "ERR a") && is_kept(&lines, Stream::Stdout, "WARN"));
         assert!(!is_kept(&lines, Stream::Stdout, "ERR x") && !is_kept(&lines, Stream::Stdout, "INFO"));
         assert!(is_kept(&hints(&[]), Stream::Stderr, ""));
+    }
+
+    #[test]
+    fn what_is_not_followed_is_said() {
+        let said = |pairs| hints(pairs).complaints().join("; ");
+        assert_eq!(said(&[("nodewarden.io/exclude", "true")]), "");
+        assert!(said(&[("nodewarden.io/exclude", "maybe")]).contains("\"maybe\""));
+        assert!(said(&[("co.elastic.logs/json.target", "host")]).contains("\"host\" is a field"));
+        assert!(
+            said(&[("nodewarden.io/exclude-lines", "(\\w{1000}){100}")]).contains("is no regular expression")
+        );
+        assert!(said(&[("nodewarden.io/exclude-lines", "\\w{100}")]).contains("more memory"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::shutdown;
 async fn site() -> (Token, Served) {
     let token = Token::new().expect("random");
     let api = Api::new(state(no_files(), None), &shutdown::channel().1);
-    (token.clone(), served(AdminSite::new(token, Arc::new(api)), 16).await)
+    (token.clone(), served(AdminSite::new(token, Swapped::new(api)), 16).await)
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ async fn tailed_files_come_from_the_log_reader() {
         lag_seconds: Some(1.5),
         state: "open",
         last_error: None,
+        notes: vec!["annotation a: odd".into()],
     };
     let served = api(state(asks, None)).await;
     let answer = async {
@@ -102,7 +103,8 @@ async fn tailed_files_come_from_the_log_reader() {
     assert_eq!(
         reply.json(),
         json!({"files": [{"path": "/var/log/syslog", "namespace": null, "pod": null, "container": null, "format": "plain",
-                          "offset": 10, "size": 15, "lag_bytes": 5, "lag_seconds": 1.5, "state": "open", "last_error": null}],
+                          "offset": 10, "size": 15, "lag_bytes": 5, "lag_seconds": 1.5, "state": "open", "last_error": null,
+                          "notes": ["annotation a: odd"]}],
                "containers": []})
     );
 }

@@ -105,6 +105,21 @@ impl Agent {
         })
     }
 
+    /// Writes another configuration file in place of the one it has.
+    pub fn configure(&self, config: &str) {
+        fs::write(self.dir.path().join("config.yaml"), config).expect("the configuration is written");
+    }
+
+    /// Where its configuration file and its log are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Sends a signal that it outlives.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the signal is sent");
+    }
+
     /// GET from the metrics listener; fails the test when there is no answer.
     #[track_caller]
     pub fn get(&self, path: &str) -> Response {

@@ -37,7 +37,7 @@ pub use disk::{Cgroup, Disk};
 pub use elastic::{Elastic, PASSWORD, USER};
 pub use journal::JournalDir;
 pub use kubelet::{Kubelet, Load, Written};
-pub use ledger::{assert_ledger, container_ledgers};
+pub use ledger::{Ledger, assert_ledger, container_ledgers};
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
 pub use peer::Peer;
 pub use prometheus::{Prometheus, promtool_check};

@@ -208,11 +208,11 @@ class Node {
     const age = Date.now() / 1000 - STARTED;
     const pods = PODS.map(([namespace, pod, container], index) => ({
       path: `/var/log/pods/${namespace}_${pod}_${uid(pod)}/${container}/0.log`, namespace, pod, container, format: "cri",
-      ...this.progress(index, 900 * age * (index + 1)), state: "open", last_error: null,
+      ...this.progress(index, 900 * age * (index + 1)), state: "open", last_error: null, notes: [],
     }));
     const rotated = { ...pods[0], path: `${pods[0].path}.20261121-094412`, offset: 10_485_760, size: 10_485_760, lag_bytes: 0, lag_seconds: null, state: "rotated" };
-    const plain = PLAIN.map((path, index) => ({ path, namespace: null, pod: null, container: null, format: "plain", ...this.progress(index + 1, 40 * age), state: "open", last_error: null }));
-    const denied = { path: "/var/log/kern.log", namespace: null, pod: null, container: null, format: "plain", offset: 0, size: 48_213, lag_bytes: 48_213, lag_seconds: 412, state: "error", last_error: "could not open /var/log/kern.log: Permission denied" };
+    const plain = PLAIN.map((path, index) => ({ path, namespace: null, pod: null, container: null, format: "plain", ...this.progress(index + 1, 40 * age), state: "open", last_error: null, notes: [] }));
+    const denied = { path: "/var/log/kern.log", namespace: null, pod: null, container: null, format: "plain", offset: 0, size: 48_213, lag_bytes: 48_213, lag_seconds: 412, state: "error", last_error: "could not open /var/log/kern.log: Permission denied", notes: [] };
     return [...pods, rotated, ...plain, denied];
   }
 

@@ -111,6 +111,8 @@ export interface TailedFile {
   lag_seconds: number | null;
   state: "open" | "rotated" | "waiting" | "error";
   last_error: string | null;
+  /** What its pod's annotations say in vain; its lines are shipped all the same. */
+  notes: string[];
 }
 
 /** What the log panel asks for; empty strings mean "any". */

@@ -8,7 +8,7 @@ import { sortFiles } from "../src/sort";
 const plain = (text: string): string => text.replaceAll("\u00a0", " ");
 
 const file = (path: string, more: Partial<TailedFile> = {}): TailedFile => ({
-  path, namespace: null, pod: null, container: null, format: "plain", offset: 0, size: 0, lag_bytes: 0, lag_seconds: null, state: "open", last_error: null, ...more,
+  path, namespace: null, pod: null, container: null, format: "plain", offset: 0, size: 0, lag_bytes: 0, lag_seconds: null, state: "open", last_error: null, notes: [], ...more,
 });
 
 describe("sortFiles", () => {

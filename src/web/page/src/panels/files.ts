@@ -110,11 +110,12 @@ function createRow(file: TailedFile, pick: (file: TailedFile) => void): Row {
   const lag = h("td", { class: "c-lag" });
   const state = h("span", { class: "state" });
   const error = h("span", { class: "error-text" });
+  const notes = h("span", { class: "note-text" });
   const element = h(
     "tr",
     {},
     h("td", { class: "c-state" }, state),
-    h("td", { class: "c-path", title: file.path }, path, error),
+    h("td", { class: "c-path", title: file.path }, path, error, notes),
     h("td", { class: "c-pod" }, labels ? origin : h("span", { class: "none", text: "–" })),
     h("td", { class: "c-progress" }, h("span", { class: "bar" }, bar), read),
     lag,
@@ -128,6 +129,7 @@ function createRow(file: TailedFile, pick: (file: TailedFile) => void): Row {
     setText(state, now.state);
     element.dataset.state = now.state;
     setText(error, now.last_error ?? "");
+    setText(notes, now.notes.join("; "));
   };
   return { element, update };
 }
