@@ -6,6 +6,9 @@
 //! The catch-up of a backlog goes to a bulk server that only counts ([`sink`]), by turns with a program that does only what
 //! nobody can leave out ([`ceiling`]): absolute figures differ from machine to machine and from hour to hour, their ratio in
 //! one run does not. `CATCH_UP_MB` sets the size of the backlog.
+//!
+//! `latency` is the time from a line's write to its delivery, and from the agent's start to its first document.
+//! `LATENCY_SECONDS` sets how long lines are written.
 
 #![allow(
     dead_code,
@@ -21,6 +24,8 @@
 
 #[path = "pipeline/ceiling.rs"]
 mod ceiling;
+#[path = "pipeline/latency.rs"]
+mod latency;
 #[path = "pipeline/quiet.rs"]
 mod quiet;
 #[path = "pipeline/sink.rs"]
@@ -45,28 +50,37 @@ const FILES: usize = 10;
 const LINES_PER_FILE: usize = 40_000;
 /// Of each figure of the catch-up the median counts.
 const ROUNDS: usize = 3;
+/// The backlog before the first document: more than is read before that.
+const FIRST_DOCUMENT_MB: usize = 200;
 
 fn main() {
-    // These alone need no server.
-    let only = |name: &str| env::args().any(|argument| argument == name);
-    let (only_catch_up, only_quiet) = (only("catch-up"), only("quiet"));
-    if !only_catch_up && !only_quiet {
+    // `catch-up`, `latency` and `quiet` need no server. Beside them cargo gives options of its own.
+    let parts: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    if wanted("sinks") {
         store();
         elastic();
     }
-    if !only_quiet {
+    if wanted("latency") {
+        latency::steady(Duration::from_secs(number_of("LATENCY_SECONDS", 30) as u64));
+        latency::first_document(&Backlog::new(FIRST_DOCUMENT_MB));
+    }
+    if wanted("catch-up") {
         catch_up();
     }
-    if !only_catch_up {
+    if wanted("quiet") {
         quiet::quiet();
     }
 }
 
+/// A number that whoever measures may set.
+fn number_of(variable: &str, usual: usize) -> usize {
+    env::var(variable).map_or(usual, |value| value.parse().expect("a number"))
+}
+
 /// A backlog of CRI lines into the counting sink, agent and ceiling by turns, each on one core and the sink on another.
 fn catch_up() {
-    let megabytes =
-        env::var("CATCH_UP_MB").map_or(2000, |value| value.parse().expect("a number of megabytes"));
-    let backlog = Backlog::new(megabytes);
+    let backlog = Backlog::new(number_of("CATCH_UP_MB", 2000));
     let all = sched_getaffinity(None).expect("the cores");
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
     on_core(cores[cores.len() - 1]);
