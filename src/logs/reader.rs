@@ -556,7 +556,8 @@ impl Reader {
             }
         }
         self.parts = others + file.joiner.held_bytes();
-        self.buffer.clear();
+        // What lies in it is left there: emptied, it would be filled with zeros before the next read.
+        self.buffer.truncate(TURN);
         self.buffer.shrink_to(TURN);
         if let Some(file) = self.table.get_mut(key) {
             let fresh = file.count_read();
