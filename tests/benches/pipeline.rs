@@ -5,7 +5,8 @@
 //!
 //! The catch-up of a backlog goes to a bulk server that only counts ([`sink`]), by turns with a program that does only what
 //! nobody can leave out ([`ceiling`]): absolute figures differ from machine to machine and from hour to hour, their ratio in
-//! one run does not. `CATCH_UP_MB` sets the size of the backlog.
+//! one run does not. `CATCH_UP_MB` sets the size of the backlog. `AGAINST` are other builds of the agent, paths with colons
+//! between them, which are measured by turns with this one.
 //!
 //! `latency` is the time from a line's write to its delivery, and from the agent's start to its first document.
 //! `LATENCY_SECONDS` sets how long lines are written.
@@ -44,7 +45,7 @@ use std::{
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use sink::Sink;
-use support::{Agent, Elastic, LogDir, pods_config, same, seconds, wait_until};
+use support::{Agent, Elastic, Launch, LogDir, pods_config, same, seconds, wait_until};
 
 const FILES: usize = 10;
 const LINES_PER_FILE: usize = 40_000;
@@ -62,8 +63,11 @@ fn main() {
         elastic();
     }
     if wanted("latency") {
-        latency::steady(Duration::from_secs(number_of("LATENCY_SECONDS", 30) as u64));
-        latency::first_document(&Backlog::new(FIRST_DOCUMENT_MB));
+        let (time, backlog) = (number_of("LATENCY_SECONDS", 30) as u64, Backlog::new(FIRST_DOCUMENT_MB));
+        for build in builds() {
+            latency::steady(&build, Duration::from_secs(time));
+            latency::first_document(&build, &backlog);
+        }
     }
     if wanted("catch-up") {
         catch_up();
@@ -87,25 +91,53 @@ fn catch_up() {
     let sink = Sink::start();
     on_core(cores[0]);
     for (what, level) in [("plain", 0), ("gzip", 1)] {
-        let (mut ours, mut ceilings, mut peak, mut bodies) = (Vec::new(), Vec::new(), 0, (0, 0));
+        let mut figures: Vec<_> = builds().into_iter().map(|build| (build, Figures::default())).collect();
+        let (mut ceilings, mut ceiling_bytes) = (Vec::new(), 0);
         for _ in 0..ROUNDS {
-            let (cpu, mib) = agent_cpu(&backlog, &sink, level);
-            ours.push(backlog.megabytes() / cpu);
-            peak = peak.max(mib);
-            let sent = sink.take_bytes();
+            for (build, figures) in &mut figures {
+                let (cpu, mib) = agent_cpu(build, &backlog, &sink, level);
+                figures.speeds.push(backlog.megabytes() / cpu);
+                figures.peak_mib = figures.peak_mib.max(mib);
+                figures.bytes = sink.take_bytes();
+            }
             ceilings.push(backlog.megabytes() / ceiling::run(&backlog.files, sink.address, level));
-            bodies = (sent, sink.take_bytes());
+            ceiling_bytes = sink.take_bytes();
         }
-        let (ours, ceiling) = (median(ours), median(ceilings));
-        println!(
-            "catch-up, {what}: {ours:.0} MB of log per CPU second, {:.2} of the ceiling's {ceiling:.0}; {peak} MiB resident \
-             at most; bodies of {} and {} MB",
-            ours / ceiling,
-            bodies.0 / 1_000_000,
-            bodies.1 / 1_000_000
-        );
+        let ceiling = median(ceilings);
+        for (build, figures) in figures {
+            let speed = median(figures.speeds);
+            println!(
+                "catch-up{}, {what}: {speed:.0} MB of log per CPU second, {:.2} of the ceiling's {ceiling:.0}; {} MiB \
+                 resident at most; bodies of {} and {} MB",
+                called(&build),
+                speed / ceiling,
+                figures.peak_mib,
+                figures.bytes / 1_000_000,
+                ceiling_bytes / 1_000_000
+            );
+        }
     }
     sched_setaffinity(None, &all).expect("every core");
+}
+
+/// What was measured of a build.
+#[derive(Default)]
+struct Figures {
+    speeds: Vec<f64>,
+    peak_mib: u64,
+    bytes: u64,
+}
+
+/// The build that cargo just made, and those it is to be compared with.
+fn builds() -> Vec<Launch> {
+    let others = env::var("AGAINST").unwrap_or_default();
+    let others = others.split(':').filter(|path| !path.is_empty()).map(|path| Some(path.to_owned()));
+    [None].into_iter().chain(others).map(|binary| Launch { binary, ..Launch::default() }).collect()
+}
+
+/// How a build is called beside the one that cargo made.
+fn called(build: &Launch) -> String {
+    build.binary.as_ref().map_or_else(String::new, |path| format!(" of {path}"))
 }
 
 /// Log files that wait to be read.
@@ -158,13 +190,13 @@ fn access_line(pod: usize, line: usize, text: &mut Vec<u8>) {
 }
 
 /// CPU seconds of an agent for the whole backlog, and its peak memory in MiB.
-fn agent_cpu(backlog: &Backlog, sink: &Sink, level: u32) -> (f64, u64) {
+fn agent_cpu(build: &Launch, backlog: &Backlog, sink: &Sink, level: u32) -> (f64, u64) {
     let config = format!(
         "{}  start: {{first_run: 1Ti}}\nelasticsearch: {{hosts: ['http://{}'], compression: {level}}}\n",
         pods_config(&backlog.logs),
         sink.address
     );
-    let agent = Agent::start(&config, &[]);
+    let agent = Agent::start_as(build.clone(), &config, &[]);
     wait_for(&agent, backlog.lines);
     (cpu_seconds(agent.pid()), agent.peak_mib())
 }

@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
-    Backlog, median,
+    Backlog, called, median,
     sink::Sink,
-    support::{Agent, LogDir, Stream, pods_config, same, seconds, wait_until},
+    support::{Agent, Launch, LogDir, Stream, pods_config, same, seconds, wait_until},
 };
 
 const LINES_PER_SECOND: u64 = 5000;
@@ -27,13 +27,14 @@ const WARM_UP: Duration = Duration::from_secs(3);
 const STARTS: usize = 5;
 
 /// Says the latency with batches as they are, and with short ones.
-pub fn steady(duration: Duration) {
+pub fn steady(build: &Launch, duration: Duration) {
     for (what, bulk) in [("max_wait as it is", ""), ("max_wait 100ms", ", bulk: {max_wait: 100ms}")] {
-        let mut waits = waits(duration, bulk);
+        let mut waits = waits(build, duration, bulk);
         waits.sort_unstable();
         let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize] / 1000;
         println!(
-            "latency at {LINES_PER_SECOND} lines/s, {what}: p50 {} ms, p99 {} ms, longest {} ms ({} lines)",
+            "latency{} at {LINES_PER_SECOND} lines/s, {what}: p50 {} ms, p99 {} ms, longest {} ms ({} lines)",
+            called(build),
             at(0.5),
             at(0.99),
             at(1.0),
@@ -43,7 +44,7 @@ pub fn steady(duration: Duration) {
 }
 
 /// Microseconds from the write of each line to its arrival.
-fn waits(duration: Duration, bulk: &str) -> Vec<u64> {
+fn waits(build: &Launch, duration: Duration, bulk: &str) -> Vec<u64> {
     let (origin, seen) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
     let writes_down = Arc::clone(&seen);
     let sink = Sink::looking(move |body| {
@@ -59,7 +60,7 @@ fn waits(duration: Duration, bulk: &str) -> Vec<u64> {
         pods_config(&logs),
         sink.address
     );
-    let _agent = Agent::start(&config, &[]);
+    let _agent = Agent::start_as(build.clone(), &config, &[]);
     let (start, mut lines) = (Instant::now(), 0);
     while start.elapsed() < duration {
         let due = (start.elapsed().as_secs_f64() * LINES_PER_SECOND as f64) as u64;
@@ -81,7 +82,7 @@ fn waits(duration: Duration, bulk: &str) -> Vec<u64> {
 }
 
 /// Says how soon after its start an agent delivers something of a backlog.
-pub fn first_document(backlog: &Backlog) {
+pub fn first_document(build: &Launch, backlog: &Backlog) {
     let times = (0..STARTS).map(|_| {
         let first = Arc::new(Mutex::new(None));
         let writes_down = Arc::clone(&first);
@@ -94,7 +95,7 @@ pub fn first_document(backlog: &Backlog) {
             sink.address
         );
         let start = Instant::now();
-        let _agent = Agent::start(&config, &[]);
+        let _agent = Agent::start_as(build.clone(), &config, &[]);
         let arrived = wait_until("a document has arrived", seconds(30), || {
             first.lock().expect("nobody failed").ok_or_else(|| "none".to_owned())
         });
@@ -102,7 +103,7 @@ pub fn first_document(backlog: &Backlog) {
     });
     let times: Vec<f64> = times.collect();
     let longest = times.iter().copied().fold(0.0, f64::max);
-    println!("first document after the start: {:.0} ms, at most {longest:.0} ms", median(times));
+    println!("first document{} after the start: {:.0} ms, at most {longest:.0} ms", called(build), median(times));
 }
 
 /// The number at the beginning of a text.
