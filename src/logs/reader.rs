@@ -41,8 +41,8 @@ const DOUBT_EVERY: Duration = Duration::from_secs(120);
 const ENUMERATE_PAUSE: Duration = Duration::from_millis(100);
 /// How often files are asked for their size, while there are few.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The same while one of them grows: a line waits at most this long to be read.
-const LOOK_WHILE_GROWING: Duration = Duration::from_millis(50);
+/// The same while one of them grows and batches leave sooner than usual: at the least.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// How long nothing grows before files are asked less often.
 const GROWTH_LASTS: Duration = Duration::from_secs(2);
 /// How often positions are written when they move, while there are few.
@@ -116,6 +116,10 @@ pub struct Reader {
     archives: usize,
     /// When a file was last seen to have changed.
     grew: Option<Instant>,
+    /// When files were looked at last.
+    looked: Instant,
+    /// How long a batch may wait for more lines.
+    max_wait: Duration,
     due: Due,
     sources: Vec<Source>,
     root: PathBuf,
@@ -204,6 +208,8 @@ impl Reader {
             parts: 0,
             archives: 0,
             grew: None,
+            looked: now,
+            max_wait: options.batch.max_wait,
             due: Due::all(now),
             sources,
             root: options.root,
@@ -236,6 +242,7 @@ impl Reader {
             return false;
         }
         if !self.stopped {
+            self.output.written_since(now);
             self.look_around(now);
             self.look_at_files(now);
             self.glance(now);
@@ -343,6 +350,13 @@ impl Reader {
         if now < self.due.look {
             return;
         }
+        // What is read now may have been written since the last look, and at the start long ago: that leaves at once.
+        let looked = std::mem::replace(&mut self.looked, now);
+        let ago = match self.ready {
+            Some(_) => self.max_wait,
+            None => now.saturating_duration_since(looked).min(LOOK_EVERY),
+        };
+        self.output.written_since(now.checked_sub(ago).unwrap_or(now));
         let keys: Vec<FileKey> = self.table.awake().iter().copied().collect();
         (self.parts, self.archives) = self.table.taken_by(&keys);
         let looked_at = keys.len() as u64;
@@ -368,7 +382,8 @@ impl Reader {
             self.due.foresee = now + ENUMERATE_EVERY;
         }
         let is_growing = self.grew.is_some_and(|grew| now.saturating_duration_since(grew) < GROWTH_LASTS);
-        let least = if is_growing { LOOK_WHILE_GROWING } else { LOOK_EVERY };
+        let pace = (self.max_wait / 2).clamp(LOOK_AT_MOST_EVERY, LOOK_EVERY);
+        let least = if is_growing { pace } else { LOOK_EVERY };
         self.due.look = now + pause_of(self.table.awake().len(), least);
         if self.table.awake().is_empty() && !self.uncounted {
             self.due.look = self.due.enumerate.max(now + LOOK_EVERY);
