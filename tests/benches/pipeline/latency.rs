@@ -103,7 +103,11 @@ pub fn first_document(build: &Launch, backlog: &Backlog) {
     });
     let times: Vec<f64> = times.collect();
     let longest = times.iter().copied().fold(0.0, f64::max);
-    println!("first document{} after the start: {:.0} ms, at most {longest:.0} ms", called(build), median(times));
+    println!(
+        "first document{} after the start: {:.0} ms, at most {longest:.0} ms",
+        called(build),
+        median(times)
+    );
 }
 
 /// The number at the beginning of a text.

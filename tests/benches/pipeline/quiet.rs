@@ -28,7 +28,8 @@ pub fn quiet() {
         let elastic =
             format!("{}elasticsearch: {{hosts: ['http://{}']}}\n", pods_config(&logs), sink.address);
         for (what, config) in [("local store", local), ("bulk server", elastic)] {
-            for (build, flags) in builds().iter().flat_map(|build| FLAGS.map(|flags| (build.clone(), flags))) {
+            for (build, flags) in builds().iter().flat_map(|build| FLAGS.map(|flags| (build.clone(), flags)))
+            {
                 let (cpu, kib) = idle(&build, &config, flags, files as u64, time);
                 println!(
                     "{files} quiet files{}, {what} {}: {:.3} CPU seconds a minute, {:.1} MiB resident",
