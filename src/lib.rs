@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod pem;
 pub mod shutdown;
 pub mod stamps;
+pub mod state_dir;
 pub mod store;
 pub mod telemetry;
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod support;
 
 mod away;
 mod beside;
+mod chart;
 mod elastic;
 mod elastic_faults;
 mod elastic_hosts;
