@@ -11,32 +11,33 @@ COPY src/web/page ./
 RUN npm run build
 
 FROM --platform=$BUILDPLATFORM rust:${RUST}-slim-bookworm AS build
-SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # What is built for; which of the two this machine is, does not matter.
 ARG TARGETARCH
 # hadolint ignore=DL3008
-RUN case $TARGETARCH in \
-      amd64) gnu=x86_64-linux-gnu rust=x86_64-unknown-linux-gnu ;; \
-      arm64) gnu=aarch64-linux-gnu rust=aarch64-unknown-linux-gnu ;; \
+RUN set -eu; \
+    case $TARGETARCH in \
+      amd64) gnu=x86_64-linux-gnu gcc=gcc-x86-64-linux-gnu rust=x86_64-unknown-linux-gnu ;; \
+      arm64) gnu=aarch64-linux-gnu gcc=gcc-aarch64-linux-gnu rust=aarch64-unknown-linux-gnu ;; \
       *) echo "no image for the architecture '$TARGETARCH'" >&2; exit 1 ;; \
     esac; \
-    printf '%s\n' "gnu=$gnu" "rust=$rust" > /target.env; \
+    mkdir /target; echo "$gnu" > /target/gnu; echo "$rust" > /target/rust; \
     dpkg --add-architecture "$TARGETARCH"; \
     apt-get update; \
     apt-get install -y --no-install-recommends ca-certificates; \
     if [ "$(dpkg --print-architecture)" != "$TARGETARCH" ]; then \
-      apt-get install -y --no-install-recommends "gcc-${gnu//_/-}" "libc6-dev-$TARGETARCH-cross"; \
+      apt-get install -y --no-install-recommends "$gcc" "libc6-dev-$TARGETARCH-cross"; \
       rustup target add "$rust"; \
     fi
 
 # Unpacked, not installed: nothing of the other architecture has to run. It is glibc because NVIDIA's library, which is
 # loaded at run time, is made for it.
 WORKDIR /packages
-RUN . /target.env; \
+RUN set -eu; \
+    gnu=$(cat /target/gnu); \
     apt-get download "libc6:$TARGETARCH" "libgcc-s1:$TARGETARCH" tzdata; \
     for package in *.deb; do dpkg-deb -x "$package" /unpacked; done; \
-    rm -r "/unpacked/usr/lib/$gnu" /unpacked/usr/share/{doc,lintian}; \
-    mkdir -p /rootfs/{etc/ssl/certs,etc/nodewarden,usr/bin,usr/share,var/lib/nodewarden}; \
+    rm -r "/unpacked/usr/lib/$gnu" /unpacked/usr/share/doc /unpacked/usr/share/lintian; \
+    mkdir -p /rootfs/etc/ssl/certs /rootfs/etc/nodewarden /rootfs/usr/bin /rootfs/usr/share /rootfs/var/lib/nodewarden; \
     cp -a /unpacked/lib* /rootfs/; \
     cp -a /unpacked/usr/share/zoneinfo /rootfs/usr/share/; \
     cp /etc/ssl/certs/ca-certificates.crt /rootfs/etc/ssl/certs/; \
@@ -51,8 +52,9 @@ COPY . .
 COPY --from=page /src/dist src/web/page/dist
 ARG REVISION=""
 ARG SOURCE_DATE_EPOCH=0
-RUN . /target.env; \
-    export TARGET_CC=$gnu-gcc TARGET_AR=$gnu-ar RUSTFLAGS="-C linker=$gnu-gcc" NODEWARDEN_REVISION=$REVISION; \
+RUN set -eu; \
+    gnu=$(cat /target/gnu) rust=$(cat /target/rust); \
+    export TARGET_CC="$gnu-gcc" TARGET_AR="$gnu-ar" RUSTFLAGS="-C linker=$gnu-gcc" NODEWARDEN_REVISION="$REVISION"; \
     cargo build --release --locked --bin nodewarden --target "$rust"; \
     cp "target/$rust/release/nodewarden" /rootfs/usr/bin/; \
     find /rootfs -newermt "@$SOURCE_DATE_EPOCH" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
