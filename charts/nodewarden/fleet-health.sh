@@ -34,9 +34,16 @@ fi
 echo "fewer than $threshold % of the nodes have a ready agent; not ready:"
 selector=$(kubectl -n "$namespace" get daemonset "$daemonset" \
   -o go-template='{{range $key, $value := .spec.selector.matchLabels}}{{$key}}={{$value}},{{end}}') || exit 2
-kubectl -n "$namespace" get pods -l "${selector%,}" --sort-by=.spec.nodeName -o go-template='
+# A pod that has no node yet wants the one in its affinity.
+pods=$(kubectl -n "$namespace" get pods -l "${selector%,}" -o go-template='
 {{- range .items}}{{$pod := .}}{{$ready := "False"}}{{range .status.conditions}}{{if eq .type "Ready"}}{{$ready = .status}}{{end}}{{end}}
-{{- if ne $ready "True"}}  {{with $pod.spec.nodeName}}{{.}}{{else}}(no node){{end}} {{$pod.metadata.name}} {{$pod.status.phase}}
+{{- $ready}} {{with .spec.nodeName}}{{.}}{{else}}
+{{- range .spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms}}
+{{- range .matchFields}}{{index .values 0}}{{end}}{{end}}{{end}} {{.metadata.name}} {{.status.phase}}
 {{- range .status.containerStatuses}}{{with .state.waiting}} {{.reason}}{{end}}{{with .lastState.terminated}} last={{.reason}}{{end}}{{end}}
-{{end}}{{end}}' || exit 2
+{{end}}') || exit 2
+sed -n 's/^[^T][^ ]* /  /p' <<< "$pods" | sort
+made=$(grep -c . <<< "$pods" || true)
+[ "$made" -ge "$desired" ] \
+  || echo "  $((desired - made)) pods were not even made: kubectl -n $namespace describe daemonset $daemonset"
 exit 1
