@@ -5,7 +5,7 @@ BINARY := target/release/nodewarden
 # Tools that install.sh built come after those of the machine.
 export PATH := $(PATH):$(CURDIR)/target/tools/bin
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint soak fuzz bench install need page
+.PHONY: help build run test lint soak fuzz bench image install need page
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -27,6 +27,7 @@ lint: install $(PAGE)/node_modules ## format, clippy, licences of the dependenci
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo deny --locked --workspace check --hide-inclusion-graph bans licenses sources
 	cd $(PAGE) && npm run check
+	@! command -v hadolint > /dev/null || hadolint Dockerfile
 
 # The models with PROPTEST_CASES, then the agent for SOAK_SECONDS in each of its tests, as it is built to be used; the seed of
 # a run that failed makes its choices again.
@@ -45,6 +46,17 @@ fuzz: install ## parsers and state files against invented input, each target for
 
 bench: install page ## CPU of a scrape beside node_exporter's, log lines per CPU second
 	cargo bench --locked --workspace --bench '*'
+
+# The commit's time: the same commit makes the same image. Another machine's: make image ARCH=arm64
+image: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+image: ARCH ?= $(shell dpkg --print-architecture)
+image: VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+image: ## the container image nodewarden:VERSION, with buildah, podman or docker
+	@tool=$$(command -v buildah || command -v podman || command -v docker) \
+	  || { echo "buildah, podman or docker is missing: apt-get install buildah" >&2; exit 1; }; \
+	set -x; $$tool build --platform=linux/$(ARCH) --tag=nodewarden:$(VERSION) --build-arg=VERSION=$(VERSION) \
+	  --build-arg=REVISION=$$(git rev-parse HEAD) --build-arg=SOURCE_DATE_EPOCH=$$SOURCE_DATE_EPOCH \
+	  $$(case $$tool in *docker) ;; *) echo "--timestamp=$$SOURCE_DATE_EPOCH" ;; esac) .
 
 install:
 	@tests/servers/install.sh

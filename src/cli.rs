@@ -42,6 +42,27 @@ pub enum Command {
     Setup(SetupArgs),
     /// Ask the running agent whether it is healthy.
     Healthcheck,
+    /// Give the state directory to the user that the agent will run as.
+    PrepareState(Owner),
+}
+
+/// Whom files shall belong to, in numbers: an image has no names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// Understands `65534:0`.
+    fn parse(written: &str) -> Result<Self, String> {
+        let numbers =
+            written.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+        let (uid, gid) = numbers.ok_or_else(|| format!("needs UID:GID such as 65534:0, not '{written}'"))?;
+        Ok(Self { uid, gid })
+    }
 }
 
 /// What to do with which dead letters.
@@ -191,6 +212,13 @@ fn subcommands() -> Vec<Clap> {
                 ),
             ]),
         Clap::new("healthcheck").about("Exit 0 when the running agent is healthy"),
+        Clap::new("prepare-state")
+            .about("Make the state directory and give it to the user that the agent will run as; needs root")
+            .arg(
+                text("owner", "UID:GID", "Whom it shall belong to")
+                    .default_value("65534:0")
+                    .value_parser(Owner::parse),
+            ),
     ];
     let note = "The agent's own flags work here too: see nodewarden --help.";
     // Each of them would have its own copy of several hundred flags, for one that is asked for.
@@ -221,6 +249,9 @@ fn subcommand(name: &str, given: &ArgMatches) -> Command {
             Command::Setup(SetupArgs { dry_run: given.get_flag("dry-run"), retention: text("retention") })
         }
         "healthcheck" => Command::Healthcheck,
+        "prepare-state" => {
+            Command::PrepareState(given.get_one("owner").copied().unwrap_or(Owner { uid: 65534, gid: 0 }))
+        }
         _ => Command::Logs(LogsArgs {
             query: text("query"),
             since: text("since"),
@@ -252,6 +283,10 @@ fn stop(error: &clap::Error, command: &Clap) -> Stop {
             "nodewarden dead-letters takes the actions 'list', 'resend' and 'drop'".into()
         }
         ErrorKind::InvalidValue => format!("flag '{flag}' needs a value"),
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            format!("flag '{flag}' {why}")
+        }
         ErrorKind::TooManyValues => format!("flag '{flag}' takes no value"),
         ErrorKind::ArgumentConflict => format!("flag '{flag}' is given twice, keep one"),
         ErrorKind::InvalidUtf8 => "an argument is not UTF-8".into(),
@@ -324,6 +359,20 @@ mod tests {
         assert_eq!(cli.command, Command::Check);
         assert_eq!(cli.flags["log.level"], ["debug"]);
         assert_eq!(cli.flags["web.telemetry-path"], ["/m"]);
+    }
+
+    #[test]
+    fn the_state_s_owner_is_two_numbers() {
+        let owner = |args: &[&str]| match cli(args).unwrap().command {
+            Command::PrepareState(owner) => (owner.uid, owner.gid),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(owner(&["prepare-state"]), (65534, 0));
+        assert_eq!(owner(&["prepare-state", "--owner=1000:7", "--state.dir=/x"]), (1000, 7));
+        assert_eq!(
+            mistake(&["prepare-state", "--owner=nobody"]),
+            "nodewarden: error: flag '--owner' needs UID:GID such as 65534:0, not 'nobody'; see --help"
+        );
     }
 
     #[test]

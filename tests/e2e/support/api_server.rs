@@ -155,6 +155,11 @@ impl ApiServer {
         wait_until("the object is made", seconds(30), || self.ask("POST", path, Some(object)))
     }
 
+    /// Posts an object as it is written in a manifest.
+    pub fn try_yaml(&self, path: &str, object: &str) -> Result<Value, String> {
+        self.send("POST", path, "application/yaml", object.as_bytes())
+    }
+
     /// Makes a pod in the namespace `shop` that runs on `node`; its uid.
     pub fn make_pod(&self, name: &str, node: &str, metadata: &Value) -> String {
         let mut pod = json!({
@@ -206,9 +211,13 @@ impl ApiServer {
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        self.send(method, path, kind, &body)
+    }
+
+    fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<Value, String> {
         let headers = [("authorization", "Bearer admin-token"), ("content-type", kind)];
         let address = format!("127.0.0.1:{}", self.port);
-        let answer = self.client.request(method, &address, path, &headers, &body);
+        let answer = self.client.request(method, &address, path, &headers, body);
         let answer = answer.map_err(|error| error.to_string())?;
         if path == "/readyz" && answer.status == 200 {
             return Ok(Value::Null);

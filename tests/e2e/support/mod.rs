@@ -40,7 +40,7 @@ pub use kubelet::{Kubelet, Load, Written};
 pub use ledger::{Ledger, assert_ledger, container_ledgers};
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
 pub use peer::Peer;
-pub use prometheus::{Prometheus, promtool_check};
+pub use prometheus::{Prometheus, promtool_check, promtool_test_rules};
 
 /// Looks again and again until there is what was waited for: the one place where tests wait.
 ///

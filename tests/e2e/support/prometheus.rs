@@ -3,9 +3,11 @@
 use std::{
     fs::{self, File},
     io::Write,
+    path::Path,
     process::{Child, Command, Output, Stdio},
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{free_port, http, program, temp_dir};
@@ -44,11 +46,18 @@ impl Prometheus {
         Self { port, _dir: dir, server }
     }
 
+    /// Whether a PromQL query has an answer of at least one series; else what came instead.
+    pub fn has_data(&self, query: &str) -> Result<(), String> {
+        let answer = self.ask(query)?;
+        match answer["data"]["result"].as_array() {
+            Some(series) if !series.is_empty() => Ok(()),
+            _ => Err(answer.to_string()),
+        }
+    }
+
     /// The value of a PromQL query that has exactly one; else what came instead.
     pub fn value(&self, query: &str) -> Result<f64, String> {
-        let path = format!("/api/v1/query?query={}", http::escape(query));
-        let answer = http::get(&format!("127.0.0.1:{}", self.port), &path);
-        let answer = answer.map_err(|error| error.to_string())?.good()?;
+        let answer = self.ask(query)?;
         match answer["data"]["result"].as_array().map(Vec::as_slice) {
             Some([one]) => {
                 one["value"][1].as_str().and_then(|value| value.parse().ok()).ok_or(answer.to_string())
@@ -56,6 +65,18 @@ impl Prometheus {
             _ => Err(answer.to_string()),
         }
     }
+
+    fn ask(&self, query: &str) -> Result<Value, String> {
+        let path = format!("/api/v1/query?query={}", http::escape(query));
+        let answer = http::get(&format!("127.0.0.1:{}", self.port), &path);
+        answer.map_err(|error| error.to_string())?.good()
+    }
+}
+
+/// What `promtool test rules` says of a file of tests.
+pub fn promtool_test_rules(tests: &Path) -> Output {
+    let mut promtool = Command::new(program("promtool", "prometheus"));
+    promtool.args(["test", "rules"]).arg(tests).output().expect("promtool runs")
 }
 
 impl Drop for Prometheus {
