@@ -6,7 +6,7 @@ use std::{
     os::fd::AsRawFd,
     path::Path,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -71,7 +71,7 @@ pub fn explain(config: &Config, args: &ExplainArgs, out: &mut dyn Write) -> anyh
     let pod = pod(config, args, &origin)?;
     let mut file = file(path, &args.line, origin, pod, encoding, &processors, &own)?;
     let (batches, mut queue) = mpsc::channel(2);
-    let limits = BatchLimits { max_bytes: 1 << 20, max_wait: config_wait(), buffers: 2 };
+    let limits = BatchLimits { max_bytes: 1 << 20, max_wait: Duration::from_secs(1), buffers: 2 };
     let mut output = Output::new(limits, batches, config.logs.max_line as usize, own.logs.clone());
     let span = Span { start: 0, end: args.line.len() as u64 + 1 };
     let now = Instant::now();
@@ -96,10 +96,6 @@ pub fn explain(config: &Config, args: &ExplainArgs, out: &mut dyn Write) -> anyh
         Err(_) => writeln!(out, "document: none")?,
     }
     Ok(())
-}
-
-fn config_wait() -> std::time::Duration {
-    std::time::Duration::from_secs(1)
 }
 
 fn say_origin(origin: &Origin, out: &mut dyn Write) -> io::Result<()> {
