@@ -135,16 +135,14 @@ fn subcommands() -> Vec<Clap> {
         Clap::new("dead-letters").about("Show the documents that Elasticsearch refused, and why").arg(
             Arg::new("action").value_name("ACTION").value_parser(["list"]).required(true).help("What to do"),
         ),
-        Clap::new("setup")
-            .about("Install index template, lifecycle policy and data streams; what somebody changed stays")
-            .args([
-                switch("dry-run", "Only print the requests that would be sent"),
-                text(
-                    "retention",
-                    "DURATION",
-                    "Delete indices so long after their last line, such as 30d; never without",
-                ),
-            ]),
+        Clap::new("setup").about("Install index template, lifecycle policy and data streams").args([
+            switch("dry-run", "Only print the requests that would be sent"),
+            text(
+                "retention",
+                "DURATION",
+                "Delete indices so long after their last line, such as 30d; never without",
+            ),
+        ]),
         Clap::new("healthcheck").about("Exit 0 when the running agent is healthy"),
     ];
     let note = "The agent's own flags work here too: see nodewarden --help.";
