@@ -190,27 +190,17 @@ fn subcommands() -> Vec<Clap> {
             ]),
         logs,
         Clap::new("files").about("Show the files that the running agent reads"),
-        Clap::new("dead-letters").about("Show the documents that Elasticsearch refused, and why").args([
-            Arg::new("action")
-                .value_name("ACTION")
-                .value_parser(["list", "resend", "drop"])
-                .required(true)
-                .help("What to do: list, resend or drop"),
-            text("index", "NAME", "Only those that this index or data stream refused"),
-            text("reason", "WORDS", "Only those with these words in their reason"),
-            text("id", "ID", "Only the one of the document with this _id"),
-            switch("all", "All of them: resend and drop want to know which"),
+        Clap::new("dead-letters").about("Show the documents that Elasticsearch refused, and why").arg(
+            Arg::new("action").value_name("ACTION").value_parser(["list"]).required(true).help("What to do"),
+        ),
+        Clap::new("setup").about("Install index template, lifecycle policy and data streams").args([
+            switch("dry-run", "Only print the requests that would be sent"),
+            text(
+                "retention",
+                "DURATION",
+                "Delete indices so long after their last line, such as 30d; never without",
+            ),
         ]),
-        Clap::new("setup")
-            .about("Install index template, lifecycle policy and data streams; what somebody changed stays")
-            .args([
-                switch("dry-run", "Only print the requests that would be sent"),
-                text(
-                    "retention",
-                    "DURATION",
-                    "Delete indices so long after their last line, such as 30d; never without",
-                ),
-            ]),
         Clap::new("healthcheck").about("Exit 0 when the running agent is healthy"),
         Clap::new("prepare-state")
             .about("Make the state directory and give it to the user that the agent will run as; needs root")

@@ -504,13 +504,13 @@ mod tests {
         let seen = Arc::clone(&held);
         own.held(move || [("unauthorized", seen.load(Relaxed)), ("tls", 0)]);
         assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"unauthorized\"} 2\n"));
+        assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"tls\"} 0\n"));
         held.store(0, Relaxed);
         assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"unauthorized\"} 0\n"));
         own.held(|| [("unauthorized", 3)]);
         assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"unauthorized\"} 3\n"));
         own.holds_nothing();
         assert!(!page(&own).contains("nodewarden_elasticsearch_held{"));
-        assert!(page(&own).contains("nodewarden_elasticsearch_held{reason=\"tls\"} 0\n"));
     }
 
     #[test]
