@@ -28,7 +28,12 @@ fn a_line_of_the_agent_s_own_is_found_again() {
         let document = elastic.any("logs-nodewarden.canary-sung");
         let message = document["message"].as_str().unwrap_or_default();
         assert!(message.starts_with("nodewarden canary "), "{document}");
-        assert_eq!(assert_ledger(&agent).read_lines, 1, "it is a line as others are");
+        // A minute may have begun meanwhile.
+        let ledger = assert_ledger(&agent);
+        assert!(
+            ledger.read_lines > 0 && ledger.acked_lines == ledger.read_lines,
+            "as others are: {ledger:?}"
+        );
     }
 }
 
