@@ -190,9 +190,17 @@ fn subcommands() -> Vec<Clap> {
             ]),
         logs,
         Clap::new("files").about("Show the files that the running agent reads"),
-        Clap::new("dead-letters").about("Show the documents that Elasticsearch refused, and why").arg(
-            Arg::new("action").value_name("ACTION").value_parser(["list"]).required(true).help("What to do"),
-        ),
+        Clap::new("dead-letters").about("Show the documents that Elasticsearch refused, and why").args([
+            Arg::new("action")
+                .value_name("ACTION")
+                .value_parser(["list", "resend", "drop"])
+                .required(true)
+                .help("What to do: list, resend or drop"),
+            text("index", "NAME", "Only those that this index or data stream refused"),
+            text("reason", "WORDS", "Only those with these words in their reason"),
+            text("id", "ID", "Only the one of the document with this _id"),
+            switch("all", "All of them: resend and drop want to know which"),
+        ]),
         Clap::new("setup").about("Install index template, lifecycle policy and data streams").args([
             switch("dry-run", "Only print the requests that would be sent"),
             text(
