@@ -105,7 +105,7 @@ impl ApiServer {
             .arg("--service-account-issuer=https://kubernetes.default.svc")
             .args(["--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC"])
             // Nobody makes service accounts here.
-            .arg("--disable-admission-plugins=ServiceAccount")
+            .args(["--disable-admission-plugins=ServiceAccount", "--allow-privileged=true"])
             .arg(format!("--audit-policy-file={}", here("audit.yaml")))
             .arg(format!("--audit-log-path={}", here("audit.log")))
             .stdin(Stdio::null())
