@@ -293,7 +293,7 @@ impl Agent {
         match changes.names() {
             names if !names.is_empty() => tracing::info!(changed = names, "a new configuration is in force"),
             _ if cause == Cause::Signal => {
-                tracing::info!("the configuration was read again: nothing changes")
+                tracing::info!("the configuration was read again: nothing changes");
             }
             _ => {}
         }

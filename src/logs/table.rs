@@ -309,11 +309,9 @@ impl Table {
         });
         // A finished file whose descriptor is closed only stays so that it is not read again.
         let open = self.files.values().filter(|file| file.tail.is_some());
-        let row = |file: &Box<LogFile>| FileStatus {
-            notes: self.processors.notes(&file.origin),
-            ..file.status(now)
-        };
-        failed.chain(open.map(row)).collect()
+        let row =
+            |file: &LogFile| FileStatus { notes: self.processors.notes(&file.origin), ..file.status(now) };
+        failed.chain(open.map(|file| row(file))).collect()
     }
 
     /// Takes in what a look around found: new files are opened, renamed ones follow their name, vanished ones are marked.

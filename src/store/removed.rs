@@ -142,7 +142,7 @@ mod tests {
             let (none, sentence) = Removed::load(dir.path());
             assert!(none == Removed::default() && sentence.is_some(), "{length}");
         }
-        let mut flipped = bytes.clone();
+        let mut flipped = bytes;
         flipped[12] ^= 1;
         fs::write(&path, flipped).expect("written");
         assert_eq!(Removed::load(dir.path()).0, Removed::default());
