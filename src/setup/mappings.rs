@@ -65,7 +65,7 @@ fn ecs(types: Types) -> Value {
     let mut properties = Map::new();
     // Nanoseconds count: they are the order in which lines were written.
     put(&mut properties, "@timestamp", json!({"type": "date_nanos"}));
-    for field in ["message", "nodewarden.overflow"] {
+    for field in ["message", "nodewarden.overflow", "nodewarden.conflict"] {
         put(&mut properties, field, json!({"type": types.text}));
     }
     for field in KEYWORDS {
@@ -101,6 +101,9 @@ fn fluent(types: Types) -> Value {
     }
     for field in ["log", "message", "MESSAGE"] {
         put(&mut properties, field, text.clone());
+    }
+    for field in ["nodewarden.overflow", "nodewarden.conflict"] {
+        put(&mut properties, field, json!({"type": types.text}));
     }
     put_flat(&mut properties, types);
     json!({"date_detection": false, "properties": properties})
