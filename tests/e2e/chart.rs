@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     elastic::{Pods, shipping},
@@ -138,7 +138,7 @@ fn wrong_values_are_refused_with_their_name() {
 #[test]
 fn a_real_api_server_takes_every_object() {
     let Some(api) = ApiServer::start() else { return };
-    api.make("/api/v1/namespaces", &serde_json::json!({"metadata": {"name": "nodewarden"}}));
+    api.make("/api/v1/namespaces", &json!({"metadata": {"name": "nodewarden"}}));
     let rendered: Vec<_> =
         SETTINGS.iter().map_while(|settings| render(settings)).map(|said| good(&said)).collect();
     for manifest in rendered.iter().chain([&read(MANIFEST)]) {
@@ -153,6 +153,62 @@ fn a_real_api_server_takes_every_object() {
             assert!(said.is_ok() || exists, "{said:?}\n{object}");
         }
     }
+}
+
+#[test]
+fn the_health_script_counts_nodes_with_a_ready_agent() {
+    let (Some(kubectl), Some(api)) = (optional("kubectl"), ApiServer::start()) else { return };
+    let daemon_set = "/apis/apps/v1/namespaces/shop/daemonsets";
+    let labels = json!({"app": "nodewarden"});
+    api.make(
+        daemon_set,
+        &json!({
+            "metadata": {"name": "agent"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": [{"name": "nodewarden", "image": "nodewarden:1"}]},
+                },
+            },
+        }),
+    );
+    let bin = kubectl.parent().expect("its folder");
+    let path = format!("{}:{}", bin.display(), env::var("PATH").unwrap_or_default());
+    let ask = |arguments: &[&str]| {
+        let said = Command::new(repository().join("charts/nodewarden/fleet-health.sh"))
+            .args(["-n", "shop", "-d", "agent"])
+            .args(arguments)
+            .env("KUBECONFIG", api.kubeconfig())
+            .env("PATH", &path)
+            .output()
+            .expect("the script runs");
+        (said.status.code(), String::from_utf8_lossy(&said.stdout).into_owned())
+    };
+    // No node wants one.
+    assert_eq!(ask(&[]), (Some(0), "desired=0 ready=0 updated=0 misscheduled=0\n".into()));
+    api.change(
+        &format!("{daemon_set}/agent/status"),
+        &json!({"status": {
+            "desiredNumberScheduled": 3, "currentNumberScheduled": 3, "numberReady": 1, "updatedNumberScheduled": 2,
+            "numberMisscheduled": 1, "observedGeneration": 1,
+        }}),
+    );
+    // Running, but its condition says nothing of being ready; the other two pods are missing.
+    api.make_pod("agent-a", "node-7", &json!({"labels": labels}));
+    let (code, said) = ask(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    for expected in [
+        "desired=3 ready=1 updated=2 misscheduled=1\n",
+        "rollout: 1 nodes still have the old revision\n",
+        "  node-7 agent-a Running\n",
+        "  2 pods were not even made",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    assert_eq!(ask(&["-t", "33"]).0, Some(0));
+    assert_eq!(ask(&["-d", "nobody"]).0, Some(2));
+    assert_eq!(ask(&["-t", "many"]).0, Some(2));
 }
 
 #[test]

@@ -107,17 +107,19 @@ build_node_exporter() {
 
 # A real API server with its store; which versions, says go.mod there.
 build_kubernetes() {
-  ! { [ -x "$tools/bin/etcd" ] && [ -x "$tools/bin/kube-apiserver" ]; } || return 0
+  ! { [ -x "$tools/bin/etcd" ] && [ -x "$tools/bin/kube-apiserver" ] && [ -x "$tools/bin/kubectl" ]; } || return 0
   if ! has go; then
     say "no Go here: the tests with a real Kubernetes API server are left out (https://go.dev/dl)"
     return 0
   fi
-  say "etcd and kube-apiserver, built into target/tools (6 min)"
+  say "etcd, kube-apiserver and kubectl, built into target/tools (6 min)"
   mkdir -p "$tools/bin"
   (cd "$here/kubernetes" && export CGO_ENABLED=0 GOFLAGS=-buildvcs=false \
     && go build -mod=readonly -trimpath -ldflags '-s -w' -o "$tools/bin/etcd" go.etcd.io/etcd/server/v3 \
-    && go build -mod=readonly -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$kubernetes" \
-      -o "$tools/bin/kube-apiserver" k8s.io/kubernetes/cmd/kube-apiserver) \
+    && for command in kube-apiserver kubectl; do
+      go build -mod=readonly -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$kubernetes" \
+        -o "$tools/bin/$command" "k8s.io/kubernetes/cmd/$command" || exit 1
+    done) \
     2> "$tools/go.log" || {
     cat "$tools/go.log" >&2
     say "they could not be built: the tests with a real Kubernetes API server are left out"

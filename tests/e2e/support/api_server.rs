@@ -143,6 +143,20 @@ impl ApiServer {
         )
     }
 
+    /// A file for kubectl, with all rights.
+    pub fn kubeconfig(&self) -> PathBuf {
+        let path = self.dir.path().join("kubeconfig");
+        let text = format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}],\n\
+             clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:{}', certificate-authority: {}}}}}],\n\
+             users: [{{name: u, user: {{token: admin-token}}}}]}}\n",
+            self.port,
+            self.dir.path().join("ca.crt").display()
+        );
+        fs::write(&path, text).expect("written");
+        path
+    }
+
     /// The token that the agent shows from now on.
     pub fn set_token(&self, token: &str) {
         fs::write(self.dir.path().join("token"), token).expect("written");
