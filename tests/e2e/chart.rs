@@ -185,7 +185,9 @@ fn the_health_script_counts_nodes_with_a_ready_agent() {
             .expect("the script runs");
         (said.status.code(), String::from_utf8_lossy(&said.stdout).into_owned())
     };
-    // No node wants one.
+    // Nobody has counted yet; then somebody has, and no node wants one.
+    assert!(ask(&[]).1.contains("has not looked at the newest revision"));
+    api.change(&format!("{daemon_set}/agent/status"), &json!({"status": {"observedGeneration": 1}}));
     assert_eq!(ask(&[]), (Some(0), "desired=0 ready=0 updated=0 misscheduled=0\n".into()));
     api.change(
         &format!("{daemon_set}/agent/status"),
