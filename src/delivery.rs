@@ -19,7 +19,7 @@ use crate::{
         canary::Lookout,
         dead_letters::{
             DeadLetters,
-            desk::{Desk, Resend},
+            desk::{Desk, Resend, STARTED_ANEW},
         },
         discover::Source,
         elastic::{self, Elastic, client::Client},
@@ -142,11 +142,18 @@ fn start_elastic(
     let client = Client::new(elastic.client());
     let letters = dead_letters.clone();
     let sink = Arc::new(Elastic::new(options, client, Arc::clone(&state), dead_letters, own.bulk.clone()));
-    let sending = Arc::clone(&sink);
+    let sending = Arc::downgrade(&sink);
     let resend: Resend = Arc::new(move |filter| {
-        let sink = Arc::clone(&sending);
-        Box::pin(async move { sink.resend(filter).await })
+        let sink = sending.upgrade();
+        Box::pin(async move {
+            match sink {
+                Some(sink) => sink.resend(filter).await,
+                None => Err(STARTED_ANEW.to_owned()),
+            }
+        })
     });
+    let desk = Desk::new(&letters, resend, search_memory(config.memory_limit));
+    drop(letters);
     let plan = metadata::plan(config, own);
     let pods = plan.as_ref().map(|plan| Arc::clone(&plan.pods));
     let mut tasks = JoinSet::new();
@@ -166,7 +173,7 @@ fn start_elastic(
     Ok(Delivery {
         pipeline,
         store: None,
-        dead_letters: Some(Desk { letters, resend, memory: search_memory(config.memory_limit) }),
+        dead_letters: Some(desk),
         tasks,
         state,
         kind: SinkKind::Elasticsearch,

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     logs::{
-        dead_letters::desk::{Desk, Filter},
+        dead_letters::desk::{Desk, Filter, STARTED_ANEW},
         mail,
         ship::off_thread,
         status::FileStatus,
@@ -173,8 +173,7 @@ impl Api {
     pub fn new(state: AdminState, shutdown: &Shutdown) -> Self {
         let search = |reader: &Reader| LogSearch::new(reader.clone(), shutdown.clone());
         let logs = state.store.as_ref().map(|store| search(&store.reader));
-        let letters = |desk: &Desk| search(&desk.letters.reader().with_memory(desk.memory));
-        let dead_letters = state.dead_letters.as_ref().map(letters);
+        let dead_letters = state.dead_letters.as_ref().map(|desk| search(&desk.reader));
         Self { state, logs, dead_letters, process: Mutex::default() }
     }
 
@@ -259,7 +258,7 @@ impl Api {
                 Err(error) => sentence(StatusCode::CONFLICT, error),
             };
         }
-        let letters = desk.letters.clone();
+        let Some(letters) = desk.letters() else { return sentence(StatusCode::CONFLICT, STARTED_ANEW) };
         match off_thread(move || letters.drop_all(&filter)).await {
             Ok(dropped) => json(&Dropped { dropped }),
             Err(error) => sentence(StatusCode::INTERNAL_SERVER_ERROR, error),

@@ -82,7 +82,7 @@ fn secrets_leave_the_node_nowhere() {
     made.expect("an answer").good().expect("made");
     let redact = "  redact: {builtin: all, rules: [{match: '(pin=)\\d+', replace: '$1***', name: pin}]}\n";
     let config = format!(
-        "{}{redact}elasticsearch:\n  hosts: ['{}']\n  index: dates-only\n",
+        "{}{redact}elasticsearch:\n  hosts: ['{}']\n  index: dates-only\n  on_reject: {{repair: false}}\n",
         pods_config(&logs),
         elastic.url()
     );

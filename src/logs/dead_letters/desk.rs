@@ -1,11 +1,16 @@
 //! What people do with dead letters: choose some of them, take them out, keep others with a new reason.
 
-use std::{ops::ControlFlow, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    ops::ControlFlow,
+    pin::Pin,
+    sync::{Arc, Mutex, Weak},
+    time::SystemTime,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeadLetters, text};
-use crate::store::{Hit, Key, Query, Source, StoreError};
+use super::{DeadLetters, Shelf, text};
+use crate::store::{Hit, Key, Query, Reader, Source, StoreError};
 
 /// Letters that are worked on together take about this many bytes.
 const PAGE_BYTES: usize = 512 << 10;
@@ -64,15 +69,31 @@ pub struct Resent {
 pub type Resend =
     Arc<dyn Fn(Filter) -> Pin<Box<dyn Future<Output = Result<Resent, String>> + Send>> + Send + Sync>;
 
-/// The letters as the admin API has them.
+/// Why nothing can be done with letters for a moment.
+pub const STARTED_ANEW: &str = "the log path is being started anew; try again";
+
+/// The letters as the admin API has them. It keeps none of them open: when the log path is started anew, the next one has to
+/// get them.
 #[derive(Clone)]
 pub struct Desk {
-    /// All of them.
-    pub letters: DeadLetters,
+    /// Searches them.
+    pub reader: Reader,
+    letters: Weak<Mutex<Shelf>>,
     /// Sends those of a filter again.
     pub resend: Resend,
-    /// What a search may hold in memory, in bytes.
-    pub memory: usize,
+}
+
+impl Desk {
+    /// For these letters; a search may hold `memory` bytes.
+    pub fn new(letters: &DeadLetters, resend: Resend, memory: usize) -> Self {
+        let reader = letters.reader().with_memory(memory);
+        Self { reader, letters: Arc::downgrade(&letters.shelf), resend }
+    }
+
+    /// All of them, while the log path that keeps them runs.
+    pub fn letters(&self) -> Option<DeadLetters> {
+        self.letters.upgrade().map(|shelf| DeadLetters { shelf })
+    }
 }
 
 impl Filter {

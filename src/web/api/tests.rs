@@ -209,7 +209,8 @@ async fn dead_letters_are_listed_newest_first() {
     append(&mut writer, "shop", 1, &old);
     append(&mut writer, "shop", 2, &new);
     let resend: Resend = Arc::new(|_| Box::pin(async { Err("the server is away".to_owned()) }));
-    let desk = Desk { letters: DeadLetters::new(writer), resend, memory: 1 << 20 };
+    let letters = DeadLetters::new(writer);
+    let desk = Desk::new(&letters, resend, 1 << 20);
     let api_of_letters = api(AdminState { dead_letters: Some(desk), ..state(no_files(), None) }).await;
     let page = api_of_letters.get("/api/v1/dead-letters").await.json();
     assert_eq!(page["lines"][0]["text"], new);
