@@ -114,7 +114,8 @@ fn start_elastic(
         in_flight: elastic.bulk.in_flight.unwrap_or(ADAPTIVE_IN_FLIGHT),
         answer_timeout: ANSWER_TIMEOUT,
     };
-    let buffers = options.in_flight + 2;
+    // One is filled while the others are on their way.
+    let buffers = options.in_flight + 1;
     // Half of the budget is for these buffers; the rest is for compressed bodies, answers and everything else.
     let largest = config.memory_limit / 2 / buffers as u64;
     let batch = BatchLimits {

@@ -104,11 +104,9 @@ impl Acks {
     /// A line at `span`, of which `bytes` are its own, goes into `batch`, but for those that were settled. Batches are numbered
     /// upwards.
     pub fn emitted(&mut self, batch: u64, span: Span, bytes: u64) -> Emitted {
+        self.note_torn(span, bytes);
         let Some((at, is_new)) = self.goes_on(span) else { return Emitted::Settled };
         let low = span.start;
-        if bytes < span.end - span.start {
-            self.torn.push(span);
-        }
         match self.outstanding.back_mut() {
             Some(last) if last.batch == batch => (last.low, last.last) = (last.low.min(low), at),
             _ => self.outstanding.push_back(Outstanding { batch, low, first: at, last: at }),
@@ -127,10 +125,8 @@ impl Acks {
     /// A line at `span`, of which `bytes` are its own, was left out: nobody waits for it, and it is passed over when it is read
     /// again. Whether it was counted now.
     pub fn left_out(&mut self, span: Span, bytes: u64, reason: &'static str) -> bool {
+        self.note_torn(span, bytes);
         let Some((at, is_new)) = self.goes_on(span) else { return false };
-        if bytes < span.end - span.start {
-            self.torn.push(span);
-        }
         match self.row.and_then(|row| self.done.get_mut(row)) {
             Some((_, last)) => *last = at,
             None => self.row = Some(self.settle(at, at)),
@@ -146,6 +142,13 @@ impl Acks {
             None => counted.push((reason, amount)),
         }
         true
+    }
+
+    /// A position within a line that reaches over others is none, also when that line was settled before its file was set back.
+    fn note_torn(&mut self, span: Span, bytes: u64) {
+        if bytes < span.end - span.start {
+            self.torn.push(span);
+        }
     }
 
     /// Whether a line that ends here was not counted yet.
@@ -360,6 +363,22 @@ mod tests {
         assert_eq!(acks.position(30), 30);
         acks.passed(30);
         assert!(acks.torn.is_empty());
+    }
+
+    /// The line in parts was settled, the one between them was not.
+    #[test]
+    fn a_position_tears_no_line_apart_that_was_settled_before_the_file_was_set_back() {
+        let mut acks = Acks::default();
+        let whole = Span { start: 0, end: 30 };
+        acks.emitted(1, line(10), 10);
+        acks.emitted(2, whole, 20);
+        acks.settled(2, &part(1, 0));
+        acks.set_back();
+        assert_eq!(acks.emitted(3, line(10), 10), AGAIN);
+        assert_eq!(acks.emitted(3, whole, 20), Emitted::Settled);
+        assert_eq!(acks.position(30), 0);
+        acks.settled(3, &part(1, 1));
+        assert_eq!(acks.position(30), 30);
     }
 
     fn part(lines: u64, epoch: u32) -> BatchFile {

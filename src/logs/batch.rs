@@ -166,7 +166,7 @@ pub fn records(batch: &Batch) -> impl Iterator<Item = (usize, Record<'_>)> {
 pub struct BatchLimits {
     /// A batch closes before its body grows beyond this; a single longer line travels alone.
     pub max_bytes: usize,
-    /// A batch closes this long after its first line.
+    /// A batch closes this long after its first line may have been written, as far as that is known.
     pub max_wait: Duration,
     /// Batches that exist at once; when all are on their way, reading stops.
     pub buffers: usize,
@@ -180,6 +180,8 @@ pub struct Batcher {
     made: usize,
     /// Bytes of bodies on their way.
     away: usize,
+    /// The first line of the next batch may have been written since then.
+    written_since: Option<Instant>,
     open: Option<(Batch, Instant)>,
     next_number: u64,
 }
@@ -187,7 +189,7 @@ pub struct Batcher {
 impl Batcher {
     /// No buffer is allocated before it is needed.
     pub fn new(limits: BatchLimits) -> Self {
-        Self { limits, idle: Vec::new(), made: 0, away: 0, open: None, next_number: 0 }
+        Self { limits, idle: Vec::new(), made: 0, away: 0, written_since: None, open: None, next_number: 0 }
     }
 
     /// The batch to write the next lines into; `None` while every buffer is on its way, or so few large ones that another
@@ -208,9 +210,15 @@ impl Batcher {
             };
             batch.number = self.next_number;
             self.next_number += 1;
-            self.open = Some((batch, now));
+            let written = self.written_since.map_or(now, |since| since.min(now));
+            self.open = Some((batch, written));
         }
         self.open.as_mut().map(|(batch, _)| batch)
+    }
+
+    /// Lines that come now may have been written since then, not later than they are read: their batch ages from then on.
+    pub fn written_since(&mut self, time: Instant) {
+        self.written_since = Some(time);
     }
 
     /// Takes the open batch out when a line of about `next` bytes would not fit any more.
@@ -308,6 +316,18 @@ mod tests {
         batch.push(FileKey(0), &facts(), 8, 0);
         assert!(batcher.close_aged(start, false).is_none());
         assert!(batcher.close_aged(start + Duration::from_secs(1), false).is_some());
+    }
+
+    #[test]
+    fn a_batch_is_as_old_as_its_first_line_may_be() {
+        let start = Instant::now();
+        let mut batcher = Batcher::new(limits());
+        let read = start + Duration::from_millis(250);
+        for (written, is_old) in [(start, true), (read, false)] {
+            batcher.written_since(written);
+            batcher.open(read).expect("a buffer").push(FileKey(0), &facts(), 8, 0);
+            assert_eq!(batcher.close_aged(start + Duration::from_secs(1), false).is_some(), is_old);
+        }
     }
 
     #[test]

@@ -72,6 +72,9 @@ pub fn parse_plain_line(line: &[u8]) -> Parsed<'_> {
 
 /// "2016-10-06T00:17:09.669794202Z stdout P log content", tags separated by `:`, the first one `P` or `F`.
 fn parse_cri(line: &[u8]) -> Option<Parsed<'_>> {
+    if let Some(parsed) = parse_usual_cri(line) {
+        return Some(parsed);
+    }
     let (time, rest) = split_at_space(line)?;
     let (stream, rest) = split_at_space(rest)?;
     // An empty line may come without its last space.
@@ -88,6 +91,21 @@ fn parse_cri(line: &[u8]) -> Option<Parsed<'_>> {
         partial,
         text: Cow::Borrowed(text),
     })
+}
+
+/// As containerd writes it on a node whose clock is UTC: all before the text has its fixed columns. `None` is no answer.
+fn parse_usual_cri(line: &[u8]) -> Option<Parsed<'_>> {
+    let (time, rest) = line.split_first_chunk::<30>()?;
+    let (columns, text) = rest.split_first_chunk::<10>()?;
+    let (stream, partial) = match columns {
+        b" stdout F " => (Stream::Stdout, false),
+        b" stderr F " => (Stream::Stderr, false),
+        b" stdout P " => (Stream::Stdout, true),
+        b" stderr P " => (Stream::Stderr, true),
+        _ => return None,
+    };
+    let time = Some(parse_rfc3339(time)?);
+    Some(Parsed { format: Format::Cri, time, stream, partial, text: Cow::Borrowed(text) })
 }
 
 fn split_at_space(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -197,6 +197,11 @@ impl Output {
         }
     }
 
+    /// Lines that are taken now may have been written since then.
+    pub fn written_since(&mut self, time: Instant) {
+        self.batcher.written_since(time);
+    }
+
     /// When the open batch has to leave at the latest.
     pub fn due(&self) -> Option<Instant> {
         self.batcher.due()

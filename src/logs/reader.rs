@@ -41,6 +41,10 @@ const DOUBT_EVERY: Duration = Duration::from_secs(120);
 const ENUMERATE_PAUSE: Duration = Duration::from_millis(100);
 /// How often files are asked for their size, while there are few.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The same while one of them grows and batches leave sooner than usual: at the least.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
+/// How long nothing grows before files are asked less often.
+const GROWTH_LASTS: Duration = Duration::from_secs(2);
 /// How often positions are written when they move, while there are few.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// How long what the sink holds waits before it is tried again, while there are few files.
@@ -110,6 +114,12 @@ pub struct Reader {
     parts: usize,
     /// Compressed files that are being read.
     archives: usize,
+    /// When a file was last seen to have changed.
+    grew: Option<Instant>,
+    /// When files were looked at last.
+    looked: Instant,
+    /// How long a batch may wait for more lines.
+    max_wait: Duration,
     due: Due,
     sources: Vec<Source>,
     root: PathBuf,
@@ -197,6 +207,9 @@ impl Reader {
             memory: options.memory,
             parts: 0,
             archives: 0,
+            grew: None,
+            looked: now,
+            max_wait: options.batch.max_wait,
             due: Due::all(now),
             sources,
             root: options.root,
@@ -229,6 +242,7 @@ impl Reader {
             return false;
         }
         if !self.stopped {
+            self.output.written_since(now);
             self.look_around(now);
             self.look_at_files(now);
             self.glance(now);
@@ -336,10 +350,15 @@ impl Reader {
         if now < self.due.look {
             return;
         }
-        (self.parts, self.archives) = self.table.files().fold((0, 0), |(parts, archives), file| {
-            (parts + file.joiner.held_bytes(), archives + usize::from(file.queued && file.is_archive()))
-        });
+        // What is read now may have been written since the last look, and at the start long ago: that leaves at once.
+        let looked = std::mem::replace(&mut self.looked, now);
+        let ago = match self.ready {
+            Some(_) => self.max_wait,
+            None => now.saturating_duration_since(looked).min(LOOK_EVERY),
+        };
+        self.output.written_since(now.checked_sub(ago).unwrap_or(now));
         let keys: Vec<FileKey> = self.table.awake().iter().copied().collect();
+        (self.parts, self.archives) = self.table.taken_by(&keys);
         let looked_at = keys.len() as u64;
         for key in keys {
             self.look_at_file(key, now);
@@ -356,13 +375,16 @@ impl Reader {
             self.uncounted = false;
             self.table.give_up_truncated(now);
             self.count_files(now);
-            self.due.count = now + self.pause_of(self.table.len() as u64);
+            self.due.count = now + pause_of(self.table.len(), LOOK_EVERY);
         }
         if looked_at > 0 && now >= self.due.foresee {
             self.table.foresee_deletions(now);
             self.due.foresee = now + ENUMERATE_EVERY;
         }
-        self.due.look = now + self.pause_of(self.table.awake().len() as u64);
+        let is_growing = self.grew.is_some_and(|grew| now.saturating_duration_since(grew) < GROWTH_LASTS);
+        let pace = (self.max_wait / 2).clamp(LOOK_AT_MOST_EVERY, LOOK_EVERY);
+        let least = if is_growing { pace } else { LOOK_EVERY };
+        self.due.look = now + pause_of(self.table.awake().len(), least);
         if self.table.awake().is_empty() && !self.uncounted {
             self.due.look = self.due.enumerate.max(now + LOOK_EVERY);
         }
@@ -376,11 +398,6 @@ impl Reader {
     /// How soon directories are listed again. A file costs some microseconds: with many of them names may change all the time.
     fn pause_of_listing(&self) -> Duration {
         ENUMERATE_PAUSE.max(Duration::from_millis(self.table.len() as u64 / 10))
-    }
-
-    /// How long to wait before as many files are looked at again. A look is about a microsecond.
-    fn pause_of(&self, files: u64) -> Duration {
-        LOOK_EVERY.max(Duration::from_millis(files / 2)).min(Duration::from_secs(2))
     }
 
     fn look_at_file(&mut self, key: FileKey, now: Instant) {
@@ -410,6 +427,7 @@ impl Reader {
         // A file may be truncated and grow to its old size between two looks.
         if look.size != file.size || look.modified != file.modified {
             file.grew = now;
+            self.grew = Some(now);
             file.modified = look.modified;
             let held = std::mem::replace(&mut file.size, look.size);
             if let Some(watch) = file.watch.take() {
@@ -556,7 +574,8 @@ impl Reader {
             }
         }
         self.parts = others + file.joiner.held_bytes();
-        self.buffer.clear();
+        // What lies in it is left there: emptied, it would be filled with zeros before the next read.
+        self.buffer.truncate(TURN);
         self.buffer.shrink_to(TURN);
         if let Some(file) = self.table.get_mut(key) {
             let fresh = file.count_read();
@@ -646,6 +665,11 @@ impl Reader {
             }
         }
     }
+}
+
+/// How long to wait, at the least, before as many files are looked at again. A look is about a microsecond.
+fn pause_of(files: usize, least: Duration) -> Duration {
+    least.max(Duration::from_millis(files as u64 / 2)).min(Duration::from_secs(2))
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ pub struct BulkShape {
     before_message: &'static [u8],
     /// The same for a line with fields.
     before_message_and_fields: &'static [u8],
-    /// From the end of the message on to where the offset goes.
+    /// From the end of the message and the stream on to where the offset goes.
     before_offset: Vec<u8>,
     /// From the offset to the newline.
     after_offset: Vec<u8>,
@@ -222,11 +222,7 @@ impl BulkShape {
             body.extend_from_slice(self.before_message_and_fields);
         }
         let is_utf8 = write_string(line.text, body);
-        if line.stream != Stream::None {
-            body.extend_from_slice(b",\"stream\":\"");
-            body.extend_from_slice(line.stream.as_str().as_bytes());
-            body.push(b'"');
-        }
+        body.extend_from_slice(stream_piece(line.stream));
         body.extend_from_slice(&self.before_offset);
         if !self.before_offset.is_empty() {
             write_decimal(line.span.start, body);
@@ -238,6 +234,14 @@ impl BulkShape {
             body.extend_from_slice(self.after_offset.get(self.replaced..).unwrap_or_default());
         }
         is_utf8
+    }
+}
+
+fn stream_piece(stream: Stream) -> &'static [u8] {
+    match stream {
+        Stream::None => b"",
+        Stream::Stdout => b",\"stream\":\"stdout\"",
+        Stream::Stderr => b",\"stream\":\"stderr\"",
     }
 }
 

@@ -162,6 +162,14 @@ impl Table {
         &self.awake
     }
 
+    /// What these files take of the memory over all: bytes of parts of lines, and compressed ones that are read. Files that
+    /// sleep take nothing.
+    pub fn taken_by(&self, keys: &[FileKey]) -> (usize, usize) {
+        keys.iter().filter_map(|key| self.files.get(key)).fold((0, 0), |(parts, archives), file| {
+            (parts + file.joiner.held_bytes(), archives + usize::from(file.queued && file.is_archive()))
+        })
+    }
+
     /// Looks at this file regularly from now on.
     pub fn wake(&mut self, key: FileKey) {
         self.unwatched.remove(&key);

@@ -5,7 +5,11 @@
 //!
 //! The catch-up of a backlog goes to a bulk server that only counts ([`sink`]), by turns with a program that does only what
 //! nobody can leave out ([`ceiling`]): absolute figures differ from machine to machine and from hour to hour, their ratio in
-//! one run does not. `CATCH_UP_MB` sets the size of the backlog.
+//! one run does not. `CATCH_UP_MB` sets the size of the backlog. `AGAINST` are other builds of the agent, paths with colons
+//! between them, which are measured by turns with this one.
+//!
+//! `latency` is the time from a line's write to its delivery, and from the agent's start to its first document.
+//! `LATENCY_SECONDS` sets how long lines are written.
 
 #![allow(
     dead_code,
@@ -21,6 +25,8 @@
 
 #[path = "pipeline/ceiling.rs"]
 mod ceiling;
+#[path = "pipeline/latency.rs"]
+mod latency;
 #[path = "pipeline/quiet.rs"]
 mod quiet;
 #[path = "pipeline/sink.rs"]
@@ -39,59 +45,99 @@ use std::{
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use sink::Sink;
-use support::{Agent, Elastic, LogDir, pods_config, same, seconds, wait_until};
+use support::{Agent, Elastic, Launch, LogDir, pods_config, same, seconds, wait_until};
 
 const FILES: usize = 10;
 const LINES_PER_FILE: usize = 40_000;
 /// Of each figure of the catch-up the median counts.
 const ROUNDS: usize = 3;
+/// The backlog before the first document: more than is read before that.
+const FIRST_DOCUMENT_MB: usize = 200;
 
 fn main() {
-    // These alone need no server.
-    let only = |name: &str| env::args().any(|argument| argument == name);
-    let (only_catch_up, only_quiet) = (only("catch-up"), only("quiet"));
-    if !only_catch_up && !only_quiet {
+    // `catch-up`, `latency` and `quiet` need no server. Beside them cargo gives options of its own.
+    let parts: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    if wanted("sinks") {
         store();
         elastic();
     }
-    if !only_quiet {
+    if wanted("latency") {
+        let (time, backlog) = (number_of("LATENCY_SECONDS", 30) as u64, Backlog::new(FIRST_DOCUMENT_MB));
+        for build in builds() {
+            latency::steady(&build, Duration::from_secs(time));
+            latency::first_document(&build, &backlog);
+        }
+    }
+    if wanted("catch-up") {
         catch_up();
     }
-    if !only_catch_up {
+    if wanted("quiet") {
         quiet::quiet();
     }
 }
 
+/// A number that whoever measures may set.
+fn number_of(variable: &str, usual: usize) -> usize {
+    env::var(variable).map_or(usual, |value| value.parse().expect("a number"))
+}
+
 /// A backlog of CRI lines into the counting sink, agent and ceiling by turns, each on one core and the sink on another.
 fn catch_up() {
-    let megabytes =
-        env::var("CATCH_UP_MB").map_or(2000, |value| value.parse().expect("a number of megabytes"));
-    let backlog = Backlog::new(megabytes);
+    let backlog = Backlog::new(number_of("CATCH_UP_MB", 2000));
     let all = sched_getaffinity(None).expect("the cores");
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
     on_core(cores[cores.len() - 1]);
     let sink = Sink::start();
     on_core(cores[0]);
     for (what, level) in [("plain", 0), ("gzip", 1)] {
-        let (mut ours, mut ceilings, mut peak, mut bodies) = (Vec::new(), Vec::new(), 0, (0, 0));
+        let mut figures: Vec<_> = builds().into_iter().map(|build| (build, Figures::default())).collect();
+        let (mut ceilings, mut ceiling_bytes) = (Vec::new(), 0);
         for _ in 0..ROUNDS {
-            let (cpu, mib) = agent_cpu(&backlog, &sink, level);
-            ours.push(backlog.megabytes() / cpu);
-            peak = peak.max(mib);
-            let sent = sink.take_bytes();
+            for (build, figures) in &mut figures {
+                let (cpu, mib) = agent_cpu(build, &backlog, &sink, level);
+                figures.speeds.push(backlog.megabytes() / cpu);
+                figures.peak_mib = figures.peak_mib.max(mib);
+                figures.bytes = sink.take_bytes();
+            }
             ceilings.push(backlog.megabytes() / ceiling::run(&backlog.files, sink.address, level));
-            bodies = (sent, sink.take_bytes());
+            ceiling_bytes = sink.take_bytes();
         }
-        let (ours, ceiling) = (median(ours), median(ceilings));
-        println!(
-            "catch-up, {what}: {ours:.0} MB of log per CPU second, {:.2} of the ceiling's {ceiling:.0}; {peak} MiB resident \
-             at most; bodies of {} and {} MB",
-            ours / ceiling,
-            bodies.0 / 1_000_000,
-            bodies.1 / 1_000_000
-        );
+        let ceiling = median(ceilings);
+        for (build, figures) in figures {
+            let speed = median(figures.speeds);
+            println!(
+                "catch-up{}, {what}: {speed:.0} MB of log per CPU second, {:.2} of the ceiling's {ceiling:.0}; {} MiB \
+                 resident at most; bodies of {} and {} MB",
+                called(&build),
+                speed / ceiling,
+                figures.peak_mib,
+                figures.bytes / 1_000_000,
+                ceiling_bytes / 1_000_000
+            );
+        }
     }
     sched_setaffinity(None, &all).expect("every core");
+}
+
+/// What was measured of a build.
+#[derive(Default)]
+struct Figures {
+    speeds: Vec<f64>,
+    peak_mib: u64,
+    bytes: u64,
+}
+
+/// The build that cargo just made, and those it is to be compared with.
+fn builds() -> Vec<Launch> {
+    let others = env::var("AGAINST").unwrap_or_default();
+    let others = others.split(':').filter(|path| !path.is_empty()).map(|path| Some(path.to_owned()));
+    [None].into_iter().chain(others).map(|binary| Launch { binary, ..Launch::default() }).collect()
+}
+
+/// How a build is called beside the one that cargo made.
+fn called(build: &Launch) -> String {
+    build.binary.as_ref().map_or_else(String::new, |path| format!(" of {path}"))
 }
 
 /// Log files that wait to be read.
@@ -144,13 +190,13 @@ fn access_line(pod: usize, line: usize, text: &mut Vec<u8>) {
 }
 
 /// CPU seconds of an agent for the whole backlog, and its peak memory in MiB.
-fn agent_cpu(backlog: &Backlog, sink: &Sink, level: u32) -> (f64, u64) {
+fn agent_cpu(build: &Launch, backlog: &Backlog, sink: &Sink, level: u32) -> (f64, u64) {
     let config = format!(
         "{}  start: {{first_run: 1Ti}}\nelasticsearch: {{hosts: ['http://{}'], compression: {level}}}\n",
         pods_config(&backlog.logs),
         sink.address
     );
-    let agent = Agent::start(&config, &[]);
+    let agent = Agent::start_as(build.clone(), &config, &[]);
     wait_for(&agent, backlog.lines);
     (cpu_seconds(agent.pid()), agent.peak_mib())
 }

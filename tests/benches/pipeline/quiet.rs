@@ -1,19 +1,22 @@
 //! What files cost that nobody writes to: CPU seconds a minute and memory, by number of files. `QUIET_SECONDS` sets how long
 //! each is measured.
 
-use std::{env, fs, thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use super::{
+    builds, called, number_of,
     sink::Sink,
-    support::{Agent, LogDir, Stream, pods_config, same, seconds, wait_until},
+    support::{Agent, Launch, LogDir, Stream, pods_config, same, seconds, wait_until},
 };
 
+/// With the collectors and without.
+const FLAGS: [&[&str]; 2] = [&[], &["--collector.disable-defaults"]];
 /// Until files that were read count as quiet.
 const SETTLE: Duration = Duration::from_secs(20);
 
-/// Measures both sinks, with the collectors and without.
+/// Measures both sinks.
 pub fn quiet() {
-    let time = env::var("QUIET_SECONDS").map_or(60, |value| value.parse().expect("a number of seconds"));
+    let time = number_of("QUIET_SECONDS", 60) as u64;
     let (sink, logs) = (Sink::start(), LogDir::new());
     let mut made = 0;
     for files in [500, 10_000] {
@@ -25,10 +28,12 @@ pub fn quiet() {
         let elastic =
             format!("{}elasticsearch: {{hosts: ['http://{}']}}\n", pods_config(&logs), sink.address);
         for (what, config) in [("local store", local), ("bulk server", elastic)] {
-            for flags in [&[][..], &["--collector.disable-defaults"]] {
-                let (cpu, kib) = idle(&config, flags, files as u64, time);
+            for (build, flags) in builds().iter().flat_map(|build| FLAGS.map(|flags| (build.clone(), flags)))
+            {
+                let (cpu, kib) = idle(&build, &config, flags, files as u64, time);
                 println!(
-                    "{files} quiet files, {what} {}: {:.3} CPU seconds a minute, {:.1} MiB resident",
+                    "{files} quiet files{}, {what} {}: {:.3} CPU seconds a minute, {:.1} MiB resident",
+                    called(&build),
                     flags.join(" "),
                     cpu * 60.0 / time as f64,
                     kib as f64 / 1024.0
@@ -39,8 +44,8 @@ pub fn quiet() {
 }
 
 /// CPU seconds in so many seconds once all lines are delivered, and KiB resident then.
-fn idle(config: &str, flags: &[&str], lines: u64, time: u64) -> (f64, u64) {
-    let agent = Agent::start(config, flags);
+fn idle(build: &Launch, config: &str, flags: &[&str], lines: u64, time: u64) -> (f64, u64) {
+    let agent = Agent::start_as(build.clone(), config, flags);
     wait_until("every line is delivered", seconds(600), || {
         thread::sleep(Duration::from_millis(250));
         let status = agent.admin("/api/v1/status").good()?;

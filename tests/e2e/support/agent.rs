@@ -22,12 +22,14 @@ use super::{
 pub const NO_LOGS: &str = "logs: {sources: []}\n";
 
 /// How an agent is started, where that is not the usual way.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Launch {
     /// Its working directory.
     pub directory: Option<PathBuf>,
     /// A program and its arguments that start the agent, which they are given with its own arguments behind them.
     pub wrapper: Vec<String>,
+    /// Another build of it, to be compared with this one.
+    pub binary: Option<String>,
     /// Its state directory, where that is to be a certain one.
     pub state: Option<PathBuf>,
 }
@@ -234,7 +236,8 @@ fn bare() -> Command {
 
 /// The environment may hold the agent's own variables: none are handed on.
 fn started_by(launch: &Launch) -> Command {
-    let mut words = launch.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_nodewarden")]);
+    let binary = launch.binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_nodewarden"));
+    let mut words = launch.wrapper.iter().map(String::as_str).chain([binary]);
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words).current_dir(launch.directory.as_deref().unwrap_or(Path::new(".")));
     command.env_clear().stdin(Stdio::null());
