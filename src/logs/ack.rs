@@ -23,10 +23,10 @@ pub struct Acks {
     outstanding: VecDeque<Outstanding>,
     /// Lines in parts that reach over other lines.
     torn: Vec<Span>,
-    /// What was settled beyond the position, sorted: a first and a last line each.
+    /// What was settled beyond the position, sorted and apart from each other: a first and a last line each.
     done: Vec<(Cursor, Cursor)>,
-    /// The last of these, when the line that was read last was left out and belongs to it.
-    row: Option<usize>,
+    /// The line that was read last, when it was left out.
+    row: Option<Cursor>,
     /// What was left out since this was asked last, by reason.
     left: Vec<(&'static str, Amount)>,
     /// The same of lines that had been on their way.
@@ -127,10 +127,8 @@ impl Acks {
     pub fn left_out(&mut self, span: Span, bytes: u64, reason: &'static str) -> bool {
         self.note_torn(span, bytes);
         let Some((at, is_new)) = self.goes_on(span) else { return false };
-        match self.row.and_then(|row| self.done.get_mut(row)) {
-            Some((_, last)) => *last = at,
-            None => self.row = Some(self.settle(at, at)),
-        }
+        self.settle(self.row.unwrap_or(at), at);
+        self.row = Some(at);
         let mut amount = Amount { lines: 1, bytes };
         if !is_new {
             // It was on its way before: somebody changed the rules.
@@ -175,6 +173,7 @@ impl Acks {
         (self.cursor, self.passed) = (at, None);
         let is_new = at > self.counted;
         if !is_new && self.is_done(at) {
+            self.row = None;
             return None;
         }
         self.counted = self.counted.max(at);
@@ -191,11 +190,18 @@ impl Acks {
         after.checked_sub(1).and_then(|before| self.done.get(before)).is_some_and(|(_, last)| at <= *last)
     }
 
-    /// Lines from one to another are settled; their place among all that are.
-    fn settle(&mut self, first: Cursor, last: Cursor) -> usize {
-        let place = self.done.partition_point(|(known, _)| *known <= first);
-        self.done.insert(place, (first, last));
-        place
+    /// Lines from one to another are settled. A batch may reach over lines that were left out, or settled before.
+    fn settle(&mut self, first: Cursor, last: Cursor) {
+        // Lines come in their order; of any others nothing is remembered, and they are sent again.
+        if first > last {
+            return;
+        }
+        let begin = self.done.partition_point(|(_, known)| *known < first);
+        let end = self.done.partition_point(|(known, _)| *known <= last);
+        let joined = self.done[begin..end]
+            .iter()
+            .fold((first, last), |(first, last), known| (first.min(known.0), last.max(known.1)));
+        self.done.splice(begin..end, [joined]);
     }
 
     /// Enters into the account what was read since this was done last, and what was set back and was gone when its turn came.
@@ -231,7 +237,6 @@ impl Acks {
         };
         if let Some(Outstanding { first, last, .. }) = self.outstanding.remove(at) {
             self.settle(first, last);
-            self.row = None;
         }
     }
 
@@ -306,7 +311,6 @@ impl Acks {
     pub fn passed(&mut self, position: u64) {
         self.torn.retain(|span| span.end > position);
         self.done.retain(|(_, last)| last.0 > position);
-        self.row = None;
     }
 }
 
@@ -484,6 +488,31 @@ mod tests {
         assert_eq!(acks.emitted(3, line(40), 10), NEW);
         assert!(acks.left_out(Span { start: 30, end: 60 }, 20, "rule"));
         assert_eq!(acks.position(60), 30);
+    }
+
+    /// Batch 2 is settled while batch 1 is held: all of it is passed over, around what was left out in its midst.
+    #[test]
+    fn a_batch_that_reaches_over_lines_left_out_is_passed_over_as_a_whole() {
+        let mut acks = Acks::default();
+        assert_eq!(acks.emitted(1, line(0), 10), NEW);
+        assert_eq!(acks.emitted(2, line(10), 10), NEW);
+        assert!(acks.left_out(line(20), 10, "rule"));
+        assert_eq!(acks.emitted(2, line(30), 10), NEW);
+        assert!(acks.left_out(line(40), 10, "rule"));
+        acks.settled(2, &part(2, 0));
+        acks.set_back();
+        assert_eq!(acks.emitted(3, line(0), 10), AGAIN);
+        assert_eq!([acks.emitted(3, line(10), 10), acks.emitted(3, line(30), 10)], [Emitted::Settled; 2]);
+        // One that was on its way and one that was settled, both left out under new rules.
+        assert_eq!(acks.emitted(3, line(50), 10), NEW);
+        assert_eq!(acks.done.len(), 2);
+        acks.set_back();
+        assert!(acks.left_out(line(0), 10, "rule") && !acks.left_out(line(10), 10, "rule"));
+        assert!(acks.left_out(line(50), 10, "rule"));
+        acks.set_back();
+        for start in [0, 10, 20, 30, 40, 50] {
+            assert_eq!(acks.emitted(4, line(start), 10), Emitted::Settled, "{start}");
+        }
     }
 
     #[test]

@@ -330,7 +330,7 @@ impl Books {
 
     fn write(&mut self, place: Place<'_>, line: &Line<'_>, cut: u64, fields: &[u8], batch: &mut Batch) {
         let Place { key, facts, shape, account, acks, process } = place;
-        if acks.pass_over(line.span) {
+        if acks.pass_over(line.span) || process.as_ref().is_some_and(|process| process.holds(line.span)) {
             return;
         }
         // A line that is read again was counted.

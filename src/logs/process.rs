@@ -405,6 +405,11 @@ impl Process {
         }
     }
 
+    /// Whether this line was taken and is waited with, as the last one of a row: it comes again when reading steps back.
+    pub fn holds(&self, span: Span) -> bool {
+        self.row.as_ref().is_some_and(|row| row.last.span == span)
+    }
+
     /// The first byte that has to be read again to know what is remembered here.
     pub fn held_from(&self) -> Option<u64> {
         let row = self.row.as_ref().map(|row| row.last.span.start);

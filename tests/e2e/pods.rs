@@ -94,6 +94,14 @@ fn labels_owner_and_image_come_from_one_watch_of_this_node() {
     let last = document(&sink, &agent, "after its end and ours");
     assert_eq!(last["kubernetes"]["labels"]["app"], "basket");
     assert_eq!(last["container"]["id"], "cart-1-id");
+    // Its watch has begun when it tells of a change.
+    api.change("/api/v1/namespaces/shop/pods/till-1", &json!({"metadata": {"labels": {"app": "desk"}}}));
+    wait_until("lines have the new label", seconds(30), || {
+        number += 1;
+        till.line(Stdout, &format!("till {number}"));
+        let line = document(&sink, &agent, &format!("till {number}"));
+        same(&line["kubernetes"]["labels"]["app"], &json!("desk"))
+    });
 
     // All that was asked: one list each life, from the server's memory, and one watch, which is not over in the second.
     drop(agent);

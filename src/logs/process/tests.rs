@@ -144,6 +144,8 @@ fn repeats_become_one_line_in_the_place_of_the_last_one() {
     // The last one holds the position until somebody knows that it is the last one.
     take(&mut process, &["d", "d"], &mut out, 8);
     assert_eq!((process.held_from(), out.counted), (Some(90), 9));
+    let holds = |start| process.holds(Span { start, end: start + 10 });
+    assert!(holds(90) && !holds(80), "it is known when reading steps back to it");
     process.rest(Some(Instant::now()), &mut out);
     assert_eq!(process.held_from(), Some(90));
     process.rest(None, &mut out);

@@ -1,4 +1,8 @@
 use proptest::prelude::*;
+use serde::{
+    Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -138,18 +142,19 @@ proptest! {
         let target = if root { "" } else { "json" }.to_owned();
         let settings = Settings { target, max_depth: depth, message_keys: Vec::new(), ..Settings::default() };
         let text = object.to_string();
-        let (value, _) = read(&text, &settings, &mut FieldNames::new(most)).expect("JSON");
+        let (mut value, _) = read(&text, &settings, &mut FieldNames::new(most)).expect("JSON");
         let mut found = Vec::new();
+        // No member of the line has so long a name.
+        let ours = value.as_object_mut().and_then(|members| members.remove("nodewarden")).unwrap_or_default();
         leaves(if root { &value } else { &value["json"] }, &mut found);
-        if let Some(overflow) = value["nodewarden"]["overflow"].as_str() {
-            leaves(&serde_json::from_str(overflow).expect("JSON in the overflow"), &mut found);
+        if let Some(overflow) = ours["overflow"].as_str() {
+            overflowed(overflow).iter().for_each(|member| leaves(member, &mut found));
         }
-        found.retain(|leaf| !leaf.contains("\\\"") || !root || !leaf.starts_with("\"{"));
         let mut expected = Vec::new();
         leaves(&object, &mut expected);
         for leaf in expected {
             let at = found.iter().position(|seen| *seen == leaf);
-            prop_assert!(at.is_some(), "{leaf} of {text} in {value}");
+            prop_assert!(at.is_some(), "{leaf} of {text} in {value} and {ours}");
             found.swap_remove(at.expect("it is there"));
         }
     }
@@ -159,6 +164,29 @@ proptest! {
         let mut merged = Merged::default();
         let _ = merged.read(format!("{{{text}").as_bytes(), &Settings::default(), &mut FieldNames::new(3));
     }
+}
+
+/// The values of an object, also of names that are there twice: `a` with `b.` in it is written as `a.b` with nothing in it is.
+fn overflowed(text: &str) -> Vec<Value> {
+    struct Members;
+
+    impl<'de> Visitor<'de> for Members {
+        type Value = Vec<Value>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut values = Vec::new();
+            while let Some((_, value)) = map.next_entry::<String, Value>()? {
+                values.push(value);
+            }
+            Ok(values)
+        }
+    }
+
+    serde_json::Deserializer::from_str(text).deserialize_map(Members).expect("JSON in the overflow")
 }
 
 fn leaves(value: &Value, into: &mut Vec<String>) {
