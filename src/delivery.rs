@@ -35,6 +35,8 @@ use crate::{
 const DEAD_LETTER_BYTES: u64 = 64 << 20;
 /// Requests at once, at most, when the user leaves the number to the agent.
 const ADAPTIVE_IN_FLIGHT: usize = 4;
+/// What part of the memory budget events that are not whole yet may take.
+const HELD_SHARE: u64 = 16;
 /// How long a bulk request may take, its connection included.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Batches into the local store: small, because there is no request to pay for, and early, because people are watching.
@@ -191,7 +193,7 @@ fn reader_options(
     batch: BatchLimits,
     encoding: impl Fn(Option<&IndexTemplate>) -> Encoding,
 ) -> anyhow::Result<reader::Options> {
-    let mut sources = Vec::new();
+    let (mut sources, mut multiline) = (Vec::new(), Vec::new());
     for source in &config.logs.sources {
         let found = match &source.kind {
             SourceKind::Kubernetes { path, exclude_namespaces } => {
@@ -209,11 +211,14 @@ fn reader_options(
             },
         };
         sources.push((found, encoding(source.index.as_ref())));
+        multiline.push(source.multiline.as_ref().unwrap_or(&config.logs.multiline).clone());
     }
     Ok(reader::Options {
         sources,
         first_run_bytes: config.logs.first_run,
+        multiline,
         max_line: config.logs.max_line as usize,
+        max_held: (config.memory_limit / HELD_SHARE) as usize,
         batch,
         state_dir: config.state_dir.clone(),
         root: config.host.rootfs.clone(),

@@ -12,7 +12,7 @@ use std::{
 
 use nodewarden::{
     cli::{self, Cli},
-    config::{self, Auth, Config, DocumentIds, Env, IndexTemplate, Loaded, Machine, Schema, SourceKind},
+    config::{self, Auth, Config, DocumentIds, Env, IndexTemplate, Loaded, Machine, Multiline, Schema, SourceKind},
 };
 use nodewarden_collectors::{FlagKind, node};
 use proptest::prelude::*;
@@ -105,7 +105,7 @@ fn every_wrong_file_is_answered_with_every_mistake_by_position() {
 }
 
 /// Every key of the contract that this version knows.
-const WHOLE: &str = "
+const WHOLE: &str = r#"
 state_dir: /s
 memory_limit: 32Mi
 node_name: ${NAME}
@@ -116,9 +116,10 @@ admin: {listen_address: ''}
 logs:
   start: {new_files: beginning, first_run: 1Mi}
   max_line: 64Ki
+  multiline: {start: '^\[\d{4}-'}
   sources:
-    - kubernetes: {path: /pods, exclude_namespaces: [kube-system]}
-    - files: {include: /var/log/syslog, exclude: ['/var/log/*.gz'], index: sys-%Y}
+    - kubernetes: {path: /pods, exclude_namespaces: [kube-system], multiline: {start: BEGIN}}
+    - files: {include: /var/log/syslog, exclude: ['/var/log/*.gz'], index: sys-%Y, multiline: off}
     - journal: {path: /journals}
     - kernel: {index: kernel}
 elasticsearch:
@@ -130,7 +131,7 @@ elasticsearch:
   bulk: {max_bytes: 1Mi, max_wait: 500ms, in_flight: 2}
 store: {max_bytes: 2Gi, max_age: 1h30m, min_free: 5%}
 metrics: {disable-defaults: true}
-";
+"#;
 
 #[test]
 fn every_key_reaches_its_part() {
@@ -156,6 +157,9 @@ fn every_key_reaches_its_part() {
     assert_eq!(config.logs.sources[2].kind, SourceKind::Journal { path: vec!["/journals".into()] });
     assert_eq!(config.logs.sources[3].kind, SourceKind::Kernel);
     assert_eq!(config.logs.sources[3].index.as_ref().map(IndexTemplate::as_str), Some("kernel"));
+    assert_eq!(Multiline::starting(r"^\[\d{4}-"), Ok(config.logs.multiline));
+    let own: Vec<_> = config.logs.sources.iter().map(|source| source.multiline.clone()).collect();
+    assert_eq!(own, [Multiline::starting("BEGIN").ok(), Some(Multiline::Off), None, None]);
     let elastic = config.elasticsearch.expect("hosts are set");
     assert_eq!(
         elastic.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -15,7 +15,6 @@ const LATER: &[&str] = &[
     "gpu",
     "problems",
     "kubernetes",
-    "logs.multiline",
     "logs.limits",
     "logs.redact",
     "elasticsearch.tls",
@@ -66,6 +65,9 @@ impl Reader<'_> {
             let origin = entry.value.origin.clone();
             let found = sources::read(entry.value, self.mistakes);
             self.layer.sources = found.map(|sources| (sources, origin));
+        } else if let (keys::MULTILINE, Value::Map(_)) = (name, &entry.value.value) {
+            let Value::Map(entries) = entry.value.value else { return };
+            self.section(name, entries);
         } else if let Some(key) = keys::find(name).filter(|_| name != keys::PASSWORD) {
             self.setting(key, entry.value);
         } else if children(name).next().is_some() {

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use super::{
-    options::{Config, DocumentIds, ElasticConfig, IndexTemplate, ListenAddress, LogFormat, Schema, Secret},
+    options::{
+        Config, DocumentIds, ElasticConfig, IndexTemplate, ListenAddress, LogFormat, Multiline, Schema,
+        Secret,
+    },
     show::{self, list, text},
     units,
 };
@@ -76,6 +79,9 @@ impl Key {
         self
     }
 }
+
+/// How lines are put together: a word, or a section.
+pub const MULTILINE: &str = "logs.multiline";
 
 /// The one key that no file and no flag may hold: a password in an environment variable.
 pub const PASSWORD: &str = "elasticsearch.auth.password";
@@ -179,6 +185,23 @@ pub const KEYS: &[Key] = &[
         "logs.max_line",
         |d, v| set(&mut d.config.logs.max_line, bytes(v, 1 << 10, 64 << 20)),
         |d| Some(units::show_size(d.config.logs.max_line)),
+    ),
+    one(
+        MULTILINE,
+        |d, v| set(&mut d.config.logs.multiline, Multiline::named(v)),
+        |d| match d.config.logs.multiline {
+            Multiline::Auto => Some("auto".into()),
+            Multiline::Off => Some("off".into()),
+            Multiline::Start(_) => None,
+        },
+    ),
+    one(
+        "logs.multiline.start",
+        |d, v| set(&mut d.config.logs.multiline, Multiline::starting(v)),
+        |d| match &d.config.logs.multiline {
+            Multiline::Start(regex) => Some(text(regex.as_str())),
+            Multiline::Auto | Multiline::Off => None,
+        },
     ),
     many("elasticsearch.hosts", |d| d.elastic.hosts.clear(), push_hosts, |d| Some(list(&d.elastic.hosts)))
         .flag("elasticsearch.hosts"),

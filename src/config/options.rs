@@ -4,7 +4,9 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use nodewarden_collectors::{Host, Settings};
 
-pub use crate::logs::{elastic::Host as ElasticHost, index::IndexTemplate, shape::Schema};
+pub use crate::logs::{
+    elastic::Host as ElasticHost, index::IndexTemplate, multiline::Multiline, shape::Schema,
+};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -162,6 +164,8 @@ pub struct LogsConfig {
     pub first_run: u64,
     /// Bytes of the longest line; what is beyond is cut with a marker.
     pub max_line: u64,
+    /// How lines are put together to events.
+    pub multiline: Multiline,
     /// Where lines come from.
     pub sources: Vec<Source>,
 }
@@ -172,14 +176,15 @@ impl Default for LogsConfig {
         Self {
             first_run: 64 * MIB,
             max_line: MIB,
+            multiline: Multiline::Auto,
             sources: vec![
-                Source { kind: SourceKind::kubernetes(), index: None },
-                Source {
-                    kind: SourceKind::Files { include: files.map(String::from).into(), exclude: Vec::new() },
-                    index: None,
-                },
-                Source { kind: SourceKind::journal(), index: None },
-                Source { kind: SourceKind::Kernel, index: None },
+                Source::new(SourceKind::kubernetes()),
+                Source::new(SourceKind::Files {
+                    include: files.map(String::from).into(),
+                    exclude: Vec::new(),
+                }),
+                Source::new(SourceKind::journal()),
+                Source::new(SourceKind::Kernel),
             ],
         }
     }
@@ -192,6 +197,15 @@ pub struct Source {
     pub kind: SourceKind,
     /// An index of its own instead of `elasticsearch.index`.
     pub index: Option<IndexTemplate>,
+    /// How its lines are put together, instead of `logs.multiline`.
+    pub multiline: Option<Multiline>,
+}
+
+impl Source {
+    /// One without settings of its own.
+    pub fn new(kind: SourceKind) -> Self {
+        Self { kind, index: None, multiline: None }
+    }
 }
 
 /// Where the kubelet keeps the containers' logs.

@@ -11,20 +11,21 @@ use super::{batch::BatchFile, record::Span};
 /// line apart at the next start, though: then it is the line's start, and the line is the same again, under the same id.
 ///
 /// A file may be set back to its position. Its lines are then read again, in the same order, into later batches, and what
-/// batches of before carry of it is settled by those. A line is counted once, however often it is read.
+/// batches of before carry of it is settled by those. A line is counted once, however often it is read: when it is read, for
+/// events of two streams go out in any order.
 #[derive(Debug, Default)]
 pub struct Acks {
     outstanding: VecDeque<Outstanding>,
-    /// Lines in parts that reach over other lines.
-    torn: Vec<Span>,
+    /// Where events reach over lines that are not theirs: in order, those that overlap as one.
+    torn: VecDeque<Span>,
     /// How often it was set back.
     epoch: u32,
     /// The same since something was confirmed.
     holds: u32,
-    /// The line that was read last: its end, and its number among those that end there.
-    cursor: (u64, u64),
+    /// The end of the line that was read last.
+    cursor: u64,
     /// The same of the last line that was counted.
-    counted: (u64, u64),
+    counted: u64,
     /// What was counted as read and not yet as confirmed.
     waiting: Amount,
 }
@@ -72,26 +73,39 @@ struct Outstanding {
 }
 
 impl Acks {
-    /// A line at `span`, of which `bytes` are its own, went into `batch`. Batches are numbered upwards. Whether it is new.
-    pub fn emitted(&mut self, batch: u64, span: Span, bytes: u64) -> bool {
+    /// A physical line was read that ends at `end`: so many bytes, and the beginning of a line or of none. Whether it is new.
+    pub fn read(&mut self, end: u64, lines: u64, bytes: u64) -> bool {
+        self.cursor = end;
+        let is_new = end > self.counted;
+        if is_new {
+            self.counted = end;
+            self.waiting.lines += lines;
+            self.waiting.bytes += bytes;
+        }
+        is_new
+    }
+
+    /// An event at `span`, of which `bytes` are its own, went into `batch`. Batches are numbered upwards.
+    pub fn emitted(&mut self, batch: u64, span: Span, bytes: u64) {
         let low = span.start;
         if bytes < span.end - span.start {
-            self.torn.push(span);
+            self.tear(span);
         }
         match self.outstanding.back_mut() {
             Some(last) if last.batch == batch => last.low = last.low.min(low),
             _ => self.outstanding.push_back(Outstanding { batch, low }),
         }
-        // Lines come in the order of their ends, also the second time; two may end where their file does.
-        let number = if span.end == self.cursor.0 { self.cursor.1 + 1 } else { 0 };
-        self.cursor = (span.end, number);
-        let is_new = self.cursor > self.counted;
-        if is_new {
-            self.counted = self.cursor;
-            self.waiting.lines += 1;
-            self.waiting.bytes += bytes;
+    }
+
+    /// A position within any of several spans that overlap ends at the start of the first of them, so they are kept as one.
+    fn tear(&mut self, span: Span) {
+        let first = self.torn.partition_point(|torn| torn.end <= span.start);
+        let mut whole = span;
+        while let Some(torn) = self.torn.get(first).filter(|torn| torn.start < span.end) {
+            whole = Span { start: whole.start.min(torn.start), end: whole.end.max(torn.end) };
+            self.torn.remove(first);
         }
-        is_new
+        self.torn.insert(first, whole);
     }
 
     /// Everything in `batch` is where it has to be. Batches may be confirmed in any order.
@@ -99,8 +113,9 @@ impl Acks {
         self.outstanding.retain(|outstanding| outstanding.batch != batch);
     }
 
-    /// Everything of this part of a batch is confirmed. What was read before the file was set back says nothing.
-    pub fn settled(&mut self, batch: u64, part: &BatchFile) -> Settled {
+    /// Everything of this part of a batch is confirmed. What was read before the file was set back says nothing. `is_held`
+    /// says whether lines were read that are in no batch yet.
+    pub fn settled(&mut self, batch: u64, part: &BatchFile, is_held: bool) -> Settled {
         if part.epoch != self.epoch {
             return Settled::default();
         }
@@ -113,7 +128,7 @@ impl Acks {
             bytes: taken.bytes.saturating_sub(part.dead_bytes),
         };
         // What is left then was gone when it was to be read again.
-        let is_over = self.is_clear() && self.cursor >= self.counted;
+        let is_over = self.is_clear() && !is_held && self.cursor >= self.counted;
         let gone = if is_over { self.give_up() } else { 0 };
         Settled { confirmed, lines: taken.lines + gone }
     }
@@ -128,7 +143,7 @@ impl Acks {
     pub fn set_back(&mut self) -> u32 {
         self.outstanding.clear();
         self.torn.clear();
-        self.cursor = (0, 0);
+        self.cursor = 0;
         self.epoch += 1;
         self.holds = self.holds.saturating_add(1);
         self.holds
@@ -151,16 +166,16 @@ impl Acks {
 
     /// The offset to go on from after a restart, when everything up to `read_to` went into batches: all below is confirmed.
     pub fn position(&self, read_to: u64) -> u64 {
-        let mut position = self.outstanding.iter().map(|outstanding| outstanding.low).fold(read_to, u64::min);
-        while let Some(torn) = self.torn.iter().find(|span| span.start < position && position < span.end) {
-            position = torn.start;
-        }
-        position
+        let position = self.outstanding.iter().map(|outstanding| outstanding.low).fold(read_to, u64::min);
+        let torn = self.torn.get(self.torn.partition_point(|torn| torn.end <= position));
+        torn.map_or(position, |torn| torn.start.min(position))
     }
 
     /// The position will never again be below `position`.
     pub fn passed(&mut self, position: u64) {
-        self.torn.retain(|span| span.end > position);
+        while self.torn.front().is_some_and(|torn| torn.end <= position) {
+            self.torn.pop_front();
+        }
     }
 }
 
@@ -225,47 +240,65 @@ mod tests {
         BatchFile { key, facts, lines, bytes, dead_lines: 0, dead_bytes: 0, epoch, held: false }
     }
 
+    /// One line that goes out as it is read.
+    fn pass(acks: &mut Acks, batch: u64, start: u64) -> bool {
+        acks.emitted(batch, line(start), 10);
+        acks.read(start + 10, 1, 10)
+    }
+
     #[test]
     fn a_line_that_is_read_again_is_counted_once() {
         let mut acks = Acks::default();
-        assert!(acks.emitted(1, line(0), 10) && acks.emitted(2, line(10), 10));
+        assert!(pass(&mut acks, 1, 0) && pass(&mut acks, 2, 10));
         assert_eq!(acks.set_back(), 1);
         // What was read before says nothing, also in a batch with what is read again.
-        assert!(!acks.emitted(2, line(0), 10));
-        assert_eq!(acks.settled(1, &part(1, 0)), Settled::default());
-        assert_eq!(acks.settled(2, &part(1, 0)), Settled::default());
+        assert!(!pass(&mut acks, 2, 0));
+        assert_eq!(acks.settled(1, &part(1, 0), false), Settled::default());
+        assert_eq!(acks.settled(2, &part(1, 0), false), Settled::default());
         assert_eq!(acks.position(10), 0);
-        assert!(!acks.emitted(3, line(10), 10) && acks.emitted(3, line(20), 10) && acks.is_held());
-        assert_eq!(acks.settled(2, &part(1, 1)).lines, 1);
+        assert!(!pass(&mut acks, 3, 10) && pass(&mut acks, 3, 20) && acks.is_held());
+        assert_eq!(acks.settled(2, &part(1, 1), false).lines, 1);
         assert!(!acks.is_held());
-        assert_eq!(acks.settled(3, &part(2, 1)).confirmed, Amount { lines: 2, bytes: 20 });
+        assert_eq!(acks.settled(3, &part(2, 1), false).confirmed, Amount { lines: 2, bytes: 20 });
         assert_eq!((acks.position(30), acks.give_up()), (30, 0));
     }
 
     #[test]
     fn what_is_gone_when_it_is_to_be_read_again_is_awaited_no_more() {
         let mut acks = Acks::default();
-        assert!(acks.emitted(1, line(0), 10) && acks.emitted(1, line(10), 10));
+        assert!(pass(&mut acks, 1, 0) && pass(&mut acks, 1, 10));
         acks.set_back();
-        assert!(!acks.emitted(2, line(10), 10));
-        let settled = acks.settled(2, &part(1, 1));
+        assert!(!pass(&mut acks, 2, 10));
+        let settled = acks.settled(2, &part(1, 1), false);
         assert_eq!((settled.confirmed.lines, settled.lines), (1, 2));
     }
 
+    #[test]
+    fn what_is_held_is_awaited_still() {
+        let mut acks = Acks::default();
+        assert!(acks.read(10, 1, 10) && pass(&mut acks, 1, 10));
+        assert_eq!(acks.settled(1, &part(1, 0), true).lines, 1);
+        acks.emitted(2, line(0), 10);
+        assert_eq!(acks.settled(2, &part(1, 0), false).lines, 1);
+    }
+
     proptest! {
-        /// Against a toy model that remembers each line: the position is the lowest start of an unconfirmed line.
+        /// Against a toy model that remembers each event: the position is the lowest start of an unconfirmed one, and lies
+        /// within none.
         #[test]
         fn the_position_is_the_lowest_unconfirmed_byte(
-            starts in proptest::collection::vec((0_u64..1000, 0_u64..3), 1..40),
+            starts in proptest::collection::vec((0_u64..1000, 0_u64..3, 10_u64..100), 1..40),
             confirmations in proptest::collection::vec(any::<prop::sample::Index>(), 0..40),
         ) {
             let mut acks = Acks::default();
-            let mut model = Vec::new();
+            let (mut model, mut torn) = (Vec::new(), Vec::new());
             let mut batch = 0;
-            for (start, step) in starts {
+            for (start, step, length) in starts {
                 batch += step;
-                acks.emitted(batch, line(start), 10);
+                let span = Span { start, end: start + length };
+                acks.emitted(batch, span, 10);
                 model.push((batch, start));
+                torn.extend((length > 10).then_some(span));
             }
             for index in confirmations {
                 if model.is_empty() {
@@ -274,8 +307,12 @@ mod tests {
                 let confirmed = model[index.index(model.len())].0;
                 acks.confirmed(confirmed);
                 model.retain(|(batch, _)| *batch != confirmed);
-                let expected = model.iter().map(|(_, start)| *start).min().unwrap_or(1000);
+                let mut expected = model.iter().map(|(_, start)| *start).min().unwrap_or(1000);
+                while let Some(span) = torn.iter().find(|span| span.start < expected && expected < span.end) {
+                    expected = span.start;
+                }
                 prop_assert_eq!(acks.position(1000), expected);
+                acks.passed(expected);
             }
         }
     }

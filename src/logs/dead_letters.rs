@@ -77,7 +77,7 @@ mod tests {
         let facts = FileFacts { id: FileId([1; 12]), path: "/var/log/a".into(), origin: Origin::Plain };
         let mut batch = Batch::default();
         batch.body.extend_from_slice(b"{\"create\":{}}\n{\"message\":\"a\xff\"}\n");
-        batch.push(FileKey(0), &Arc::new(facts), 10, 0);
+        batch.push(FileKey(0), &Arc::new(facts), 1, 10, 0);
         DeadLetter::new(&batch, 0, "400 \"why\"")
     }
 

@@ -128,7 +128,8 @@ impl Feed {
         }
         // A record has at least the length that it takes in the sequence.
         let bytes = (message.len() as u64 + event.cut).max(event.span.end - event.span.start);
-        let line = Line { time: event.time, stream: Stream::None, text: &self.text, span: event.span, bytes };
+        let (time, span, text) = (event.time, event.span, self.text.as_slice());
+        let line = Line { time, stream: Stream::None, text, span, bytes, lines: 1 };
         let place = Place {
             key: self.key,
             facts: &self.facts,
@@ -176,7 +177,7 @@ impl Feed {
     }
 
     fn settled(&mut self, batch: u64, part: &BatchFile) -> Settled {
-        let settled = self.acks.settled(batch, part);
+        let settled = self.acks.settled(batch, part, false);
         self.acks.passed(self.confirmed_to());
         settled
     }

@@ -58,7 +58,7 @@ pub struct LogFile {
     pub format: Format,
     /// The same of a file that is not a container's, as it is made up line by line.
     pub guess: Guess,
-    /// Parts waiting for the end of their line.
+    /// Lines and parts waiting for the end of their event.
     pub joiner: Joiner,
     /// Batches waiting for their confirmation.
     pub acks: Acks,
@@ -220,9 +220,10 @@ impl LogFile {
         if part.epoch == self.acks.epoch() {
             self.moved = now;
         }
-        let settled = self.acks.settled(batch, part);
+        let settled = self.acks.settled(batch, part, !self.joiner.is_empty());
         let confirmed = self.confirmed_to();
         self.acks.passed(confirmed);
+        self.joiner.passed(confirmed);
         self.ends.passed(confirmed);
         settled
     }
@@ -231,7 +232,7 @@ impl LogFile {
     pub fn set_back(&mut self, now: Instant, longest: Duration) {
         let confirmed = self.confirmed_to();
         (self.read_to, self.tried, self.overlong) = (confirmed, confirmed, None);
-        self.joiner = Joiner::default();
+        self.joiner.reset();
         self.ends.back_to(confirmed);
         let times = self.acks.set_back();
         self.paused = Some(now + held_for(times, longest));
@@ -378,6 +379,7 @@ impl LogFile {
                 first: identity.first,
                 check: self.ends.check(self.confirmed_to()),
                 truncated: self.truncated.is_some(),
+                cuts: self.joiner.cuts().to_vec(),
             }),
         })
     }

@@ -15,15 +15,17 @@ use super::{
     batch::{Batch, BatchLimits, Batcher, FileKey},
     file::{Counters, Identity, LogFile},
     format::{
-        parse_container_line,
+        parse_container_line, parse_plain_line,
         syslog::{Guess, clock::Clock},
     },
-    join::{Joined, limit},
-    record::{FileFacts, Line, Origin, Span, Stream},
+    join::{Joined, Joiner, Piece, limit},
+    record::{FileFacts, Line, Origin, Span},
     shape::Shape,
 };
 use crate::metrics::own::LogMetrics;
 
+/// Room for what a container runtime or syslog writes before the text of a line.
+pub const LINE_HEADER: usize = 256;
 /// Room that a document takes beyond its text, for deciding whether it fits into a batch.
 const DOCUMENT_OVERHEAD: usize = 1024;
 
@@ -58,6 +60,24 @@ pub struct Place<'a> {
     pub acks: &'a mut Acks,
 }
 
+impl<'a> Place<'a> {
+    fn of(key: FileKey, identity: &'a mut Identity, acks: &'a mut Acks) -> Self {
+        let Identity { facts, shape, counters, .. } = identity;
+        Self { key, facts, shape, counters, acks }
+    }
+}
+
+/// A physical line of a file as it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Read<'a> {
+    /// What it holds, without its newline.
+    pub text: &'a [u8],
+    /// What was read after it.
+    pub rest: &'a [u8],
+    /// Where it lies.
+    pub span: Span,
+}
+
 /// Whether a line was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
@@ -87,27 +107,35 @@ impl Output {
         Self { batcher: Batcher::new(limits), queue: Some(queue), books, whole: Vec::new() }
     }
 
-    /// Takes one physical line of an identified file, its newline already off.
-    pub fn take(&mut self, key: FileKey, file: &mut LogFile, text: &[u8], span: Span, now: Instant) -> Taken {
+    /// Takes one physical line of an identified file, its newline already off; `rest` is what was read after it.
+    pub fn take(&mut self, key: FileKey, file: &mut LogFile, line: Read<'_>, now: Instant) -> Taken {
+        let Read { text, rest, span } = line;
+        let parsed = match file.origin {
+            Origin::Container(_) => parse_container_line(text),
+            Origin::Plain | Origin::Journal | Origin::Kernel => parse_plain_line(text),
+        };
+        while let Some(stream) = file.joiner.is_over(&parsed, span) {
+            let held = file.joiner.held_by(stream);
+            if self.give_out(key, file, held, now, |joiner, whole| Some(joiner.release(stream, whole)))
+                == Taken::NoRoom
+            {
+                return Taken::NoRoom;
+            }
+        }
         let LogFile { joiner, identity: Some(identity), acks, origin, format, guess, .. } = file else {
             return Taken::Yes;
         };
+        let guess = origin.container().is_none().then_some(guess);
         let Some(Room { batch, books, whole }) = self.room(joiner.held_bytes() + text.len(), now) else {
             return Taken::NoRoom;
         };
-        let parsed = match origin {
-            Origin::Container(_) => parse_container_line(text),
-            Origin::Plain | Origin::Journal | Origin::Kernel => {
-                let Identity { facts, shape, counters, .. } = identity;
-                books.enter_text(Place { key, facts, shape, counters, acks }, guess, text, span, batch);
-                *format = guess.format();
-                return Taken::Yes;
-            }
-        };
-        *format = parsed.format;
+        *format = guess.as_ref().map_or(parsed.format, |guess| guess.format());
+        let bytes = span.end - span.start;
+        let is_new = books.read(&identity.counters, acks, span.end, joiner.begins_line(parsed.stream), bytes);
         let time = parsed.time.unwrap_or_else(wall_clock);
-        let joined = joiner.push(&parsed, span, time, books.max_line, whole);
-        books.enter(key, identity, acks, &joined, batch);
+        let piece = Piece { parsed: &parsed, raw: (text, rest), span, time, is_new, now };
+        let joined = joiner.push(&piece, books.max_text(origin), whole);
+        books.enter(Place::of(key, identity, acks), &joined, guess, batch);
         Taken::Yes
     }
 
@@ -123,23 +151,49 @@ impl Output {
         let Some(Room { batch, books, .. }) = self.room(line.text.len() + fields.len(), now) else {
             return Taken::NoRoom;
         };
-        books.write(place, line, cut, fields, batch);
+        let is_new = books.read(place.counters, place.acks, line.span.end, true, line.bytes);
+        books.write(place, line, cut, is_new, fields, batch);
         Taken::Yes
     }
 
-    /// Gives out the parts whose end never came, when nothing more comes.
+    /// Gives out what is held although its end never came, when nothing more comes.
     pub fn take_held(&mut self, key: FileKey, file: &mut LogFile, now: Instant) -> Taken {
-        let end = file.read_to;
-        let LogFile { joiner, identity: Some(identity), acks, .. } = file else {
+        let mut taken = Taken::Yes;
+        while taken == Taken::Yes && !file.joiner.is_empty() {
+            let held = file.joiner.held_bytes();
+            taken = self.give_out(key, file, held, now, Joiner::flush);
+        }
+        taken
+    }
+
+    /// Gives out the events that were ended by [`Joiner::cut`].
+    pub fn take_cut(&mut self, key: FileKey, file: &mut LogFile, now: Instant) -> Taken {
+        let mut taken = Taken::Yes;
+        while taken == Taken::Yes && file.joiner.has_cut() {
+            let held = file.joiner.held_bytes();
+            taken = self.give_out(key, file, held, now, Joiner::flush_cut);
+        }
+        taken
+    }
+
+    /// Gives out one event of `held` bytes.
+    fn give_out(
+        &mut self,
+        key: FileKey,
+        file: &mut LogFile,
+        held: usize,
+        now: Instant,
+        next: impl for<'a> FnOnce(&mut Joiner, &'a mut Vec<u8>) -> Option<Joined<'a>>,
+    ) -> Taken {
+        let LogFile { joiner, identity: Some(identity), acks, origin, guess, .. } = file else {
+            // Nothing of it was ever read.
+            file.joiner.reset();
             return Taken::Yes;
         };
-        while joiner.pending_from().is_some() {
-            let Some(Room { batch, books, whole }) = self.room(joiner.held_bytes(), now) else {
-                return Taken::NoRoom;
-            };
-            if let Some(joined) = joiner.flush(end, whole) {
-                books.enter(key, identity, acks, &joined, batch);
-            }
+        let Some(Room { batch, books, whole }) = self.room(held, now) else { return Taken::NoRoom };
+        let guess = origin.container().is_none().then_some(guess);
+        if let Some(joined) = next(joiner, whole) {
+            books.enter(Place::of(key, identity, acks), &joined, guess, batch);
         }
         Taken::Yes
     }
@@ -204,55 +258,80 @@ struct Books {
 }
 
 impl Books {
-    fn enter(
-        &mut self,
-        key: FileKey,
-        identity: &mut Identity,
-        acks: &mut Acks,
-        joined: &Joined<'_>,
-        batch: &mut Batch,
-    ) {
-        let Some(line) = joined.line else { return };
-        let Identity { facts, shape, counters, .. } = identity;
-        self.write(Place { key, facts, shape, counters, acks }, &line, joined.cut, b"", batch);
+    /// Counts a physical line of a file, or a record, when it is read for the first time. Whether it is.
+    fn read(&self, counters: &Counters, acks: &mut Acks, end: u64, begins_line: bool, bytes: u64) -> bool {
+        let lines = u64::from(begins_line);
+        let is_new = acks.read(end, lines, bytes);
+        if is_new {
+            counters.read_lines.inc_by(lines);
+            counters.read_bytes.inc_by(bytes);
+            self.in_flight.fetch_add(lines, Relaxed);
+        }
+        is_new
     }
 
-    /// A line of a file that is not a container's. Where lines become documents, a syslog line is taken apart; else it is
+    /// How much of a line's text is kept. A syslog line is measured when it is taken apart.
+    fn max_text(&self, origin: &Origin) -> usize {
+        self.max_line + if origin.container().is_some() { 0 } else { LINE_HEADER }
+    }
+
+    /// Writes what became of a line into the batch.
+    fn enter(&mut self, place: Place<'_>, joined: &Joined<'_>, guess: Option<&mut Guess>, batch: &mut Batch) {
+        let Some(line) = joined.line else { return };
+        match guess {
+            Some(guess) => self.enter_text(place, guess, &line, joined, batch),
+            None => self.write(place, &line, joined.cut, joined.is_new, b"", batch),
+        }
+    }
+
+    /// An event of a file that is not a container's. Where lines become documents, a syslog line is taken apart; else it is
     /// kept as it is, with its time.
     fn enter_text(
         &mut self,
         place: Place<'_>,
         guess: &mut Guess,
-        text: &[u8],
-        span: Span,
+        line: &Line<'_>,
+        joined: &Joined<'_>,
         batch: &mut Batch,
     ) {
-        let (mut time, mut text) = (wall_clock(), text.strip_suffix(b"\r").unwrap_or(text));
+        let mut line = *line;
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
-        if let Some(entry) = guess.read(text) {
-            time = self.clock.nanos(entry.time, time);
+        if let Some(entry) = guess.read(line.text) {
+            line.time = self.clock.nanos(entry.time, line.time);
             if let Some((schema, node)) = place.shape.document() {
                 entry.render(schema, node, &mut fields);
-                text = entry.message;
+                line.text = entry.message;
             }
         }
-        let (text, cut) = limit(text, self.max_line);
-        let line = Line { time, stream: Stream::None, text, span, bytes: span.end - span.start };
-        self.write(place, &line, cut, &fields, batch);
+        let mut cut = joined.cut;
+        if line.lines == 1 {
+            let beyond;
+            (line.text, beyond) = limit(line.text, self.max_line);
+            cut += beyond;
+        }
+        self.write(place, &line, cut, joined.is_new, &fields, batch);
         self.fields = fields;
     }
 
-    fn write(&mut self, place: Place<'_>, line: &Line<'_>, cut: u64, fields: &[u8], batch: &mut Batch) {
-        let Place { key, facts, shape, counters, acks } = place;
-        let is_new = acks.emitted(batch.number, line.span, line.bytes);
+    fn write(
+        &mut self,
+        place: Place<'_>,
+        line: &Line<'_>,
+        cut: u64,
+        is_new: bool,
+        fields: &[u8],
+        batch: &mut Batch,
+    ) {
+        let Place { key, facts, shape, acks, .. } = place;
+        acks.emitted(batch.number, line.span, line.bytes);
         let is_utf8 = if cut > 0 {
             self.mark_cut(line.text);
             shape.encode_with(&Line { text: &self.marked, ..*line }, fields, &mut batch.body)
         } else {
             shape.encode_with(line, fields, &mut batch.body)
         };
-        batch.push(key, facts, line.bytes, acks.epoch());
+        batch.push(key, facts, line.lines, line.bytes, acks.epoch());
         if !is_new {
             return;
         }
@@ -260,9 +339,6 @@ impl Books {
             self.metrics.invalid_utf8_lines.inc();
         }
         self.count_cut(cut);
-        counters.read_lines.inc();
-        counters.read_bytes.inc_by(line.bytes);
-        self.in_flight.fetch_add(1, Relaxed);
     }
 
     fn mark_cut(&mut self, text: &[u8]) {

@@ -22,8 +22,10 @@ use super::{
     checkpoint::Checkpoint,
     discover::{Source, Watcher, enumerate},
     feed::{FeedLimits, Feeds, is_feed},
+    join::Cut,
     mail::{Mail, Mailbox},
-    output::Output,
+    multiline::Multiline,
+    output::{Output, Taken},
     shape::Encoding,
     spill::{self, FRAME, SharedSpill},
     table::Table,
@@ -55,8 +57,12 @@ pub struct Options {
     pub sources: Vec<(Source, Encoding)>,
     /// On the very first run, at most this much history is read of each file, in bytes.
     pub first_run_bytes: u64,
+    /// How lines are put together, by number of the source; without an entry it is `auto`.
+    pub multiline: Vec<Multiline>,
     /// Longer lines are cut, in bytes.
     pub max_line: usize,
+    /// Bytes of events that are not whole yet, of all files together.
+    pub max_held: usize,
     /// The batches.
     pub batch: BatchLimits,
     /// Where positions are kept, and what is spilled; exists.
@@ -96,6 +102,9 @@ pub struct Reader {
     /// Whether it was said that links are followed under that root.
     said_root: bool,
     max_line: usize,
+    max_held: usize,
+    /// The same that are held, at most: what was given out since the last look is still counted.
+    held: usize,
     metrics: LogMetrics,
     /// The namespaces of the files that are open.
     namespaces: Vec<String>,
@@ -136,7 +145,7 @@ impl Reader {
         let feeds = Feeds::new(&options.sources, &mut known, limits, metrics.clone());
         let (sources, encodings) = options.sources.into_iter().unzip();
         Self {
-            table: Table::new(known, options.first_run_bytes, encodings, metrics.clone()),
+            table: Table::new(known, options.first_run_bytes, encodings, options.multiline, metrics.clone()),
             feeds,
             output: Output::new(
                 options.batch,
@@ -163,6 +172,8 @@ impl Reader {
             root: options.root,
             said_root: false,
             max_line: options.max_line,
+            max_held: options.max_held,
+            held: 0,
             metrics,
             namespaces: Vec::new(),
             in_flight,
@@ -192,10 +203,13 @@ impl Reader {
         }
         if !self.stopped {
             self.look_around(now);
-            self.look_at_files(now);
+            let has_looked = self.look_at_files(now);
             self.moved |= self.feeds.look(now);
             self.spill_vanishing(now, SPILL_STEP);
             self.read_turns(now);
+            if has_looked && now >= self.due.checkpoint {
+                self.give_out_quiet(now);
+            }
             self.read_feeds(now);
             self.output.close_aged(now, false);
         }
@@ -215,6 +229,8 @@ impl Reader {
                 }
                 Mail::Stop => {
                     self.stopped = true;
+                    let keys = self.table.keys();
+                    self.give_out(&keys, Cut::Whole, now);
                     self.output.close(now);
                 }
                 Mail::Finish => return false,
@@ -277,9 +293,10 @@ impl Reader {
         self.due.look = now;
     }
 
-    fn look_at_files(&mut self, now: Instant) {
+    /// Whether it was time to.
+    fn look_at_files(&mut self, now: Instant) -> bool {
         if now < self.due.look {
-            return;
+            return false;
         }
         for key in self.table.keys() {
             self.look_at_file(key, now);
@@ -294,6 +311,7 @@ impl Reader {
         // A look at a file is about a microsecond: many quiet files are asked less often.
         self.due.look = now
             + LOOK_EVERY.max(Duration::from_millis(self.table.len() as u64 / 2)).min(Duration::from_secs(2));
+        true
     }
 
     fn look_at_file(&mut self, key: FileKey, now: Instant) {
@@ -411,7 +429,9 @@ impl Reader {
                 return;
             }
             let Some(key) = self.turns.pop_front() else { return };
-            if self.read_turn(key, now) {
+            let wants_more = self.read_turn(key, now);
+            self.relieve(now);
+            if wants_more {
                 self.turns.push_back(key);
             } else if let Some(file) = self.table.get_mut(key) {
                 file.queued = false;
@@ -422,8 +442,11 @@ impl Reader {
     /// Reads a block of one file. Whether it wants another turn.
     fn read_turn(&mut self, key: FileKey, now: Instant) -> bool {
         let Some(file) = self.table.get_mut(key).filter(|file| file.may_be_read(now)) else { return false };
+        let held = file.joiner.held_bytes();
         let turn = Turn { key, file, output: &mut self.output, max_line: self.max_line, now };
         let ended = turn.run(&mut self.buffer);
+        let held = self.table.get_mut(key).map_or(0, |file| file.joiner.held_bytes()).saturating_sub(held);
+        self.held += held;
         self.buffer.clear();
         self.buffer.shrink_to(TURN);
         let damaged = self.spill.lock().take_damaged_bytes();
@@ -433,6 +456,56 @@ impl Reader {
         self.blocked = ended == Ended::NoRoom;
         // One turn of a file that is held shows whether it still is.
         ended != Ended::Done && self.table.get_mut(key).is_some_and(|file| file.may_be_read(now))
+    }
+
+    /// Gives out events to which nothing was added for a while, of files that are read as far as they go.
+    fn give_out_quiet(&mut self, now: Instant) {
+        let files = self.table.entries().filter(|(_, file)| !file.queued && file.joiner.is_quiet(now));
+        let quiet: Vec<FileKey> = files.map(|(key, _)| key).collect();
+        self.give_out(&quiet, Cut::Quiet, now);
+        self.held = self.table.files().map(|file| file.joiner.held_bytes()).sum();
+    }
+
+    /// Gives out the events that take most, until what is held fits into its share of memory.
+    fn relieve(&mut self, now: Instant) {
+        if self.held <= self.max_held {
+            return;
+        }
+        self.held = self.table.files().map(|file| file.joiner.held_bytes()).sum();
+        let mut held: Vec<(usize, FileKey)> =
+            self.table.entries().map(|(key, file)| (file.joiner.held_bytes(), key)).collect();
+        held.sort_unstable();
+        let mut largest = Vec::new();
+        // Not for each event that is begun from then on.
+        while self.held > self.max_held / 2
+            && let Some((bytes, key)) = held.pop()
+        {
+            self.held -= bytes;
+            largest.push(key);
+        }
+        self.give_out(&largest, Cut::All, now);
+    }
+
+    /// Ends events of these files where they are. The ends are written down first: else a line that comes later would belong
+    /// to the event when it is read again after a crash, and be lost, as the event is in the index without it.
+    fn give_out(&mut self, keys: &[FileKey], which: Cut, now: Instant) {
+        let mut is_new = false;
+        for key in keys {
+            is_new |= self.table.get_mut(*key).is_some_and(|file| file.joiner.cut(which, now));
+        }
+        if is_new {
+            self.moved = true;
+            // Where that fails, which it says, they go out all the same.
+            self.write_positions(now, true);
+        }
+        for key in keys {
+            let Some(file) = self.table.get_mut(*key) else { continue };
+            if self.output.take_cut(*key, file, now) == Taken::NoRoom {
+                // They go out when there is room.
+                self.blocked = true;
+                return;
+            }
+        }
     }
 
     /// Gives every feed one turn.

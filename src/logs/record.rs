@@ -189,7 +189,7 @@ pub struct Span {
     pub end: u64,
 }
 
-/// One whole line of a log, joined from its parts.
+/// One event of a log: a whole line, joined from its parts, or several lines that belong together.
 #[derive(Debug, Clone, Copy)]
 pub struct Line<'a> {
     /// When it was written, in nanoseconds since the epoch.
@@ -202,6 +202,8 @@ pub struct Line<'a> {
     pub span: Span,
     /// Bytes of the file that its parts take, newlines included: less than the span when another stream's lines lie between.
     pub bytes: u64,
+    /// Lines of the log in it.
+    pub lines: u32,
 }
 
 /// A path for messages and documents; bytes that are not UTF-8 become U+FFFD.

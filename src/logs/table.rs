@@ -16,6 +16,7 @@ use super::{
     checkpoint::{Check, Known, Position, TRUNCATED},
     discover::{Enumeration, Found},
     file::{Counters, Ends, Identity, LogFile},
+    multiline::Multiline,
     record::{FileFacts, FileId, Origin},
     shape::{Encoding, Shape},
     spill::{Header, SharedSpill},
@@ -61,6 +62,8 @@ pub struct Table {
     first_run_bytes: u64,
     /// The form of the documents, by number of the source.
     encodings: Vec<Encoding>,
+    /// How lines are put together, by the same.
+    multiline: Vec<Multiline>,
     /// Rotated files of a container that are kept before the oldest is deleted, as far as that was seen.
     rotated_kept: usize,
     metrics: LogMetrics,
@@ -68,7 +71,13 @@ pub struct Table {
 
 impl Table {
     /// An empty table. `first_run_bytes` bounds the history that is read of each file on the very first run.
-    pub fn new(known: Known, first_run_bytes: u64, encodings: Vec<Encoding>, metrics: LogMetrics) -> Self {
+    pub fn new(
+        known: Known,
+        first_run_bytes: u64,
+        encodings: Vec<Encoding>,
+        multiline: Vec<Multiline>,
+        metrics: LogMetrics,
+    ) -> Self {
         let mut positions = known.positions.values();
         let remembers_content =
             !known.first_run && positions.len() == 0 || positions.any(|position| position.content.is_some());
@@ -84,6 +93,7 @@ impl Table {
             archives_are_history: !remembers_content,
             first_run_bytes,
             encodings,
+            multiline,
             rotated_kept: ROTATED_KEPT,
             metrics,
         }
@@ -112,6 +122,11 @@ impl Table {
     /// All files.
     pub fn files(&self) -> impl Iterator<Item = &LogFile> {
         self.files.values()
+    }
+
+    /// All files with their keys.
+    pub fn entries(&self) -> impl Iterator<Item = (FileKey, &LogFile)> {
+        self.files.iter().map(|(key, file)| (*key, file))
     }
 
     /// What the checkpoint has to remember.
@@ -351,7 +366,7 @@ impl Table {
 
     fn settle(&mut self, key: FileKey, beginning: &Beginning) {
         let Some(file) = self.files.get_mut(&key) else { return };
-        let &Beginning { base, document, first, generation, start, check, truncated } = beginning;
+        let &Beginning { base, document, first, generation, start, check, truncated, ref cuts } = beginning;
         let facts = FileFacts { id: document, path: file.active_path.clone(), origin: file.origin.clone() };
         let namespace = [file.origin.namespace()];
         let counters = Counters {
@@ -365,6 +380,8 @@ impl Table {
         file.read_to = start;
         file.ends = Ends::known(check);
         file.truncated = truncated;
+        file.joiner.set_rule(self.multiline.get(file.source).cloned().unwrap_or_default());
+        file.joiner.know_cuts(cuts.clone());
         tracing::debug!(path = %file.path.display(), offset = start, "reading");
     }
 
@@ -494,7 +511,8 @@ impl Table {
             generation: header.generation,
             start,
             check: content.as_ref().and_then(|content| content.check),
-            truncated: content.filter(|content| content.truncated).map(|_| now),
+            truncated: content.as_ref().filter(|content| content.truncated).map(|_| now),
+            cuts: content.map(|content| content.cuts).unwrap_or_default(),
         };
         self.settle(key, &beginning);
         Some(spill.lock().missing(header.id, start, size))
@@ -514,7 +532,6 @@ fn truncated_key(base: FileId, generation: u32) -> FileId {
 }
 
 /// Where a file begins that was just identified.
-#[derive(Clone, Copy)]
 struct Beginning {
     base: FileId,
     document: FileId,
@@ -523,6 +540,7 @@ struct Beginning {
     start: u64,
     check: Option<Check>,
     truncated: Option<Instant>,
+    cuts: Vec<u64>,
 }
 
 /// Whether a closed file is what was found. It holds its inode no more, so another file may have got the number: one that

@@ -22,6 +22,7 @@ mod fixtures;
 mod hostile_files;
 mod logs;
 mod media;
+mod multiline;
 mod page;
 mod scrape;
 mod shutdown;

@@ -48,6 +48,7 @@ fn pods(logs: &Path) -> Source {
 
 fn start(
     source: Source,
+    multiline: Multiline,
     state: &Path,
     limits: spill::Limits,
     now: Instant,
@@ -57,7 +58,9 @@ fn start(
     let options = Options {
         sources: vec![(source, Encoding::Records)],
         first_run_bytes: u64::MAX,
+        multiline: vec![multiline],
         max_line: 1000,
+        max_held: 4000,
         batch: BatchLimits { max_bytes: 2500, max_wait: Duration::from_secs(1), buffers: 3 },
         state_dir: state.into(),
         spill: limits,
@@ -83,7 +86,7 @@ impl Scene {
         let state = tempfile::tempdir().expect("a directory");
         let now = Instant::now();
         let spill = spill::Limits { max_bytes: 64 << 20, min_free: 0.0 };
-        let (reader, mail, queue) = start(source.clone(), state.path(), spill, now);
+        let (reader, mail, queue) = start(source.clone(), Multiline::Auto, state.path(), spill, now);
         let (in_flight, delivered, written) = Default::default();
         let (offered, rotations) = (0, 0);
         Self {
@@ -168,6 +171,25 @@ impl Scene {
         }
     }
 
+    /// A line as it may stand in a stack trace.
+    fn trace_line(&mut self, kind: u8, is_err: bool) {
+        let number = self.written.len();
+        let text = match kind {
+            0 => format!("ERROR head-{number}"),
+            1 => format!("java.lang.Error: error-{number}"),
+            2 => format!("Caused by: java.lang.Error: cause-{number}"),
+            _ => format!("\tat shop.Cart.add(Cart.java:{number})"),
+        };
+        let stream = if is_err { "stderr" } else { "stdout" };
+        self.append(format!("2026-11-21T11:00:00.{number:09}Z {stream} F {text}\n").as_bytes());
+        self.written.insert(text.into_bytes());
+    }
+
+    /// The lines that the sink has.
+    fn delivered_lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.delivered.values().flat_map(|text| text.split(|byte| *byte == b'\n'))
+    }
+
     fn rotate(&mut self) {
         self.rotations += 1;
         let rotated = format!("0.log.20261121-{:06}", self.rotations);
@@ -245,7 +267,7 @@ impl Scene {
     fn crash(&mut self) {
         self.in_flight.clear();
         (self.reader, self.mail, self.queue) =
-            start(self.source.clone(), self.state.path(), self.spill, self.now);
+            start(self.source.clone(), Multiline::Auto, self.state.path(), self.spill, self.now);
     }
 
     fn settle(&mut self) {
@@ -254,7 +276,7 @@ impl Scene {
         for _ in 0..300 {
             self.step(Duration::from_secs(3));
             self.deliver(0, true);
-            more -= i32::from(self.delivered.len() >= self.written.len());
+            more -= i32::from(self.delivered_lines().count() >= self.written.len());
             if more == 0 {
                 break;
             }
@@ -266,6 +288,7 @@ impl Scene {
 enum Action {
     Line { in_parts: bool },
     Lines(usize),
+    Trace { kinds: Vec<u8>, is_err: bool },
     Rotate,
     CopyTruncate,
     Compress,
@@ -280,6 +303,8 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => any::<bool>().prop_map(|in_parts| Action::Line { in_parts }),
         2 => (1_usize..80).prop_map(Action::Lines),
+        4 => (proptest::collection::vec(0_u8..8, 1..12), any::<bool>())
+            .prop_map(|(kinds, is_err)| Action::Trace { kinds, is_err }),
         2 => Just(Action::Rotate),
         1 => Just(Action::CopyTruncate),
         1 => Just(Action::Compress),
@@ -304,6 +329,9 @@ proptest! {
             match action {
                 Action::Line { in_parts } => scene.line(in_parts),
                 Action::Lines(count) => (0..count).for_each(|_| scene.line(false)),
+                Action::Trace { kinds, is_err } => {
+                    kinds.into_iter().for_each(|kind| scene.trace_line(kind, is_err));
+                }
                 Action::Rotate => scene.rotate(),
                 Action::CopyTruncate => scene.copytruncate(),
                 Action::Compress => {
@@ -326,10 +354,10 @@ proptest! {
         }
         scene.settle();
         scene.assert_books_balance();
-        let delivered: Vec<&Vec<u8>> = scene.delivered.values().collect();
-        let distinct: BTreeSet<&Vec<u8>> = scene.delivered.values().collect();
+        let delivered: Vec<&[u8]> = scene.delivered_lines().collect();
+        let distinct: BTreeSet<&[u8]> = scene.delivered_lines().collect();
         prop_assert_eq!(delivered.len(), distinct.len(), "nothing twice");
-        prop_assert_eq!(distinct, scene.written.iter().collect(), "nothing lost");
+        prop_assert_eq!(distinct, scene.written.iter().map(Vec::as_slice).collect(), "nothing lost");
     }
 }
 

@@ -25,7 +25,7 @@ impl Scene {
         let metrics = Own::new(Registry::new()).expect("a registry").logs;
         Self {
             directory: tempfile::tempdir().expect("a temporary directory"),
-            table: Table::new(known, first_run_bytes, vec![Encoding::Records], metrics),
+            table: Table::new(known, first_run_bytes, vec![Encoding::Records], vec![], metrics),
             now: Instant::now(),
         }
     }
@@ -209,8 +209,13 @@ fn a_file_rotated_while_the_agent_was_away_is_read_on() {
     scene.append("app.log", "second\n");
     fs::rename(scene.path("app.log"), scene.path("app.log.1")).expect("renamed");
     scene.append("app.log", "third\n");
-    scene.table =
-        Table::new(known, 100, vec![Encoding::Records], Own::new(Registry::new()).expect("a registry").logs);
+    scene.table = Table::new(
+        known,
+        100,
+        vec![Encoding::Records],
+        vec![],
+        Own::new(Registry::new()).expect("a registry").logs,
+    );
     let mut read: Vec<_> = scene.look().into_iter().map(|(name, offset, _)| (name, offset)).collect();
     read.sort();
     assert_eq!(read, [("app.log".to_owned(), 0), ("app.log.1".to_owned(), 6)]);
@@ -230,7 +235,12 @@ fn a_truncated_file_is_another_one_even_with_the_same_first_line() {
     assert_eq!(offset, 0);
     assert_ne!(first, second);
     let known = scene.known();
-    scene.table =
-        Table::new(known, 100, vec![Encoding::Records], Own::new(Registry::new()).expect("a registry").logs);
+    scene.table = Table::new(
+        known,
+        100,
+        vec![Encoding::Records],
+        vec![],
+        Own::new(Registry::new()).expect("a registry").logs,
+    );
     assert_eq!(scene.look().remove(0).2, second);
 }

@@ -68,9 +68,8 @@ pub struct BulkServer {
 /// What the server stored.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Tally {
-    pub documents: u64,
-    pub distinct_ids: u64,
-    pub distinct_messages: u64,
+    pub lines: u64,
+    pub distinct_lines: u64,
 }
 
 #[derive(Default)]
@@ -87,8 +86,12 @@ struct State {
     conflicts: u64,
     /// Hashes of index and `_id`: there may be tens of millions.
     ids: HashSet<u64>,
-    /// Hashes of messages, with how often each was stored.
+    /// Lines of their messages: a document may be an event of several.
+    lines: u64,
+    /// Hashes of these lines, with how often each was stored.
     messages: HashMap<u64, u32>,
+    /// Hashes of whole messages.
+    events: HashSet<u64>,
     bytes: u64,
     faults: Vec<Fault>,
     percent: u64,
@@ -162,23 +165,29 @@ impl BulkServer {
         self.shared.lock().documents
     }
 
-    /// Whether a document with this message is stored.
+    /// Lines in the messages of the documents stored.
+    pub fn lines(&self) -> u64 {
+        self.shared.lock().lines
+    }
+
+    /// Whether a document with this line in its message is stored.
     pub fn has(&self, message: &str) -> bool {
         self.shared.lock().messages.contains_key(&xxh3_64(message.as_bytes()))
+    }
+
+    /// Whether a document with this message, all of it, is stored.
+    pub fn has_event(&self, message: &str) -> bool {
+        self.shared.lock().events.contains(&xxh3_64(message.as_bytes()))
     }
 
     /// What was stored.
     pub fn tally(&self) -> Tally {
         let state = self.shared.lock();
-        Tally {
-            documents: state.documents,
-            distinct_ids: state.ids.len() as u64,
-            distinct_messages: state.messages.len() as u64,
-        }
+        Tally { lines: state.lines, distinct_lines: state.messages.len() as u64 }
     }
 
-    /// Waits until as many documents are there as lines were written, all different, then looks for each of the lines:
-    /// count = distinct = written.
+    /// Waits until as many lines are in documents as were written, all different, then looks for each of them: count =
+    /// distinct = written.
     #[track_caller]
     pub fn assert_each_once(
         &self,
@@ -186,11 +195,11 @@ impl BulkServer {
         texts: impl Iterator<Item = String>,
         agent: impl Fn() -> String,
     ) {
-        let written = Tally { documents: count, distinct_ids: count, distinct_messages: count };
+        let written = Tally { lines: count, distinct_lines: count };
         let mut tally = self.tally();
         // As long as there is progress: a backlog may be large.
         while tally != written {
-            assert!(tally.documents <= count, "{}", self.odd(&tally, &written));
+            assert!(tally.lines <= count, "{}", self.odd(&tally, &written));
             tally = wait_until("more lines are documents", seconds(90), || match self.tally() {
                 more if more != tally || more == written => Ok(more),
                 same => Err(format!("{same:?} instead of {written:?}; the agent says:\n{}", agent())),
@@ -201,8 +210,8 @@ impl BulkServer {
             texts.filter(|text| !state.messages.contains_key(&xxh3_64(text.as_bytes()))).take(5).collect();
         assert!(missing.is_empty(), "never stored: {missing:#?}");
         eprintln!(
-            "{count} lines are there once each; {} repeats were refused; {:?}",
-            state.conflicts, state.hits
+            "{count} lines are there once each in {} documents; {} repeats were refused; {:?}",
+            state.documents, state.conflicts, state.hits
         );
     }
 
@@ -425,7 +434,11 @@ impl State {
             return 409;
         }
         self.documents += 1;
-        *self.messages.entry(xxh3_64(message.as_bytes())).or_default() += 1;
+        self.events.insert(xxh3_64(message.as_bytes()));
+        for line in message.split('\n') {
+            self.lines += 1;
+            *self.messages.entry(xxh3_64(line.as_bytes())).or_default() += 1;
+        }
         201
     }
 }
