@@ -12,7 +12,9 @@ use std::{
 
 use nodewarden::{
     cli::{self, Cli},
-    config::{self, Auth, Config, DocumentIds, Env, IndexTemplate, Loaded, Machine, Multiline, Schema, SourceKind},
+    config::{
+        self, Auth, Config, DocumentIds, Env, IndexTemplate, Loaded, Machine, Multiline, Schema, SourceKind,
+    },
 };
 use nodewarden_collectors::{FlagKind, node};
 use proptest::prelude::*;

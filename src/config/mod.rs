@@ -27,6 +27,6 @@ pub use machine::Machine;
 pub use mistakes::{Mistake, Mistakes, Origin};
 pub use options::{
     AdminConfig, Auth, BulkConfig, Config, DocumentIds, ElasticConfig, ElasticHost, IndexTemplate,
-    ListenAddress, LogConfig, LogFormat, LogsConfig, MetricsConfig, Multiline, Schema, Secret, Source, SourceKind,
-    StoreConfig, WebConfig,
+    ListenAddress, LogConfig, LogFormat, LogsConfig, MetricsConfig, Multiline, Schema, Secret, Source,
+    SourceKind, StoreConfig, WebConfig,
 };

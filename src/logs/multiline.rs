@@ -59,7 +59,9 @@ impl Multiline {
             Ok(_) if pattern.is_empty() => "nothing is written".to_owned(),
             Ok(regex) => return Ok(Self::Start(regex)),
             // The last line says what is wrong, the others show where.
-            Err(error) => error.to_string().lines().last().unwrap_or_default().trim().to_owned(),
+            Err(error) => {
+                error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+            }
         };
         Err(format!("expected a regular expression that first lines match, not '{pattern}': {error}"))
     }

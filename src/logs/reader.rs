@@ -25,7 +25,7 @@ use super::{
     join::Cut,
     mail::{Mail, Mailbox},
     multiline::Multiline,
-    output::{Output, Taken},
+    output::Output,
     shape::Encoding,
     spill::{self, FRAME, SharedSpill},
     table::Table,
@@ -49,6 +49,8 @@ const LONGEST_HOLD: Duration = Duration::from_secs(30);
 const SPILL_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes that are spilled before the files are read again.
 const SPILL_STEP: u64 = 4 << 20;
+
+mod held;
 
 /// What the reader is told at start.
 #[derive(Debug, Clone)]
@@ -456,56 +458,6 @@ impl Reader {
         self.blocked = ended == Ended::NoRoom;
         // One turn of a file that is held shows whether it still is.
         ended != Ended::Done && self.table.get_mut(key).is_some_and(|file| file.may_be_read(now))
-    }
-
-    /// Gives out events to which nothing was added for a while, of files that are read as far as they go.
-    fn give_out_quiet(&mut self, now: Instant) {
-        let files = self.table.entries().filter(|(_, file)| !file.queued && file.joiner.is_quiet(now));
-        let quiet: Vec<FileKey> = files.map(|(key, _)| key).collect();
-        self.give_out(&quiet, Cut::Quiet, now);
-        self.held = self.table.files().map(|file| file.joiner.held_bytes()).sum();
-    }
-
-    /// Gives out the events that take most, until what is held fits into its share of memory.
-    fn relieve(&mut self, now: Instant) {
-        if self.held <= self.max_held {
-            return;
-        }
-        self.held = self.table.files().map(|file| file.joiner.held_bytes()).sum();
-        let mut held: Vec<(usize, FileKey)> =
-            self.table.entries().map(|(key, file)| (file.joiner.held_bytes(), key)).collect();
-        held.sort_unstable();
-        let mut largest = Vec::new();
-        // Not for each event that is begun from then on.
-        while self.held > self.max_held / 2
-            && let Some((bytes, key)) = held.pop()
-        {
-            self.held -= bytes;
-            largest.push(key);
-        }
-        self.give_out(&largest, Cut::All, now);
-    }
-
-    /// Ends events of these files where they are. The ends are written down first: else a line that comes later would belong
-    /// to the event when it is read again after a crash, and be lost, as the event is in the index without it.
-    fn give_out(&mut self, keys: &[FileKey], which: Cut, now: Instant) {
-        let mut is_new = false;
-        for key in keys {
-            is_new |= self.table.get_mut(*key).is_some_and(|file| file.joiner.cut(which, now));
-        }
-        if is_new {
-            self.moved = true;
-            // Where that fails, which it says, they go out all the same.
-            self.write_positions(now, true);
-        }
-        for key in keys {
-            let Some(file) = self.table.get_mut(*key) else { continue };
-            if self.output.take_cut(*key, file, now) == Taken::NoRoom {
-                // They go out when there is room.
-                self.blocked = true;
-                return;
-            }
-        }
     }
 
     /// Gives every feed one turn.

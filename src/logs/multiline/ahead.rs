@@ -77,43 +77,49 @@ fn next_docker(stream: Stream, mut rest: &[u8]) -> Option<&[u8]> {
 /// Whether an event's first line may be followed by a line that begins so; `text` may hold more than that line, or only its
 /// beginning. Of the first lines after which this is not asked [`Trace::takes_any`] knows.
 fn may_follow(text: &[u8]) -> bool {
-    let Some(&first) = text.first() else { return true };
-    match first {
-        b' ' | b'\t' | b'\r' | b'\n' | b'\\' | b'}' => true,
-        b'0'..=b'9' | b'{' | b'"' => false,
+    let Some(indent) = text.iter().position(|byte| !matches!(byte, b' ' | b'\t')) else { return true };
+    let text = &text[indent..];
+    match text[0] {
+        b'\r' | b'\n' | b'\\' | b'}' | b'+' | b'|' => true,
         b'#' => text.len() < 2 || begins_with_digit(&text[1..]),
-        b'+' | b'-' | b'<' | b'[' | b'|' => {
-            text.len() < 20
-                || begins(text, &["+ Exception Group ", "--- End of ", "---> ", "-e:", "<---", "<internal:"])
-                || begins(text, &["[CIRCULAR REFERENCE", "[signal ", "[stacktrace]"])
+        b'.' | b'-' | b'<' | b'[' => {
+            const WORDS: &[&str] = &[
+                "... ",
+                "--- End of ",
+                "---> ",
+                "-e:",
+                "<---",
+                "<internal:",
+                "[CIRC",
+                "[signal ",
+                "[stack",
+                "[cause]",
+            ];
+            text.len() < 20 || begins(text, WORDS) || indent > 0 && text.starts_with(b"- ")
         }
-        b'/' | b'_' | b'$' | b'a'..=b'z' | b'A'..=b'Z' => may_follow_by_name(text),
+        b'/' | b'_' | b'$' | b'a'..=b'z' | b'A'..=b'Z' => may_follow_by_name(text, indent > 0),
         _ => false,
     }
 }
 
 /// The same of a line that begins with a name: of a class, a function or a place, or with one of some words.
-fn may_follow_by_name(text: &[u8]) -> bool {
+fn may_follow_by_name(text: &[u8], is_indented: bool) -> bool {
     let is_name = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'=' | b'"' | b',' | b'\\');
     let end = text.iter().take(LONGEST_NAME).position(|byte| !is_name(byte));
     let Some(end) = end.filter(|end| end + 2 < text.len()) else { return true };
     let (name, rest) = text.split_at(end);
     match rest[0] {
-        b' ' => matches!(
-            name,
-            b"Caused"
-                | b"Wrapped"
-                | b"Stack"
-                | b"stack"
-                | b"runtime"
-                | b"goroutine"
-                | b"Traceback"
-                | b"PHP"
-                | b"fatal"
-        ),
+        b' ' => match name {
+            b"at" | b"from" => is_indented,
+            b"Caused" | b"Wrapped" | b"Stack" | b"stack" | b"runtime" | b"goroutine" | b"Traceback"
+            | b"PHP" | b"fatal" => true,
+            _ => false,
+        },
         b':' => {
             let is_place = begins_with_digit(&rest[1..]);
-            is_place || matches!(name, b"note" | b"Location" | b"Suppressed") || name.contains(&b'.')
+            is_place
+                || matches!(name, b"note" | b"panic" | b"Location" | b"Suppressed")
+                || name.contains(&b'.')
         }
         b'=' => name == b"PC",
         b'\r' | b'\n' | b'\\' => name.contains(&b'.'),

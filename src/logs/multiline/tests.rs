@@ -190,7 +190,7 @@ fn words_and_patterns_are_understood() {
     assert!(Multiline::named("on").is_err_and(|error| error.contains("{start: REGEX}")));
     assert!(Multiline::starting(r"^\d+").is_ok());
     let error = Multiline::starting("(").expect_err("no pattern");
-    assert!(error.ends_with("not '(': error: unclosed group"), "{error}");
+    assert!(error.ends_with("not '(': unclosed group"), "{error}");
     assert!(Multiline::starting("").is_err());
 }
 

@@ -141,10 +141,17 @@ impl Trace {
     /// Whether any line may follow an event's first one, which [`Self::begin`] says more of.
     pub fn takes_any(line: &[u8]) -> bool {
         match line.first() {
-            Some(b't') => line.starts_with(b"thread '"),
+            Some(b' ' | b'\t' | b'T') => is_traceback(indented(line).1),
+            Some(b't') => line.starts_with(b"thread '") || is_dotnet_head(indented(line).1),
             Some(b'g') => line.starts_with(b"goroutine "),
             Some(b'U') => line.starts_with(b"Unhandled exception:"),
-            Some(b'/' | b'f' | b'n') => is_js_place(indented(line).1),
+            Some(b'/' | b'n') => is_js_place(indented(line).1),
+            Some(b'd' | b'i' | b'w' | b'c') => is_dotnet_head(indented(line).1),
+            Some(b'f') => {
+                let text = indented(line).1;
+                begins(text, GO_PANICS) || is_js_place(text) || is_dotnet_head(text)
+            }
+            Some(b'p' | b'r' | b'u' | b'S') => begins(line, GO_PANICS),
             _ => false,
         }
     }
