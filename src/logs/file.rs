@@ -316,6 +316,12 @@ impl LogFile {
         is_copy || self.is_dying() && now.saturating_duration_since(self.grew) >= GRACE
     }
 
+    /// Whether an event may be ended where it is: nothing more is there, so it was never given out with more lines, also not
+    /// before a crash. Copies are read to their end anyway.
+    pub fn may_be_cut(&self) -> bool {
+        self.tail.as_ref().is_some_and(Tail::is_file) && self.size <= self.read_to.max(self.tried)
+    }
+
     /// Whether reading would bring something new.
     pub fn wants_turn(&self, now: Instant) -> bool {
         let is_in_a_line = self.joiner.pending_from().is_some() || self.overlong.is_some();

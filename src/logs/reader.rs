@@ -433,7 +433,10 @@ impl Reader {
             let Some(key) = self.turns.pop_front() else { return };
             let wants_more = self.read_turn(key, now);
             self.relieve(now);
-            if wants_more {
+            if wants_more && self.held > self.max_held {
+                // It is read on until its event is whole.
+                self.turns.push_front(key);
+            } else if wants_more {
                 self.turns.push_back(key);
             } else if let Some(file) = self.table.get_mut(key) {
                 file.queued = false;

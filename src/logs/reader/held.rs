@@ -6,25 +6,27 @@ use super::Reader;
 use crate::logs::{batch::FileKey, join::Cut, output::Taken};
 
 impl Reader {
-    /// Gives out events to which nothing was added for a while, of files that are read as far as they go.
+    /// Gives out events to which nothing was added for a while.
     pub(super) fn give_out_quiet(&mut self, now: Instant) {
-        let files = self.table.entries().filter(|(_, file)| !file.queued && file.joiner.is_quiet(now));
+        let files = self.table.entries().filter(|(_, file)| file.joiner.is_quiet(now));
         let quiet: Vec<FileKey> = files.map(|(key, _)| key).collect();
         self.give_out(&quiet, Cut::Quiet, now);
         self.held = self.table.files().map(|file| file.joiner.held_bytes()).sum();
     }
 
-    /// Gives out the events that take most, until what is held fits into its share of memory.
+    /// Gives out the events that take most, until what is held fits into its share of memory. Those of files with more to read
+    /// may not end where they are: they end when their file is read on.
     pub(super) fn relieve(&mut self, now: Instant) {
         if self.held <= self.max_held {
             return;
         }
-        let mut held: Vec<(usize, FileKey)> =
-            self.table.entries().map(|(key, file)| (file.joiner.held_bytes(), key)).collect();
-        self.held = held.iter().map(|(bytes, _)| bytes).sum();
+        self.held = self.table.files().map(|file| file.joiner.held_bytes()).sum();
         if self.held <= self.max_held {
             return;
         }
+        let ended = self.table.entries().filter(|(_, file)| file.may_be_cut());
+        let mut held: Vec<(usize, FileKey)> =
+            ended.map(|(key, file)| (file.joiner.held_bytes(), key)).collect();
         held.sort_unstable();
         let mut largest = Vec::new();
         // Not for each event that is begun from then on.
@@ -37,12 +39,14 @@ impl Reader {
         self.give_out(&largest, Cut::All, now);
     }
 
-    /// Ends events of these files where they are. The ends are written down first: else a line that comes later would belong
-    /// to the event when it is read again after a crash, and be lost, as the event is in the index without it.
+    /// Ends events of these files where they are, if that is at the end of the file. The ends are written down first: else a
+    /// line that comes later would belong to the event when it is read again after a crash, and be lost, as the event is in
+    /// the index without it.
     pub(super) fn give_out(&mut self, keys: &[FileKey], which: Cut, now: Instant) {
         let mut is_new = false;
         for key in keys {
-            is_new |= self.table.get_mut(*key).is_some_and(|file| file.joiner.cut(which, now));
+            let file = self.table.get_mut(*key).filter(|file| file.may_be_cut());
+            is_new |= file.is_some_and(|file| file.joiner.cut(which, now));
         }
         if is_new {
             self.moved = true;
