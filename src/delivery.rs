@@ -195,7 +195,7 @@ fn reader_options(
     pods: Option<Arc<Pods>>,
     encoding: impl Fn(Option<&IndexTemplate>) -> Encoding,
 ) -> anyhow::Result<reader::Options> {
-    let mut sources = Vec::new();
+    let (mut sources, mut multiline) = (Vec::new(), Vec::new());
     for source in &config.logs.sources {
         let found = match &source.kind {
             SourceKind::Kubernetes { path, exclude_namespaces } => {
@@ -213,10 +213,12 @@ fn reader_options(
             },
         };
         sources.push((found, encoding(source.index.as_ref())));
+        multiline.push(source.multiline.as_ref().unwrap_or(&config.logs.multiline).clone());
     }
     Ok(reader::Options {
         sources,
         first_run_bytes: config.logs.first_run,
+        multiline,
         max_line: config.logs.max_line as usize,
         batch,
         state_dir: config.state_dir.clone(),

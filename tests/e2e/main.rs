@@ -25,6 +25,7 @@ mod fixtures;
 mod hostile_files;
 mod logs;
 mod media;
+mod multiline;
 mod open_search;
 mod page;
 mod pods;
