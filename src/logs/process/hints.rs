@@ -123,8 +123,8 @@ mod tests {
         let start = hints(&[("nodewarden.io/multiline-start", "^\\d")]).multiline();
         assert_eq!(start, Multiline::starting("^\\d").ok());
         let more =
-            [("co.elastic.logs/multiline.pattern", "^ "), ("co.elastic.logs/multiline.match", "after")];
-        assert_eq!(hints(&more).multiline(), Multiline::continued_by("^ ").ok());
+            [("co.elastic.logs/multiline.pattern", "^\\s"), ("co.elastic.logs/multiline.match", "after")];
+        assert_eq!(hints(&more).multiline(), Multiline::continued_by("^\\s").ok());
     }
 
     fn is_kept(hints: &Hints, stream: Stream, text: &str) -> bool {
