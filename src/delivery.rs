@@ -24,6 +24,7 @@ use crate::{
         discover::Source,
         elastic::{self, Elastic, client::Client},
         local::Local,
+        multiline::Multiline,
         reader,
         shape::{BulkEncoding, Encoding},
         spill,
@@ -266,6 +267,13 @@ fn found_sources(
     Ok(sources)
 }
 
+/// How lines of each source are put together.
+pub fn multiline(config: &Config) -> Vec<Multiline> {
+    let of =
+        |source: &crate::config::Source| source.multiline.as_ref().unwrap_or(&config.logs.multiline).clone();
+    config.logs.sources.iter().map(of).collect()
+}
+
 fn reader_options(
     config: &Config,
     batch: BatchLimits,
@@ -276,6 +284,7 @@ fn reader_options(
     Ok(reader::Options {
         sources,
         first_run_bytes: config.logs.first_run,
+        multiline: multiline(config),
         max_line: config.logs.max_line as usize,
         batch,
         state_dir: config.state_dir.clone(),

@@ -24,9 +24,10 @@ use crate::{
         batch::{Batch, BatchLimits, FileKey, records},
         discover::Found,
         file::{Identity, LogFile},
-        output::Output,
+        join::QUIET,
+        output::{Output, Read},
         process::{
-            Processors,
+            Processors, multiline_of,
             rules::{Action, Rule},
         },
         record::{FileFacts, FileId, Origin, PodFacts, Span},
@@ -70,14 +71,23 @@ pub fn explain(config: &Config, args: &ExplainArgs, out: &mut dyn Write) -> anyh
     let processors = Processors::new(config.logs.process.clone(), &own.logs);
     let pod = pod(config, args, &origin)?;
     let mut file = file(path, &args.line, origin, pod, encoding, &processors, &own)?;
+    let rule = file.identity.as_ref().and_then(|identity| multiline_of(&identity.facts));
+    let configured = || delivery::multiline(config).swap_remove(number);
+    file.joiner.set_rule(rule.unwrap_or_else(configured));
     let (batches, mut queue) = mpsc::channel(2);
     let limits = BatchLimits { max_bytes: 1 << 20, max_wait: Duration::from_secs(1), buffers: 2 };
     let mut output = Output::new(limits, batches, config.logs.max_line as usize, own.logs.clone());
     let span = Span { start: 0, end: args.line.len() as u64 + 1 };
     let now = Instant::now();
-    output.take(KEY, &mut file, args.line.as_bytes(), span, now);
+    let read = Read { text: args.line.as_bytes(), rest: b"", span };
+    output.take(KEY, &mut file, read, now);
     writeln!(out, "format:   {}", file.format.as_str())?;
-    if file.joiner.pending_from().is_some() {
+    if file.joiner.has_whole() {
+        writeln!(
+            out,
+            "joined:   it may begin an event of several lines, and waits {QUIET:?} for the next; below, as if none came"
+        )?;
+    } else if file.joiner.pending_from().is_some() {
         writeln!(out, "joined:   it is a part, and waits for the rest of its line; below, as if none came")?;
     } else {
         writeln!(out, "joined:   it is a line of its own")?;

@@ -12,7 +12,10 @@ use std::{
 
 use nodewarden::{
     cli::{self, Cli},
-    config::{self, Auth, Config, DocumentIds, Env, IndexTemplate, Loaded, Machine, Schema, SourceKind, Tls},
+    config::{
+        self, Auth, Config, DocumentIds, Env, IndexTemplate, Loaded, Machine, Multiline, Schema, SourceKind,
+        Tls,
+    },
     logs::process::rules::Action,
 };
 use nodewarden_collectors::{FlagKind, node};
@@ -126,9 +129,10 @@ logs:
     - collapse: {within: 30s, file: /var/log/*.log, pod: cart-*}
   limits: {per_pod: {lines_per_second: 100, bytes_per_second: 1Mi, burst: 1000}, per_namespace: {lines_per_second: 5}}
   redact: {builtin: [email, card], rules: ['token=\S+', {match: '(pin=)\d+', replace: '$1*', namespace: shop, name: pin}]}
+  multiline: {start: '^\[\d{4}-'}
   sources:
-    - kubernetes: {path: /pods, exclude_namespaces: [kube-system]}
-    - files: {include: /var/log/syslog, exclude: ['/var/log/*.gz'], index: sys-%Y}
+    - kubernetes: {path: /pods, exclude_namespaces: [kube-system], multiline: {start: BEGIN}}
+    - files: {include: /var/log/syslog, exclude: ['/var/log/*.gz'], index: sys-%Y, multiline: off}
     - journal: {path: /journals}
     - kernel: {index: kernel}
 elasticsearch:
@@ -177,6 +181,9 @@ fn every_key_reaches_its_part() {
     assert_eq!((process.limits.per_pod.bytes, process.limits.per_namespace.lines), (1 << 20, 5));
     let names: Vec<&str> = process.redact.iter().map(|redaction| redaction.name.as_str()).collect();
     assert_eq!(names, ["email", "card", "rule-1", "pin"]);
+    assert_eq!(Multiline::starting(r"^\[\d{4}-"), Ok(config.logs.multiline));
+    let own: Vec<_> = config.logs.sources.iter().map(|source| source.multiline.clone()).collect();
+    assert_eq!(own, [Multiline::starting("BEGIN").ok(), Some(Multiline::Off), None, None]);
     let elastic = config.elasticsearch.expect("hosts are set");
     assert_eq!(
         elastic.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -306,7 +306,7 @@ impl Reader<'_> {
         let usual = include.iter().all(|path| path.starts_with("/var/log/containers/"));
         let kind =
             if usual { self.excluded_namespaces(&exclude) } else { SourceKind::Files { include, exclude } };
-        let sources = std::iter::once(Source { kind, index: None }).chain(default.skip(1)).collect();
+        let sources = std::iter::once(Source::new(kind)).chain(default.skip(1)).collect();
         self.layer.sources = Some((sources, origin(if usual { TAIL_EXCLUDE } else { TAIL })));
     }
 

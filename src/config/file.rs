@@ -12,7 +12,7 @@ use super::{
 use crate::cli::{elsewhere, nearest};
 
 /// Keys of the contract whose work is not done yet: better refused than silently ignored.
-const LATER: &[&str] = &["gpu", "problems", "logs.multiline"];
+const LATER: &[&str] = &["gpu", "problems"];
 
 const DISABLE_DEFAULTS: &str = "disable-defaults";
 
@@ -67,6 +67,9 @@ impl Reader<'_> {
             let origin = entry.value.origin.clone();
             self.layer.redactions =
                 rules::redactions(entry.value, self.mistakes).map(|rules| (rules, origin));
+        } else if let (keys::MULTILINE, Value::Map(_)) = (name, &entry.value.value) {
+            let Value::Map(entries) = entry.value.value else { return };
+            self.section(name, entries);
         } else if let Some(key) = keys::find(name).filter(|_| name != keys::PASSWORD) {
             self.setting(key, entry.value);
         } else if children(name).next().is_some() {

@@ -6,7 +6,7 @@ use super::{
     elastic,
     options::{
         CloudId, Config, DocumentIds, ElasticConfig, IndexTemplate, ListenAddress, LogFormat, Metadata,
-        Proxy, Schema, Secret,
+        Multiline, Proxy, Schema, Secret,
     },
     show::{self, list, text},
     units,
@@ -109,6 +109,9 @@ impl Key {
         self
     }
 }
+
+/// How lines are put together: a word, or a section.
+pub const MULTILINE: &str = "logs.multiline";
 
 /// The one key that no file and no flag may hold: a password in an environment variable.
 pub const PASSWORD: &str = "elasticsearch.auth.password";
@@ -215,6 +218,23 @@ pub const KEYS: &[Key] = &[
         "logs.max_line",
         |d, v| set(&mut d.config.logs.max_line, bytes(v, 1 << 10, 64 << 20)),
         |d| Some(units::show_size(d.config.logs.max_line)),
+    ),
+    one(
+        MULTILINE,
+        |d, v| set(&mut d.config.logs.multiline, Multiline::named(v)),
+        |d| match d.config.logs.multiline {
+            Multiline::Auto => Some("auto".into()),
+            Multiline::Off => Some("off".into()),
+            Multiline::Start(_) | Multiline::More(_) => None,
+        },
+    ),
+    one(
+        "logs.multiline.start",
+        |d, v| set(&mut d.config.logs.multiline, Multiline::starting(v)),
+        |d| match &d.config.logs.multiline {
+            Multiline::Start(regex) => Some(text(regex.as_str())),
+            Multiline::Auto | Multiline::Off | Multiline::More(_) => None,
+        },
     ),
     one(
         "logs.container_metrics",

@@ -31,6 +31,6 @@ pub use machine::Machine;
 pub use mistakes::{Mistake, Mistakes, Origin};
 pub use options::{
     AdminConfig, Auth, BulkConfig, CloudId, Config, DocumentIds, ElasticConfig, ElasticHost, IndexTemplate,
-    KubernetesConfig, ListenAddress, LogConfig, LogFormat, LogsConfig, Metadata, MetricsConfig, Proxies,
-    Proxy, Schema, Secret, SecretFrom, Source, SourceKind, StoreConfig, Tls, WebConfig,
+    KubernetesConfig, ListenAddress, LogConfig, LogFormat, LogsConfig, Metadata, MetricsConfig, Multiline,
+    Proxies, Proxy, Schema, Secret, SecretFrom, Source, SourceKind, StoreConfig, Tls, WebConfig,
 };

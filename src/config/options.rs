@@ -15,6 +15,7 @@ pub use crate::logs::{
         tls::Tls,
     },
     index::IndexTemplate,
+    multiline::Multiline,
     shape::Schema,
 };
 
@@ -179,6 +180,8 @@ pub struct LogsConfig {
     pub max_line: u64,
     /// Whether the metrics of the log path tell containers apart, not only namespaces.
     pub container_metrics: bool,
+    /// How lines are put together to events.
+    pub multiline: Multiline,
     /// Where lines come from.
     pub sources: Vec<Source>,
     /// What is done with lines on their way.
@@ -193,14 +196,15 @@ impl Default for LogsConfig {
             max_line: MIB,
             process: process::Settings::default(),
             container_metrics: false,
+            multiline: Multiline::Auto,
             sources: vec![
-                Source { kind: SourceKind::kubernetes(), index: None },
-                Source {
-                    kind: SourceKind::Files { include: files.map(String::from).into(), exclude: Vec::new() },
-                    index: None,
-                },
-                Source { kind: SourceKind::journal(), index: None },
-                Source { kind: SourceKind::Kernel, index: None },
+                Source::new(SourceKind::kubernetes()),
+                Source::new(SourceKind::Files {
+                    include: files.map(String::from).into(),
+                    exclude: Vec::new(),
+                }),
+                Source::new(SourceKind::journal()),
+                Source::new(SourceKind::Kernel),
             ],
         }
     }
@@ -213,6 +217,15 @@ pub struct Source {
     pub kind: SourceKind,
     /// An index of its own instead of `elasticsearch.index`.
     pub index: Option<IndexTemplate>,
+    /// How its lines are put together, instead of `logs.multiline`.
+    pub multiline: Option<Multiline>,
+}
+
+impl Source {
+    /// One without settings of its own.
+    pub fn new(kind: SourceKind) -> Self {
+        Self { kind, index: None, multiline: None }
+    }
 }
 
 /// How the labels, owners and images of this node's pods are learned.

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, path::Path};
 
-use super::options::{IndexTemplate, Source, SourceKind};
+use super::options::{IndexTemplate, Multiline, Source, SourceKind};
 
 /// A text, quoted when it must be.
 pub fn text(value: &str) -> String {
@@ -47,22 +47,29 @@ pub fn sources(sources: &[Source]) -> String {
 
 fn source(source: &Source) -> String {
     let index = source.index.as_ref().map(IndexTemplate::as_str);
-    let index = index.map_or_else(String::new, |index| format!(", index: {}", text(index)));
+    let mut own = index.map_or_else(String::new, |index| format!(", index: {}", text(index)));
+    own.push_str(&match &source.multiline {
+        None => String::new(),
+        Some(Multiline::Auto) => ", multiline: auto".into(),
+        Some(Multiline::Off) => ", multiline: off".into(),
+        Some(Multiline::More(regex)) => format!(", multiline: {{more: {}}}", text(regex.as_str())),
+        Some(Multiline::Start(regex)) => format!(", multiline: {{start: {}}}", text(regex.as_str())),
+    });
     match &source.kind {
         SourceKind::Kubernetes { path: at, exclude_namespaces } => {
             format!(
-                "kubernetes: {{path: {}, exclude_namespaces: {}{index}}}",
+                "kubernetes: {{path: {}, exclude_namespaces: {}{own}}}",
                 path(at),
                 list(exclude_namespaces)
             )
         }
         SourceKind::Files { include, exclude } => {
-            format!("files: {{include: {}, exclude: {}{index}}}", list(include), list(exclude))
+            format!("files: {{include: {}, exclude: {}{own}}}", list(include), list(exclude))
         }
         SourceKind::Journal { path } => {
             let path: Vec<String> = path.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-            format!("journal: {{path: {}{index}}}", list(&path))
+            format!("journal: {{path: {}{own}}}", list(&path))
         }
-        SourceKind::Kernel => format!("kernel: {{{}}}", index.trim_start_matches(", ")),
+        SourceKind::Kernel => format!("kernel: {{{}}}", own.trim_start_matches(", ")),
     }
 }

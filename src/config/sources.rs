@@ -3,7 +3,7 @@
 use super::{
     file::texts,
     mistakes::{Mistakes, Origin, did_you_mean},
-    options::{IndexTemplate, PODS, Source, SourceKind},
+    options::{IndexTemplate, Multiline, PODS, Source, SourceKind},
     yaml::{Entry, Node, Value},
 };
 
@@ -44,11 +44,11 @@ fn source(entry: Entry, mistakes: &mut Mistakes) -> Option<Source> {
     let mut fields = Fields::new(name, entry.origin, mistakes);
     match entry.key.as_str() {
         "kubernetes" => {
-            fields.open(entry.value, &["path", "exclude_namespaces", "index"])?;
+            fields.open(entry.value, &["path", "exclude_namespaces", "index", "multiline"])?;
             Some(kubernetes(&mut fields))
         }
         "files" => {
-            fields.open(entry.value, &["include", "exclude", "index"])?;
+            fields.open(entry.value, &["include", "exclude", "index", "multiline"])?;
             files(&mut fields)
         }
         "journal" => {
@@ -57,7 +57,7 @@ fn source(entry: Entry, mistakes: &mut Mistakes) -> Option<Source> {
         }
         "kernel" => {
             fields.open(entry.value, &["index"])?;
-            Some(Source { kind: SourceKind::Kernel, index: fields.index() })
+            Some(Source { index: fields.index(), ..Source::new(SourceKind::Kernel) })
         }
         other => {
             let near = did_you_mean(other, KINDS.iter().copied());
@@ -70,28 +70,28 @@ fn source(entry: Entry, mistakes: &mut Mistakes) -> Option<Source> {
 }
 
 fn kubernetes(fields: &mut Fields) -> Source {
-    let index = fields.index();
+    let (index, multiline) = (fields.index(), fields.multiline());
     let path = fields.paths("path").pop().map_or_else(|| PODS.into(), Into::into);
     let namespaces = fields.take("exclude_namespaces").into_iter().map(|(text, _)| text).collect();
-    Source { kind: SourceKind::Kubernetes { path, exclude_namespaces: namespaces }, index }
+    Source { kind: SourceKind::Kubernetes { path, exclude_namespaces: namespaces }, index, multiline }
 }
 
 fn files(fields: &mut Fields) -> Option<Source> {
-    let index = fields.index();
+    let (index, multiline) = (fields.index(), fields.multiline());
     let exclude = fields.paths("exclude");
     if !fields.has("include") {
         let text = "logs.sources.files has no include; add include: [/var/log/syslog]";
         fields.mistakes.add(&fields.origin, text);
     }
     let include = fields.paths("include");
-    Some(Source { kind: SourceKind::Files { include, exclude }, index })
+    Some(Source { kind: SourceKind::Files { include, exclude }, index, multiline })
 }
 
 fn journal(fields: &mut Fields) -> Source {
     let index = fields.index();
     let path: Vec<_> = fields.paths("path").into_iter().map(Into::into).collect();
     let kind = if path.is_empty() { SourceKind::journal() } else { SourceKind::Journal { path } };
-    Source { kind, index }
+    Source { index, ..Source::new(kind) }
 }
 
 /// The keys of one source, or of another item in a list.
@@ -212,6 +212,27 @@ impl<'a> Fields<'a> {
             self.mistakes.add_value(&origin, &format!("{}.{key}", self.name), &text);
         }
         paths
+    }
+
+    /// A word, or a section with a pattern.
+    fn multiline(&mut self) -> Option<Multiline> {
+        let name = format!("{}.multiline", self.name);
+        let at = self.entries.iter().position(|entry| entry.key == "multiline")?;
+        let Entry { origin, value, .. } = self.entries.remove(at);
+        let (read, origin) = match value.value {
+            Value::Null | Value::Bad => return None,
+            Value::Scalar(word) => (Multiline::named(&word), value.origin),
+            Value::Map(mut entries) => match (entries.pop(), entries.is_empty()) {
+                (Some(Entry { key, value: Node { origin, value: Value::Scalar(pattern) }, .. }), true)
+                    if key == "start" =>
+                {
+                    (Multiline::starting(&pattern), origin)
+                }
+                _ => (Err("expected auto, off or {start: REGEX}".into()), origin),
+            },
+            Value::List(_) => (Err("expected auto, off or {start: REGEX}, not a list".into()), value.origin),
+        };
+        read.map_err(|error| self.mistakes.add_value(&origin, &name, &error)).ok()
     }
 
     fn index(&mut self) -> Option<IndexTemplate> {

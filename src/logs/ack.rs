@@ -11,56 +11,108 @@ const GONE: &str = "gone";
 
 /// The unconfirmed batches of one file.
 ///
-/// A line's span may reach over another stream's lines, so what counts is where each batch's first byte lies, not where its
+/// An event's span may reach over another stream's lines, so what counts is where each batch's first byte lies, not where its
 /// last one does: everything below the lowest unconfirmed byte is confirmed. A position within such a span would tear its
-/// line apart at the next start, though: then it is the line's start, and the line is the same again, under the same id.
+/// event apart at the next start, though: then it is the event's start, and the event is the same again, under the same id.
 ///
-/// A file may be set back to its position. Its lines are then read again, in the same order, into later batches, and what
-/// batches of before carry of it is settled by those. A line is counted once, however often it is read, and what was settled
-/// beyond the position is passed over.
+/// A line is counted when it is read for the first time. Events of two streams go out in any order, so an event is known by
+/// where it begins: no two begin at one place.
+///
+/// A file may be set back to its position. Its events are then read again, the same ones, into later batches, and what
+/// batches of before carry of it is settled by those. What was settled beyond the position is passed over.
 #[derive(Debug, Default)]
 pub struct Acks {
     outstanding: VecDeque<Outstanding>,
-    /// Lines in parts that reach over other lines.
-    torn: Vec<Span>,
-    /// What was settled beyond the position, sorted and apart from each other: a first and a last line each.
-    done: Vec<(Cursor, Cursor)>,
-    /// The line that was read last, when it was left out.
-    row: Option<Cursor>,
-    /// What was left out since this was asked last, by reason.
-    left: Vec<(&'static str, Amount)>,
-    /// The same of lines that had been on their way.
-    left_late: Vec<(&'static str, Amount)>,
+    /// Where events reach over lines that are not theirs: in order, those that overlap as one.
+    torn: VecDeque<Span>,
+    /// The events that were settled beyond the position, by their starts.
+    done: Vec<Run>,
+    /// The last of these, when the event that came last was left out and belongs to it.
+    row: Option<Run>,
+    /// What was left out since this was asked last, or cut off, by reason.
+    left: Vec<(Why, Amount)>,
     /// How often it was set back.
     epoch: u32,
     /// The same since something was confirmed.
     holds: u32,
-    /// The line that was read last.
-    cursor: Cursor,
-    /// The last line that is in a batch, while lines before it are read once more to get at a part of another line.
-    passed: Option<Cursor>,
-    /// The last line that was counted.
-    counted: Cursor,
+    /// The end of the line that was read last.
+    cursor: u64,
+    /// The end of the last line that was counted.
+    counted: u64,
+    /// The starts of the events that wait for more of their lines.
+    pending: [Option<u64>; 2],
+    /// The greatest start of an event in a batch, since reading went back last.
+    top: Option<u64>,
+    /// The events that came before reading went back for whatever reason.
+    known: Known,
+    /// The same since it was set back last: those are not taken again.
+    taken: Known,
     /// What was counted since this was asked last.
     fresh: Amount,
-    /// What was counted as read and not yet as settled.
+    /// What was counted and is not settled.
     waiting: Amount,
-    /// What of that was set back and was not read again yet.
-    again: Amount,
+    /// What of that is in batches of this epoch.
+    carried: Amount,
 }
 
-/// Which line: its end, and its number among those that end there.
-type Cursor = (u64, u64);
+/// What becomes of lines that never are in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// A rule left them out.
+    Dropped(&'static str),
+    /// They can't be shipped.
+    Lost(&'static str),
+}
 
-/// Whether a line goes into a batch.
+/// Events that begin from here to there, the last one included: all of them, as far as they are not known to be elsewhere.
+type Run = (u64, u64);
+
+/// Which events came already.
+#[derive(Debug, Default)]
+struct Known {
+    /// Those that begin below.
+    to: u64,
+    /// But not these.
+    but: Vec<u64>,
+}
+
+impl Known {
+    /// An event comes. Whether it had come before.
+    fn take(&mut self, start: u64) -> bool {
+        if start >= self.to {
+            return false;
+        }
+        let but = self.but.len();
+        self.but.retain(|pending| *pending != start);
+        self.but.len() == but
+    }
+
+    /// All that was read up to here came, but for what is pending.
+    fn reach(&mut self, to: u64, pending: [Option<u64>; 2]) {
+        let new = pending.into_iter().flatten().filter(|start| *start >= self.to);
+        self.but.extend(new);
+        self.to = self.to.max(to);
+    }
+}
+
+/// Whether an event goes into a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Emitted {
-    /// For the first time.
-    New,
-    /// Once more: the file was set back.
-    Again,
-    /// No: it was settled before the file was set back, or is in a batch.
+    /// It does.
+    Yes,
+    /// It was settled before the file was set back.
     Settled,
+}
+
+/// Whether an event came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// This is the first time.
+    New,
+    /// It did, and the file was set back.
+    Again,
+    /// It did, and only reading went back: it is not to be looked at any more.
+    Passed,
 }
 
 /// What a confirmation is in numbers.
@@ -96,138 +148,170 @@ impl Settled {
 struct Outstanding {
     batch: u64,
     low: u64,
-    first: Cursor,
-    last: Cursor,
+    /// The events in it, the last of these runs apart: mostly there is no other.
+    runs: Vec<Run>,
+    last: Run,
 }
 
 impl Acks {
-    /// A line at `span`, of which `bytes` are its own, goes into `batch`, but for those that were settled. Batches are numbered
-    /// upwards.
-    pub fn emitted(&mut self, batch: u64, span: Span, bytes: u64) -> Emitted {
-        self.note_torn(span, bytes);
-        let Some((at, is_new)) = self.goes_on(span) else { return Emitted::Settled };
-        let low = span.start;
-        match self.outstanding.back_mut() {
-            Some(last) if last.batch == batch => (last.low, last.last) = (last.low.min(low), at),
-            _ => self.outstanding.push_back(Outstanding { batch, low, first: at, last: at }),
-        }
-        self.row = None;
-        let amount = Amount { lines: 1, bytes };
-        if is_new {
+    /// A line of a file, or a record, was read that ends at `end`: so many bytes, and the beginning of a line or of none. It is
+    /// counted if that is for the first time.
+    pub fn read(&mut self, end: u64, begins_line: bool, bytes: u64) {
+        self.cursor = end;
+        if end > self.counted {
+            self.counted = end;
+            let amount = Amount { lines: u64::from(begins_line), bytes };
             self.waiting.add(amount);
             self.fresh.add(amount);
-            return Emitted::New;
         }
-        self.again.take(amount);
-        Emitted::Again
     }
 
-    /// A line at `span`, of which `bytes` are its own, was left out: nobody waits for it, and it is passed over when it is read
+    /// An event is whole that begins at `start`; others wait for more of their lines, which begin at `pending`.
+    pub fn comes(&mut self, start: u64, pending: [Option<u64>; 2]) -> Came {
+        self.pending = pending;
+        if self.taken.take(start) {
+            // It may be in any batch.
+            (self.top, self.row) = (self.top.max(Some(start)), None);
+            return Came::Passed;
+        }
+        if self.known.take(start) { Came::Again } else { Came::New }
+    }
+
+    /// The same, when only what waits is to be told.
+    pub fn wait_for(&mut self, pending: [Option<u64>; 2]) {
+        self.pending = pending;
+    }
+
+    /// An event at `span`, of which `amount` is its own, goes into `batch`, if it was not settled. Batches are numbered upwards.
+    pub fn emitted(&mut self, batch: u64, span: Span, amount: Amount) -> Emitted {
+        if self.is_over(span, amount.bytes) {
+            return Emitted::Settled;
+        }
+        let start = span.start;
+        let (top, pending) = (self.top, self.pending);
+        match self.outstanding.back_mut().filter(|last| last.batch == batch) {
+            None => {
+                let last = (start, start);
+                self.outstanding.push_back(Outstanding { batch, low: start, runs: Vec::new(), last });
+            }
+            Some(own) => {
+                own.low = own.low.min(start);
+                if Some(own.last.1) == top && is_next(pending, own.last.1, start) {
+                    own.last.1 = start;
+                } else if Some(start) > top {
+                    own.runs.push(std::mem::replace(&mut own.last, (start, start)));
+                } else {
+                    own.runs.push((start, start));
+                }
+            }
+        }
+        self.row = None;
+        self.top = self.top.max(Some(start));
+        self.carried.add(amount);
+        Emitted::Yes
+    }
+
+    /// An event at `span`, of which `amount` is its own, was left out: nobody waits for it, and it is passed over when it is read
     /// again. Whether it was counted now.
-    pub fn left_out(&mut self, span: Span, bytes: u64, reason: &'static str) -> bool {
-        self.note_torn(span, bytes);
-        let Some((at, is_new)) = self.goes_on(span) else { return false };
-        self.settle(self.row.unwrap_or(at), at);
-        self.row = Some(at);
-        let mut amount = Amount { lines: 1, bytes };
-        if !is_new {
-            // It was on its way before: somebody changed the rules.
-            amount = self.waiting.take(self.again.take(amount));
+    pub fn left_out(&mut self, span: Span, amount: Amount, reason: &'static str) -> bool {
+        if self.is_over(span, amount.bytes) {
+            return false;
         }
-        let counted = if is_new { &mut self.left } else { &mut self.left_late };
-        match counted.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, known)) => known.add(amount),
-            None => counted.push((reason, amount)),
-        }
+        let start = span.start;
+        let row = self.row.filter(|row| is_next(self.pending, row.1, start));
+        let row = (row.map_or(start, |row| row.0), start);
+        self.settle(row);
+        self.row = Some(row).filter(|_| Some(start) > self.top);
+        self.leaves(Why::Dropped(reason), amount);
         true
     }
 
-    /// A position within a line that reaches over others is none, also when that line was settled before its file was set back.
-    fn note_torn(&mut self, span: Span, bytes: u64) {
+    /// So many bytes of an event that came for the first time are not shipped with it.
+    pub fn cut(&mut self, reason: &'static str, bytes: u64) {
+        self.leaves(Why::Lost(reason), Amount::of_bytes(bytes));
+    }
+
+    fn leaves(&mut self, why: Why, amount: Amount) {
+        let amount = self.waiting.take(amount);
+        match self.left.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, known)) => known.add(amount),
+            None => self.left.push((why, amount)),
+        }
+    }
+
+    /// Whether an event that came was settled already. No position may lie within it in any case.
+    fn is_over(&mut self, span: Span, bytes: u64) -> bool {
         if bytes < span.end - span.start {
-            self.torn.push(span);
+            self.tear(span);
         }
+        span.start < self.known.to && self.is_done(span.start)
     }
 
-    /// Whether a line that ends here was not counted yet.
-    pub fn is_new(&self, span: Span) -> bool {
-        self.after_cursor(span) > self.counted
-    }
-
-    /// Passes over a line that was taken before reading stepped back. Whether it was one.
-    pub fn pass_over(&mut self, span: Span) -> bool {
-        let at = self.after_cursor(span);
-        let is_passed = self.passed.is_some_and(|passed| at <= passed);
-        if is_passed {
-            self.cursor = at;
+    /// A position within any of several spans that overlap ends at the start of the first of them, so they are kept as one.
+    fn tear(&mut self, span: Span) {
+        let first = self.torn.partition_point(|torn| torn.end <= span.start);
+        let mut whole = span;
+        while let Some(torn) = self.torn.get(first).filter(|torn| torn.start < span.end) {
+            whole = Span { start: whole.start.min(torn.start), end: whole.end.max(torn.end) };
+            self.torn.remove(first);
         }
-        is_passed
+        self.torn.insert(first, whole);
     }
 
-    /// The line that is read now, and whether it is new; `None` for one that was settled.
-    fn goes_on(&mut self, span: Span) -> Option<(Cursor, bool)> {
-        if self.pass_over(span) {
-            return None;
+    /// The last offset up to this one that lies within no event.
+    pub fn outside(&self, offset: u64) -> u64 {
+        let torn = self.torn.get(self.torn.partition_point(|torn| torn.end <= offset));
+        torn.map_or(offset, |torn| torn.start.min(offset))
+    }
+
+    fn is_done(&self, start: u64) -> bool {
+        let run = self.done.get(self.done.partition_point(|(_, last)| *last < start));
+        run.is_some_and(|(first, _)| *first <= start)
+    }
+
+    /// The events of a run are settled, and so is what lies between those of two that overlap.
+    fn settle(&mut self, mut run: Run) {
+        let place = self.done.partition_point(|(_, last)| *last < run.0);
+        let mut end = place;
+        while let Some((first, last)) = self.done.get(end).filter(|(first, _)| *first <= run.1) {
+            run = (run.0.min(*first), run.1.max(*last));
+            end += 1;
         }
-        let at = self.after_cursor(span);
-        (self.cursor, self.passed) = (at, None);
-        let is_new = at > self.counted;
-        if !is_new && self.is_done(at) {
-            self.row = None;
-            return None;
-        }
-        self.counted = self.counted.max(at);
-        Some((at, is_new))
+        self.done.splice(place..end, [run]);
     }
 
-    /// Lines come in the order of their ends, also the second time; two may end where their file does.
-    fn after_cursor(&self, span: Span) -> Cursor {
-        (span.end, if span.end == self.cursor.0 { self.cursor.1 + 1 } else { 0 })
-    }
-
-    fn is_done(&self, at: Cursor) -> bool {
-        let after = self.done.partition_point(|(first, _)| *first <= at);
-        after.checked_sub(1).and_then(|before| self.done.get(before)).is_some_and(|(_, last)| at <= *last)
-    }
-
-    /// Lines from one to another are settled. A batch may reach over lines that were left out, or settled before.
-    fn settle(&mut self, first: Cursor, last: Cursor) {
-        // Lines come in their order; of any others nothing is remembered, and they are sent again.
-        if first > last {
-            return;
-        }
-        let begin = self.done.partition_point(|(_, known)| *known < first);
-        let end = self.done.partition_point(|(known, _)| *known <= last);
-        let joined = self.done[begin..end]
-            .iter()
-            .fold((first, last), |(first, last), known| (first.min(known.0), last.max(known.1)));
-        self.done.splice(begin..end, [joined]);
-    }
-
-    /// Enters into the account what was read since this was done last, and what was set back and was gone when its turn came.
-    /// How much of it is on its way.
-    pub fn count_read(&mut self, account: &Account) -> Amount {
-        let (fresh, gone) = (std::mem::take(&mut self.fresh), self.take_gone());
+    /// Enters into the account what was read since this was done last and, unless some of it is held still, what was set back
+    /// and was gone when its turn came. How much was read.
+    pub fn count_read(&mut self, account: &Account, is_held: bool) -> Amount {
+        let fresh = std::mem::take(&mut self.fresh);
+        let is_over = !is_held && self.cursor >= self.counted;
+        let gone = if is_over { self.give_up() } else { Amount::default() };
         let mut figures = account.lock();
         figures.read(fresh);
-        self.left.drain(..).for_each(|(reason, amount)| figures.dropped(reason, amount));
-        self.left_late.drain(..).for_each(|(reason, amount)| figures.dropped_late(reason, amount));
+        for (why, amount) in self.left.drain(..) {
+            match why {
+                Why::Dropped(reason) => figures.dropped(reason, amount),
+                Why::Lost(reason) => figures.gone(reason, amount),
+            }
+        }
         figures.gone(GONE, gone);
         fresh
     }
 
-    fn take_gone(&mut self) -> Amount {
-        if self.cursor < self.counted { Amount::default() } else { self.give_up() }
-    }
-
-    /// What was set back will not be read again: how much that is.
+    /// What is in no batch will not be read any more: how much that is.
     pub fn give_up(&mut self) -> Amount {
-        self.waiting.take(std::mem::take(&mut self.again))
+        let mut rest = self.waiting;
+        rest.take(self.carried);
+        self.waiting.take(rest)
     }
 
-    /// So many bytes that were not read yet are lost: those of them that were read before, and set back.
-    pub fn lose(&mut self, bytes: u64) -> Amount {
-        self.waiting.take(self.again.take(Amount::of_bytes(bytes)))
+    /// So many bytes that were not read yet are lost: those of them that were read before, and set back. `held` is what was
+    /// read and is in no batch yet.
+    pub fn lose(&mut self, bytes: u64, held: Amount) -> Amount {
+        let mut back = self.waiting;
+        back.take(self.carried);
+        back.take(held);
+        self.waiting.take(Amount::of_bytes(bytes.min(back.bytes)))
     }
 
     /// Everything in `batch` is where it has to be. Batches may be confirmed in any order.
@@ -235,8 +319,9 @@ impl Acks {
         let Some(at) = self.outstanding.iter().position(|outstanding| outstanding.batch == batch) else {
             return;
         };
-        if let Some(Outstanding { first, last, .. }) = self.outstanding.remove(at) {
-            self.settle(first, last);
+        if let Some(Outstanding { runs, last, .. }) = self.outstanding.remove(at) {
+            runs.into_iter().chain([last]).for_each(|run| self.settle(run));
+            self.row = None;
         }
     }
 
@@ -247,28 +332,33 @@ impl Acks {
         }
         self.holds = 0;
         self.confirmed(batch);
+        self.carried.take(part.amount);
         self.waiting.take(part.amount);
         Settled::whole(part)
     }
 
-    /// Reading goes back to a part of a line that was not taken yet; what was taken since is passed over.
-    pub fn step_back(&mut self) {
-        self.row = None;
-        self.passed = self.passed.max(Some(self.cursor));
-        self.cursor = (0, 0);
+    /// Reading goes back to where events begin that were not whole yet, at `pending`; what came since is passed over.
+    pub fn step_back(&mut self, pending: [Option<u64>; 2]) {
+        self.known.reach(self.counted, pending);
+        self.taken.reach(self.cursor, pending);
+        self.go_back();
     }
 
-    /// Everything from the position on is read again: batches of before say no more of it. How often that was since
-    /// something was confirmed.
-    pub fn set_back(&mut self) -> u32 {
+    /// Everything from the position on is read again: batches of before say no more of it. `pending` is where events begin that
+    /// were not whole yet. How often that was since something was confirmed.
+    pub fn set_back(&mut self, pending: [Option<u64>; 2]) -> u32 {
         self.outstanding.clear();
-        self.torn.clear();
-        self.row = None;
-        (self.cursor, self.passed) = ((0, 0), None);
-        self.again = self.waiting;
+        self.known.reach(self.counted, pending);
+        self.taken = Known::default();
+        self.carried = Amount::default();
+        self.go_back();
         self.epoch += 1;
         self.holds = self.holds.saturating_add(1);
         self.holds
+    }
+
+    fn go_back(&mut self) {
+        (self.cursor, self.pending, self.top, self.row) = (0, [None; 2], None, None);
     }
 
     /// What was counted as read and is not settled.
@@ -294,265 +384,36 @@ impl Acks {
 
     /// The offset to go on from after a restart, when everything up to `read_to` went into batches: all below is confirmed.
     pub fn position(&self, read_to: u64) -> u64 {
-        let mut position = self.outstanding.iter().map(|outstanding| outstanding.low).fold(read_to, u64::min);
-        while let Some(torn) = self.torn.iter().find(|span| span.start < position && position < span.end) {
-            position = torn.start;
-        }
-        position
+        self.outside(self.outstanding.iter().map(|outstanding| outstanding.low).fold(read_to, u64::min))
     }
 
     /// Gives back room that is not needed.
     pub fn shrink(&mut self) {
         self.outstanding.shrink_to_fit();
         self.torn.shrink_to_fit();
+        self.done.shrink_to_fit();
     }
 
     /// The position will never again be below `position`.
     pub fn passed(&mut self, position: u64) {
-        self.torn.retain(|span| span.end > position);
-        self.done.retain(|(_, last)| last.0 > position);
+        while self.torn.front().is_some_and(|torn| torn.end <= position) {
+            self.torn.pop_front();
+        }
+        let over = self.done.partition_point(|(_, last)| *last < position);
+        self.done.drain(..over);
+        for known in [&mut self.known, &mut self.taken] {
+            if known.to <= position {
+                *known = Known::default();
+            }
+        }
+        self.row = None;
     }
+}
+
+/// Whether no event that is not whole yet lies between two.
+fn is_next(pending: [Option<u64>; 2], last: u64, start: u64) -> bool {
+    last < start && !pending.into_iter().flatten().any(|pending| last < pending && pending < start)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::logs::{
-        batch::FileKey,
-        record::{FileFacts, FileId, Origin},
-    };
-
-    fn line(start: u64) -> Span {
-        Span { start, end: start + 10 }
-    }
-
-    #[test]
-    fn the_position_waits_for_the_oldest_batch() {
-        let mut acks = Acks::default();
-        acks.emitted(1, line(0), 10);
-        acks.emitted(1, line(10), 10);
-        acks.emitted(2, line(20), 10);
-        assert_eq!(acks.position(30), 0);
-        acks.confirmed(2);
-        assert_eq!(acks.position(30), 0);
-        acks.confirmed(1);
-        assert_eq!(acks.position(30), 30);
-        assert!(acks.is_clear());
-    }
-
-    #[test]
-    fn a_line_that_began_early_holds_the_position() {
-        let mut acks = Acks::default();
-        acks.emitted(1, line(10), 10);
-        acks.emitted(2, line(0), 10);
-        acks.confirmed(1);
-        assert_eq!(acks.position(40), 0);
-    }
-
-    /// Part@0, another stream's line@10, the rest@20.
-    #[test]
-    fn a_position_does_not_tear_a_line_apart() {
-        let mut acks = Acks::default();
-        acks.emitted(1, line(10), 10);
-        acks.emitted(2, Span { start: 0, end: 30 }, 20);
-        acks.confirmed(2);
-        assert_eq!(acks.position(30), 0);
-        // The other stream waits for the end of a line.
-        assert_eq!(acks.position(10), 0);
-        acks.confirmed(1);
-        assert_eq!(acks.position(30), 30);
-        acks.passed(30);
-        assert!(acks.torn.is_empty());
-    }
-
-    /// The line in parts was settled, the one between them was not.
-    #[test]
-    fn a_position_tears_no_line_apart_that_was_settled_before_the_file_was_set_back() {
-        let mut acks = Acks::default();
-        let whole = Span { start: 0, end: 30 };
-        acks.emitted(1, line(10), 10);
-        acks.emitted(2, whole, 20);
-        acks.settled(2, &part(1, 0));
-        acks.set_back();
-        assert_eq!(acks.emitted(3, line(10), 10), AGAIN);
-        assert_eq!(acks.emitted(3, whole, 20), Emitted::Settled);
-        assert_eq!(acks.position(30), 0);
-        acks.settled(3, &part(1, 1));
-        assert_eq!(acks.position(30), 30);
-    }
-
-    fn part(lines: u64, epoch: u32) -> BatchFile {
-        let facts = FileFacts::new(FileId([1; 12]), "/var/log/a", Origin::Plain);
-        let amount = Amount { lines, bytes: lines * 10 };
-        BatchFile { key: FileKey(0), facts: Arc::new(facts), amount, dead: vec![], epoch, held: false }
-    }
-
-    const NEW: Emitted = Emitted::New;
-    const AGAIN: Emitted = Emitted::Again;
-
-    #[test]
-    fn a_line_that_is_read_again_is_counted_once() {
-        let mut acks = Acks::default();
-        assert_eq!([acks.emitted(1, line(0), 10), acks.emitted(2, line(10), 10)], [NEW, NEW]);
-        assert_eq!(std::mem::take(&mut acks.fresh).lines, 2);
-        assert_eq!(acks.set_back(), 1);
-        // What was read before says nothing, also in a batch with what is read again.
-        assert_eq!(acks.emitted(2, line(0), 10), AGAIN);
-        assert_eq!(acks.settled(1, &part(1, 0)), Settled::default());
-        assert_eq!(acks.settled(2, &part(1, 0)), Settled::default());
-        assert_eq!(acks.position(10), 0);
-        assert_eq!([acks.emitted(3, line(10), 10), acks.emitted(3, line(20), 10)], [AGAIN, NEW]);
-        assert!(acks.is_held());
-        assert_eq!(acks.settled(2, &part(1, 1)).acked.lines, 1);
-        assert!(!acks.is_held());
-        assert_eq!(acks.settled(3, &part(2, 1)).acked, Amount { lines: 2, bytes: 20 });
-        assert_eq!((acks.position(30), std::mem::take(&mut acks.fresh).lines), (30, 1));
-        assert!(acks.take_gone().is_empty() && acks.waiting.is_empty());
-    }
-
-    /// Its batch was confirmed before another one came back.
-    #[test]
-    fn what_was_settled_beyond_the_position_is_not_sent_again() {
-        let mut acks = Acks::default();
-        for batch in 1..=3 {
-            acks.emitted(batch, line(batch * 10), 10);
-        }
-        acks.settled(2, &part(1, 0));
-        acks.passed(acks.position(40));
-        acks.set_back();
-        assert_eq!(acks.emitted(4, line(10), 10), AGAIN);
-        assert_eq!(acks.emitted(4, line(20), 10), Emitted::Settled);
-        assert_eq!([acks.emitted(4, line(30), 10), acks.emitted(5, line(40), 10)], [AGAIN, NEW]);
-        acks.settled(4, &part(2, 1));
-        acks.settled(5, &part(1, 1));
-        acks.passed(acks.position(50));
-        assert_eq!((acks.position(50), acks.waiting, acks.done.len()), (50, Amount::default(), 0));
-    }
-
-    #[test]
-    fn lines_between_the_parts_of_another_are_passed_over_when_reading_steps_back() {
-        let mut acks = Acks::default();
-        let whole = Span { start: 0, end: 40 };
-        assert_eq!([acks.emitted(1, line(10), 10), acks.emitted(1, line(20), 10)], [NEW, NEW]);
-        acks.step_back();
-        assert_eq!(acks.emitted(2, line(10), 10), Emitted::Settled);
-        acks.step_back();
-        assert_eq!(acks.emitted(2, line(10), 10), Emitted::Settled);
-        assert_eq!(acks.emitted(2, line(20), 10), Emitted::Settled);
-        assert_eq!(acks.emitted(2, whole, 20), NEW);
-        assert_eq!((acks.waiting.lines, acks.position(40)), (3, 0));
-        acks.settled(1, &part(2, 0));
-        acks.settled(2, &part(1, 0));
-        assert_eq!(acks.position(40), 40);
-    }
-
-    #[test]
-    fn what_is_gone_when_it_is_to_be_read_again_is_awaited_no_more() {
-        let mut acks = Acks::default();
-        (0..3).for_each(|number| assert_eq!(acks.emitted(1, line(number * 10), 10), NEW));
-        acks.set_back();
-        assert_eq!(acks.lose(10), Amount::of_bytes(10));
-        assert_eq!(acks.emitted(2, line(10), 10), AGAIN);
-        assert!(acks.take_gone().is_empty(), "one may still come");
-        assert_eq!(acks.emitted(2, line(30), 10), NEW);
-        // Of one it was said how long it was.
-        assert_eq!(acks.take_gone(), Amount { lines: 2, bytes: 10 });
-        acks.settled(2, &part(2, 1));
-        assert!(acks.waiting.is_empty());
-    }
-
-    #[test]
-    fn a_line_that_is_left_out_holds_nothing_and_is_passed_over_when_it_is_read_again() {
-        let mut acks = Acks::default();
-        assert_eq!(acks.emitted(1, line(0), 10), NEW);
-        assert!(acks.is_new(line(10)) && acks.left_out(line(10), 10, "rule"));
-        assert!(acks.left_out(line(20), 10, "rule") && !acks.is_new(line(0)) && acks.is_new(line(30)));
-        assert_eq!((acks.position(30), acks.done.len()), (0, 1));
-        acks.set_back();
-        assert_eq!(acks.emitted(2, line(0), 10), AGAIN);
-        // Whatever the rules say of it now.
-        assert!(!acks.left_out(line(10), 10, "rule"));
-        assert_eq!(acks.emitted(2, line(20), 10), Emitted::Settled);
-        acks.settled(2, &part(1, 1));
-        assert_eq!((acks.position(30), acks.is_clear()), (30, true));
-        let account = Account::default();
-        acks.count_read(&account);
-        let figures = account.lock();
-        assert_eq!((figures.read.lines, figures.dropped.of("rule").lines), (3, 2));
-        // In parts around a line that waits: it would be another line if its beginning was not read again.
-        acks.passed(30);
-        assert_eq!(acks.emitted(3, line(40), 10), NEW);
-        assert!(acks.left_out(Span { start: 30, end: 60 }, 20, "rule"));
-        assert_eq!(acks.position(60), 30);
-    }
-
-    /// Batch 2 is settled while batch 1 is held: all of it is passed over, around what was left out in its midst.
-    #[test]
-    fn a_batch_that_reaches_over_lines_left_out_is_passed_over_as_a_whole() {
-        let mut acks = Acks::default();
-        assert_eq!(acks.emitted(1, line(0), 10), NEW);
-        assert_eq!(acks.emitted(2, line(10), 10), NEW);
-        assert!(acks.left_out(line(20), 10, "rule"));
-        assert_eq!(acks.emitted(2, line(30), 10), NEW);
-        assert!(acks.left_out(line(40), 10, "rule"));
-        acks.settled(2, &part(2, 0));
-        acks.set_back();
-        assert_eq!(acks.emitted(3, line(0), 10), AGAIN);
-        assert_eq!([acks.emitted(3, line(10), 10), acks.emitted(3, line(30), 10)], [Emitted::Settled; 2]);
-        // One that was on its way and one that was settled, both left out under new rules.
-        assert_eq!(acks.emitted(3, line(50), 10), NEW);
-        assert_eq!(acks.done.len(), 2);
-        acks.set_back();
-        assert!(acks.left_out(line(0), 10, "rule") && !acks.left_out(line(10), 10, "rule"));
-        assert!(acks.left_out(line(50), 10, "rule"));
-        acks.set_back();
-        for start in [0, 10, 20, 30, 40, 50] {
-            assert_eq!(acks.emitted(4, line(start), 10), Emitted::Settled, "{start}");
-        }
-    }
-
-    #[test]
-    fn a_line_that_was_on_its_way_is_left_out_under_new_rules() {
-        let (mut acks, account) = (Acks::default(), Account::default());
-        assert_eq!(acks.emitted(1, line(0), 10), NEW);
-        acks.count_read(&account);
-        acks.set_back();
-        assert!(acks.left_out(line(0), 10, "rule"));
-        acks.count_read(&account);
-        let figures = account.lock();
-        assert_eq!((figures.in_flight, figures.dropped.of("rule").lines), (Amount::default(), 1));
-        assert!(acks.waiting.is_empty());
-    }
-
-    proptest! {
-        /// Against a toy model that remembers each line: the position is the lowest start of an unconfirmed line.
-        #[test]
-        fn the_position_is_the_lowest_unconfirmed_byte(
-            starts in proptest::collection::vec((0_u64..1000, 0_u64..3), 1..40),
-            confirmations in proptest::collection::vec(any::<prop::sample::Index>(), 0..40),
-        ) {
-            let mut acks = Acks::default();
-            let mut model = Vec::new();
-            let mut batch = 0;
-            for (start, step) in starts {
-                batch += step;
-                acks.emitted(batch, line(start), 10);
-                model.push((batch, start));
-            }
-            for index in confirmations {
-                if model.is_empty() {
-                    break;
-                }
-                let confirmed = model[index.index(model.len())].0;
-                acks.confirmed(confirmed);
-                model.retain(|(batch, _)| *batch != confirmed);
-                let expected = model.iter().map(|(_, start)| *start).min().unwrap_or(1000);
-                prop_assert_eq!(acks.position(1000), expected);
-            }
-        }
-    }
-}
+mod tests;

@@ -33,8 +33,10 @@ pub struct Batch {
 struct Item {
     /// Where it ends in the body.
     end: u32,
-    /// Bytes of the file that its line takes.
+    /// Bytes of the file that its lines take.
     bytes: u32,
+    /// Lines of the log in it.
+    lines: u32,
     /// The place of its file in [`Batch::files`].
     file: u32,
 }
@@ -106,8 +108,8 @@ impl Batch {
 
     /// Notes that an item was refused for good, for a kind of reason, and is kept as a dead letter.
     pub fn bury(&mut self, item: usize, kind: &str) {
-        let Item { bytes, file, .. } = self.items[item];
-        let amount = Amount { lines: 1, bytes: bytes.into() };
+        let Item { bytes, lines, file, .. } = self.items[item];
+        let amount = Amount { lines: lines.into(), bytes: bytes.into() };
         let dead = &mut self.files[file as usize].dead;
         match dead.iter_mut().find(|(known, _)| known == kind) {
             Some((_, known)) => known.add(amount),
@@ -115,8 +117,8 @@ impl Batch {
         }
     }
 
-    /// Notes that the body now ends with a line of this file, which takes `bytes` there and was read in this epoch.
-    pub fn push(&mut self, key: FileKey, facts: &Arc<FileFacts>, bytes: u64, epoch: u32) {
+    /// Notes that the body now ends with an event of this file, which is so much of it and was read in this epoch.
+    pub fn push(&mut self, key: FileKey, facts: &Arc<FileFacts>, amount: Amount, epoch: u32) {
         // Lines of one file come in runs, so the last file is the likeliest.
         let known = self.files.iter().rposition(|file| file.key == key && file.epoch == epoch);
         let file = known.unwrap_or_else(|| {
@@ -130,8 +132,9 @@ impl Batch {
             });
             self.files.len() - 1
         });
-        self.files[file].amount.add(Amount { lines: 1, bytes });
-        self.items.push(Item { end: self.body.len() as u32, bytes: bytes as u32, file: file as u32 });
+        self.files[file].amount.add(amount);
+        let (lines, bytes) = (amount.lines as u32, amount.bytes as u32);
+        self.items.push(Item { end: self.body.len() as u32, bytes, lines, file: file as u32 });
     }
 
     /// Empties the batch and keeps its buffers.
@@ -302,7 +305,7 @@ mod tests {
         let mut batch = Batch::default();
         for (key, text) in [(1, "aa"), (2, "b"), (1, "ccc")] {
             batch.body.extend_from_slice(text.as_bytes());
-            batch.push(FileKey(key), &facts(), 5, 0);
+            batch.push(FileKey(key), &facts(), Amount { lines: 1, bytes: 5 }, 0);
         }
         assert_eq!((batch.range(0), batch.range(1), batch.range(2)), (0..2, 2..3, 3..6));
         assert_eq!((batch.file_of(0), batch.file_of(1), batch.file_of(2)), (0, 1, 0));
@@ -320,9 +323,10 @@ mod tests {
             text: b"text",
             span: Span { start: 7, end: 12 },
             bytes: 5,
+            lines: 1,
         };
         encode_record(&line, &mut batch.body);
-        batch.push(FileKey(0), &facts(), 5, 0);
+        batch.push(FileKey(0), &facts(), Amount { lines: 1, bytes: 5 }, 0);
         let read: Vec<_> = records(&batch).collect();
         assert_eq!(read, [(0, Record { time: -5, position: 7, stream: 2, text: b"text" })]);
     }
@@ -333,11 +337,11 @@ mod tests {
         let mut batcher = Batcher::new(limits());
         let batch = batcher.open(start).expect("a buffer");
         batch.body.extend_from_slice(b"12345678");
-        batch.push(FileKey(0), &facts(), 8, 0);
+        batch.push(FileKey(0), &facts(), Amount { lines: 1, bytes: 8 }, 0);
         assert!(batcher.close_full(2).is_none());
         assert!(batcher.close_full(3).is_some());
         let batch = batcher.open(start).expect("a buffer");
-        batch.push(FileKey(0), &facts(), 8, 0);
+        batch.push(FileKey(0), &facts(), Amount { lines: 1, bytes: 8 }, 0);
         assert!(batcher.close_aged(start, false).is_none());
         assert!(batcher.close_aged(start + Duration::from_secs(1), false).is_some());
     }
@@ -349,7 +353,12 @@ mod tests {
         let read = start + Duration::from_millis(250);
         for (written, is_old) in [(start, true), (read, false)] {
             batcher.written_since(written);
-            batcher.open(read).expect("a buffer").push(FileKey(0), &facts(), 8, 0);
+            batcher.open(read).expect("a buffer").push(
+                FileKey(0),
+                &facts(),
+                Amount { lines: 1, bytes: 8 },
+                0,
+            );
             assert_eq!(batcher.close_aged(start + Duration::from_secs(1), false).is_some(), is_old);
         }
     }
@@ -360,7 +369,7 @@ mod tests {
         let mut batcher = Batcher::new(limits());
         let mut away = Vec::new();
         for _ in 0..2 {
-            batcher.open(now).expect("a buffer").push(FileKey(0), &facts(), 1, 0);
+            batcher.open(now).expect("a buffer").push(FileKey(0), &facts(), Amount { lines: 1, bytes: 1 }, 0);
             away.extend(batcher.close_aged(now, true));
         }
         assert_eq!((away[0].number, away[1].number), (0, 1));
@@ -375,7 +384,7 @@ mod tests {
         let mut batcher = Batcher::new(BatchLimits { buffers: 3, ..limits() });
         let batch = batcher.open(now).expect("a buffer");
         batch.body.resize(25, b'x');
-        batch.push(FileKey(0), &facts(), 25, 0);
+        batch.push(FileKey(0), &facts(), Amount { lines: 1, bytes: 25 }, 0);
         let giant = batcher.close_aged(now, true).expect("it is not empty");
         assert!(batcher.open(now).is_none(), "25 of 30 bytes are away");
         batcher.give_back(giant);

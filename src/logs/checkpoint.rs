@@ -54,6 +54,8 @@ pub struct Content {
     pub check: Option<Check>,
     /// Whether it was truncated, so that it can only be found again in a copy.
     pub truncated: bool,
+    /// Where events beyond the confirmed offset end because nothing more came for a while.
+    pub cuts: Vec<u64>,
 }
 
 /// Some bytes of a file.
@@ -110,6 +112,8 @@ struct ContentEntry {
     check_hash: u64,
     #[serde(default, skip_serializing_if = "is_false")]
     truncated: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cuts: Vec<u64>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -135,6 +139,7 @@ impl ContentEntry {
             check_length: length,
             check_hash: hash,
             truncated: content.truncated,
+            cuts: content.cuts.clone(),
         }
     }
 
@@ -151,6 +156,7 @@ impl ContentEntry {
             first: (self.first_length, self.first_hash),
             check: is_sane.then_some(check),
             truncated: self.truncated,
+            cuts: self.cuts,
         })
     }
 }
@@ -344,6 +350,7 @@ mod tests {
                     hash: u64::MAX,
                 }),
                 truncated: number == 2,
+                cuts: vec![number.into(), 7],
             }),
         }
     }

@@ -140,12 +140,12 @@ impl Feed {
         }
         // A record has at least the length that it takes in the sequence.
         let bytes = (message.len() as u64 + event.cut).max(event.span.end - event.span.start);
-        let line = Line { time: event.time, stream: Stream::None, text: &self.text, span: event.span, bytes };
+        let (time, span, text) = (event.time, event.span, self.text.as_slice());
+        let line = Line { time, stream: Stream::None, text, span, bytes, lines: 1 };
         let place = Place {
             key: self.key,
             facts: &self.facts,
             shape: &mut self.shape,
-            account: &self.account,
             acks: &mut self.acks,
             process: &mut self.process,
         };
@@ -194,7 +194,7 @@ impl Feed {
         if let Some(process) = &mut self.process {
             process.set_back();
         }
-        let times = self.acks.set_back();
+        let times = self.acks.set_back([None; 2]);
         self.paused = Some(now + held_for(times, longest));
     }
 
@@ -206,7 +206,8 @@ impl Feed {
 
     /// Enters into the account what was read since this was done last.
     pub fn count_read(&mut self) {
-        self.acks.count_read(&self.account);
+        let is_held = self.process.as_ref().is_some_and(|process| process.held_from().is_some());
+        self.acks.count_read(&self.account, is_held);
     }
 
     /// So many records were never there to be read.

@@ -62,7 +62,7 @@ pub struct LogFile {
     pub format: Format,
     /// The same of a file that is not a container's, as it is made up line by line.
     pub guess: Guess,
-    /// Parts waiting for the end of their line.
+    /// Lines and parts waiting for the end of their event.
     pub joiner: Joiner,
     /// Batches waiting for their confirmation.
     pub acks: Acks,
@@ -221,8 +221,10 @@ impl LogFile {
 
     /// Enters into the account what was read since this was done last, and what turned out to be gone.
     pub fn count_read(&mut self) -> Amount {
-        let Self { identity, acks, .. } = self;
-        identity.as_ref().map(|identity| acks.count_read(&identity.account)).unwrap_or_default()
+        let Self { identity, acks, joiner, overlong, .. } = self;
+        let Some(identity) = identity else { return Amount::default() };
+        let is_processed = identity.process.as_ref().is_some_and(|process| process.held_from().is_some());
+        acks.count_read(&identity.account, is_processed || overlong.is_some() || !joiner.is_empty())
     }
 
     /// So many bytes of a line were passed over.
@@ -234,8 +236,13 @@ impl LogFile {
 
     /// So many bytes from [`Self::read_to`] on will never be read.
     pub fn lose(&mut self, reason: &'static str, bytes: u64) {
+        if self.identity.is_none() {
+            return;
+        }
+        let mut held = self.joiner.amount();
+        held.add(self.process().map(Process::held).unwrap_or_default());
+        let read_before = self.acks.lose(bytes, held);
         let Some(identity) = &self.identity else { return };
-        let read_before = self.acks.lose(bytes);
         let mut figures = identity.account.lock();
         figures.gone(reason, read_before);
         figures.lost(reason, Amount::of_bytes(bytes - read_before.bytes));
@@ -264,6 +271,7 @@ impl LogFile {
     pub fn passed(&mut self) {
         let confirmed = self.confirmed_to();
         self.acks.passed(confirmed);
+        self.joiner.passed(confirmed);
         self.ends.passed(confirmed);
         if let Some(process) = self.process_mut() {
             process.passed(confirmed);
@@ -282,26 +290,29 @@ impl LogFile {
     pub fn set_back(&mut self, now: Instant, longest: Duration) {
         let confirmed = self.confirmed_to();
         (self.read_to, self.tried, self.overlong) = (confirmed, confirmed, None);
-        self.joiner = Joiner::default();
+        let pending = self.joiner.pending();
+        self.joiner.reset();
         if let Some(process) = self.process_mut() {
             process.set_back();
         }
         self.ends.back_to(confirmed);
-        let times = self.acks.set_back();
+        let times = self.acks.set_back(pending);
         self.paused = Some(now + held_for(times, longest));
     }
 
-    /// Gives back the parts of lines that are held: they are read again when there is more. In a file where they would have to
-    /// be sought too far back, only their beginnings are kept.
+    /// Gives back what is held of events and lines that are not whole: it is read again when there is more, and what was taken
+    /// since is passed over. In a file where that would have to be sought too far back, only beginnings are kept.
     pub fn release_parts(&mut self, furthest: u64) {
         let Some(start) = self.joiner.pending_from() else { return };
+        // From within another event, that one's rest would be read as one of its own.
+        let start = self.acks.outside(start);
         if self.overlong.is_some() || self.read_to - start > furthest {
             return self.joiner.shed(SHED_TO);
         }
         self.read_to = start;
-        self.joiner = Joiner::default();
+        self.acks.step_back(self.joiner.pending());
+        self.joiner.reset();
         self.ends.back_to(start);
-        self.acks.step_back();
     }
 
     /// Keeps no more memory than it takes to know it again: most files are quiet most of the time.
@@ -415,6 +426,12 @@ impl LogFile {
             && now.saturating_duration_since(self.grew) >= GRACE
     }
 
+    /// Whether an event may be ended where it is: nothing more is there, so it was never given out with more lines, also not
+    /// before a crash. Copies are read to their end anyway.
+    pub fn may_be_cut(&self) -> bool {
+        self.tail.as_ref().is_some_and(Tail::is_file) && self.size <= self.read_to.max(self.tried)
+    }
+
     /// Whether reading would bring something new.
     pub fn wants_turn(&self, now: Instant) -> bool {
         let process = self.process();
@@ -482,6 +499,7 @@ impl LogFile {
                 first: identity.first,
                 check: self.ends.check(self.confirmed_to()),
                 truncated: self.truncated.is_some(),
+                cuts: self.joiner.cuts().to_vec(),
             }),
         })
     }

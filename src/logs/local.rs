@@ -211,7 +211,7 @@ mod tests {
             batch::{FileKey, encode_record},
             record::{Line, Span, Stream},
         },
-        metrics::own::Own,
+        metrics::{ledger::Amount, own::Own},
         store::{Limits, Query},
     };
 
@@ -230,9 +230,10 @@ mod tests {
         let mut batch = Batch::numbered(number);
         for &start in positions {
             let (text, span) = (format!("line at {start}"), Span { start, end: start + 10 });
-            let line = Line { time: 5, stream: Stream::None, text: text.as_bytes(), span, bytes: 10 };
+            let line =
+                Line { time: 5, stream: Stream::None, text: text.as_bytes(), span, bytes: 10, lines: 1 };
             encode_record(&line, &mut batch.body);
-            batch.push(FileKey(0), &facts, 10, 0);
+            batch.push(FileKey(0), &facts, Amount { lines: 1, bytes: 10 }, 0);
         }
         batch
     }

@@ -29,6 +29,7 @@ pub mod journal;
 pub mod kernel;
 pub mod local;
 pub mod mail;
+pub mod multiline;
 pub mod output;
 pub mod pod_fields;
 pub mod process;

@@ -8,23 +8,22 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    ack::{Acks, Emitted},
+    ack::{Acks, Came, Emitted},
     batch::{Batch, BatchLimits, Batcher, FileKey},
     file::{Identity, LogFile},
     format::{
-        parse_container_line,
+        parse_container_line, parse_plain_line,
         syslog::{Guess, clock::Clock},
     },
-    join::{Joined, limit},
+    join::{Joined, Joiner, Piece, limit},
     process::{Outlet, Process, rules::Reason},
-    record::{FileFacts, Line, Origin, Span, Stream},
+    record::{FileFacts, Line, Origin, Span},
     shape::Shape,
 };
-use crate::metrics::{
-    ledger::{Account, Amount},
-    own::LogMetrics,
-};
+use crate::metrics::{ledger::Amount, own::LogMetrics};
 
+/// Room for what a container runtime or syslog writes before the text of a line.
+pub const LINE_HEADER: usize = 256;
 /// Room that a document takes beyond its text, for deciding whether it fits into a batch.
 const DOCUMENT_OVERHEAD: usize = 1024;
 
@@ -56,12 +55,29 @@ pub struct Place<'a> {
     pub facts: &'a Arc<FileFacts>,
     /// Its share of the documents.
     pub shape: &'a mut Shape,
-    /// Where its lines are counted.
-    pub account: &'a Account,
     /// Batches waiting for their confirmation.
     pub acks: &'a mut Acks,
     /// What is done with its lines, if anything is.
     pub process: &'a mut Option<Box<Process>>,
+}
+
+impl<'a> Place<'a> {
+    /// That of a file; `None` while what its documents share is not rendered.
+    fn of(key: FileKey, identity: &'a mut Identity, acks: &'a mut Acks) -> Option<Self> {
+        let Identity { facts, shape: Some(shape), process, .. } = identity else { return None };
+        Some(Self { key, facts, shape, acks, process })
+    }
+}
+
+/// A physical line of a file as it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Read<'a> {
+    /// What it holds, without its newline.
+    pub text: &'a [u8],
+    /// What was read after it.
+    pub rest: &'a [u8],
+    /// Where it lies.
+    pub span: Span,
 }
 
 /// Whether a line was taken.
@@ -93,32 +109,39 @@ impl Output {
         Self { batcher: Batcher::new(limits), queue: Some(queue), books, whole: Vec::new() }
     }
 
-    /// Takes one physical line of an identified file, its newline already off.
-    pub fn take(&mut self, key: FileKey, file: &mut LogFile, text: &[u8], span: Span, now: Instant) -> Taken {
+    /// Takes one physical line of an identified file, its newline already off; `rest` is what was read after it.
+    pub fn take(&mut self, key: FileKey, file: &mut LogFile, line: Read<'_>, now: Instant) -> Taken {
+        let Read { text, rest, span } = line;
+        let parsed = match file.origin {
+            Origin::Container(_) => parse_container_line(text),
+            Origin::Plain | Origin::Journal | Origin::Kernel | Origin::Canary => parse_plain_line(text),
+        };
+        while let Some(stream) = file.joiner.is_over(&parsed, span) {
+            let held = file.joiner.held_by(stream);
+            let released =
+                self.give_out(key, file, held, now, |joiner, whole| Some(joiner.release(stream, whole)));
+            if released == Taken::NoRoom {
+                return Taken::NoRoom;
+            }
+        }
         let LogFile { joiner, identity: Some(identity), acks, origin, format, guess, .. } = file else {
             return Taken::Yes;
         };
-        let needed = joiner.held_bytes() + text.len();
-        let needed = needed + identity.process.as_ref().map_or(0, |process| process.room(needed));
-        let Some(Room { batch, books, whole }) = self.room(needed, now) else {
+        let guess = origin.container().is_none().then_some(guess);
+        let Some(Room { batch, books, whole }) =
+            self.room_for(joiner.held_bytes() + text.len(), identity, now)
+        else {
             return Taken::NoRoom;
         };
-        let parsed = match origin {
-            Origin::Container(_) => parse_container_line(text),
-            Origin::Plain | Origin::Journal | Origin::Kernel | Origin::Canary => {
-                let Identity { facts, shape: Some(shape), account, process, .. } = identity else {
-                    return Taken::NoRoom;
-                };
-                let place = Place { key, facts, shape, account, acks, process };
-                books.enter_text(place, guess, text, span, batch);
-                *format = guess.format();
-                return Taken::Yes;
-            }
-        };
-        *format = parsed.format;
+        let guessed = guess.as_ref().map(|guess| guess.format());
+        *format = guessed.unwrap_or(parsed.format);
+        acks.read(span.end, joiner.begins_line(parsed.stream), span.end - span.start);
         let time = parsed.time.unwrap_or_else(wall_clock);
-        let joined = joiner.push(&parsed, span, time, books.max_line, whole);
-        books.enter(key, identity, acks, &joined, batch);
+        let piece = Piece { parsed: &parsed, raw: (text, rest), span, time, now };
+        let joined = joiner.push(&piece, books.max_text(origin), whole);
+        if let Some(place) = Place::of(key, identity, acks) {
+            books.enter(place, &joined, joiner.pending(), guess, batch);
+        }
         Taken::Yes
     }
 
@@ -134,25 +157,56 @@ impl Output {
         let Some(Room { batch, books, .. }) = self.room(line.text.len() + fields.len(), now) else {
             return Taken::NoRoom;
         };
-        books.write(place, line, cut, fields, batch);
+        place.acks.read(line.span.end, true, line.bytes);
+        books.write(place, line, cut, [None; 2], fields, batch);
         Taken::Yes
     }
 
-    /// Gives out the parts whose end never came, when nothing more comes.
+    /// Gives out what is held although its end never came, when nothing more comes.
     pub fn take_held(&mut self, key: FileKey, file: &mut LogFile, now: Instant) -> Taken {
-        let end = file.read_to;
-        let LogFile { joiner, identity: Some(identity), acks, .. } = file else {
-            return Taken::Yes;
-        };
-        while joiner.pending_from().is_some() {
-            let Some(Room { batch, books, whole }) = self.room(joiner.held_bytes(), now) else {
+        while !file.joiner.is_empty() {
+            let held = file.joiner.held_bytes();
+            if self.give_out(key, file, held, now, Joiner::flush) == Taken::NoRoom {
                 return Taken::NoRoom;
-            };
-            if let Some(joined) = joiner.flush(end, whole) {
-                books.enter(key, identity, acks, &joined, batch);
             }
         }
         self.rest(key, file, true, now)
+    }
+
+    /// Gives out the events that were ended by [`Joiner::cut`].
+    pub fn take_cut(&mut self, key: FileKey, file: &mut LogFile, now: Instant) -> Taken {
+        while file.joiner.has_cut() {
+            let held = file.joiner.held_bytes();
+            if self.give_out(key, file, held, now, Joiner::flush_cut) == Taken::NoRoom {
+                return Taken::NoRoom;
+            }
+        }
+        Taken::Yes
+    }
+
+    /// Gives out one event of `held` bytes.
+    fn give_out(
+        &mut self,
+        key: FileKey,
+        file: &mut LogFile,
+        held: usize,
+        now: Instant,
+        next: impl for<'a> FnOnce(&mut Joiner, &'a mut Vec<u8>) -> Option<Joined<'a>>,
+    ) -> Taken {
+        let LogFile { joiner, identity: Some(identity), acks, origin, guess, .. } = file else {
+            // Nothing of it was ever read.
+            file.joiner.reset();
+            return Taken::Yes;
+        };
+        let Some(Room { batch, books, whole }) = self.room_for(held, identity, now) else {
+            return Taken::NoRoom;
+        };
+        let Some(place) = Place::of(key, identity, acks) else { return Taken::NoRoom };
+        let guess = origin.container().is_none().then_some(guess);
+        if let Some(joined) = next(joiner, whole) {
+            books.enter(place, &joined, joiner.pending(), guess, batch);
+        }
+        Taken::Yes
     }
 
     /// Says how many lines of a file were left out, when it is time for that.
@@ -177,15 +231,16 @@ impl Output {
 
     /// Nothing more comes of a file, for now or for ever.
     fn rest(&mut self, key: FileKey, file: &mut LogFile, is_end: bool, now: Instant) -> Taken {
-        let LogFile { identity: Some(identity), acks, .. } = file else { return Taken::Yes };
+        let LogFile { identity: Some(identity), joiner, acks, .. } = file else { return Taken::Yes };
+        if identity.process.as_ref().is_none_or(|process| process.due().is_none()) {
+            return Taken::Yes;
+        }
+        let Some(Room { batch, books, .. }) = self.room_for(0, identity, now) else { return Taken::NoRoom };
         let Identity { facts, shape: Some(shape), process: Some(process), .. } = identity else {
             return Taken::Yes;
         };
-        if process.due().is_none() {
-            return Taken::Yes;
-        }
-        let Some(Room { batch, books, .. }) = self.room(process.room(0), now) else { return Taken::NoRoom };
-        let mut entering = Entering { books, key, facts, shape, acks, batch };
+        acks.wait_for(joiner.pending());
+        let mut entering = Entering { books, key, facts, shape, acks, batch, is_new: false };
         process.rest((!is_end).then_some(now), &mut entering);
         Taken::Yes
     }
@@ -227,6 +282,12 @@ impl Output {
         Some(Room { batch: self.batcher.open(now)?, books: &mut self.books, whole: &mut self.whole })
     }
 
+    /// The same for one of a file, with what is done with its lines.
+    fn room_for(&mut self, text: usize, identity: &Identity, now: Instant) -> Option<Room<'_>> {
+        let process = identity.process.as_ref().map_or(0, |process| process.room(text));
+        self.room(text + process, now)
+    }
+
     fn hand_over(&self, batch: Batch) {
         let Some(queue) = &self.queue else { return };
         if let Err(error) = queue.try_send(batch) {
@@ -260,27 +321,29 @@ struct Entering<'a> {
     shape: &'a mut Shape,
     acks: &'a mut Acks,
     batch: &'a mut Batch,
+    /// Whether the event at hand comes for the first time.
+    is_new: bool,
 }
 
 impl Outlet for Entering<'_> {
-    fn is_new(&self, span: Span) -> bool {
-        self.acks.is_new(span)
+    fn is_new(&self) -> bool {
+        self.is_new
     }
 
     fn document(&mut self, line: &Line<'_>, fields: &[u8], extra: &[u8]) {
-        let emitted = self.acks.emitted(self.batch.number, line.span, line.bytes);
-        if emitted == Emitted::Settled {
+        let amount = line.amount();
+        if self.acks.emitted(self.batch.number, line.span, amount) == Emitted::Settled {
             return;
         }
         let is_utf8 = self.shape.encode_with(line, fields, extra, &mut self.batch.body);
-        self.batch.push(self.key, self.facts, line.bytes, self.acks.epoch());
-        if emitted == Emitted::New && !is_utf8 {
+        self.batch.push(self.key, self.facts, amount, self.acks.epoch());
+        if self.is_new && !is_utf8 {
             self.books.metrics.invalid_utf8_lines.inc();
         }
     }
 
-    fn dropped(&mut self, span: Span, bytes: u64, reason: Reason) {
-        self.books.left_out |= self.acks.left_out(span, bytes, reason.as_str());
+    fn dropped(&mut self, span: Span, amount: Amount, reason: Reason) {
+        self.books.left_out |= self.acks.left_out(span, amount, reason.as_str());
     }
 
     fn overflowed(&mut self, fields: u64) {
@@ -289,58 +352,84 @@ impl Outlet for Entering<'_> {
 }
 
 impl Books {
-    fn enter(
-        &mut self,
-        key: FileKey,
-        identity: &mut Identity,
-        acks: &mut Acks,
-        joined: &Joined<'_>,
-        batch: &mut Batch,
-    ) {
-        let Some(line) = joined.line else { return };
-        let Identity { facts, shape: Some(shape), account, process, .. } = identity else { return };
-        self.write(Place { key, facts, shape, account, acks, process }, &line, joined.cut, b"", batch);
+    /// How much of a line's text is kept. A syslog line is measured when it is taken apart.
+    fn max_text(&self, origin: &Origin) -> usize {
+        self.max_line + if origin.container().is_some() { 0 } else { LINE_HEADER }
     }
 
-    /// A line of a file that is not a container's. Where lines become documents, a syslog line is taken apart; else it is
+    /// Writes what became of a line into the batch; other events begin at `pending`.
+    fn enter(
+        &mut self,
+        place: Place<'_>,
+        joined: &Joined<'_>,
+        pending: [Option<u64>; 2],
+        guess: Option<&mut Guess>,
+        batch: &mut Batch,
+    ) {
+        let Some(line) = &joined.line else { return };
+        match guess {
+            Some(guess) => self.enter_text(place, guess, line, joined.cut, pending, batch),
+            None => self.write(place, line, joined.cut, pending, b"", batch),
+        }
+    }
+
+    /// An event of a file that is not a container's. Where lines become documents, a syslog line is taken apart; else it is
     /// kept as it is, with its time.
     fn enter_text(
         &mut self,
         place: Place<'_>,
         guess: &mut Guess,
-        text: &[u8],
-        span: Span,
+        line: &Line<'_>,
+        mut cut: u64,
+        pending: [Option<u64>; 2],
         batch: &mut Batch,
     ) {
-        let (mut time, mut text) = (wall_clock(), text.strip_suffix(b"\r").unwrap_or(text));
+        let mut line = *line;
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
-        if let Some(entry) = guess.read(text) {
-            time = self.clock.nanos(entry.time, time);
+        if let Some(entry) = guess.read(line.text) {
+            line.time = self.clock.nanos(entry.time, line.time);
             if let Some((schema, node)) = place.shape.document() {
                 entry.render(schema, node, &mut fields);
-                text = entry.message;
+                line.text = entry.message;
             }
         }
-        let (text, cut) = limit(text, self.max_line);
-        let line = Line { time, stream: Stream::None, text, span, bytes: span.end - span.start };
-        self.write(place, &line, cut, &fields, batch);
+        if line.lines == 1 {
+            let beyond;
+            (line.text, beyond) = limit(line.text, self.max_line);
+            cut += beyond;
+        }
+        self.write(place, &line, cut, pending, &fields, batch);
         self.fields = fields;
     }
 
-    fn write(&mut self, place: Place<'_>, line: &Line<'_>, cut: u64, fields: &[u8], batch: &mut Batch) {
-        let Place { key, facts, shape, account, acks, process } = place;
-        if acks.pass_over(line.span) || process.as_ref().is_some_and(|process| process.holds(line.span)) {
+    fn write(
+        &mut self,
+        place: Place<'_>,
+        line: &Line<'_>,
+        cut: u64,
+        pending: [Option<u64>; 2],
+        fields: &[u8],
+        batch: &mut Batch,
+    ) {
+        let Place { key, facts, shape, acks, process } = place;
+        let came = acks.comes(line.span.start, pending);
+        if came == Came::Passed {
             return;
         }
-        // A line that is read again was counted.
-        if cut > 0 && acks.is_new(line.span) {
-            account.lock().lost(LINE_TOO_LONG, Amount::of_bytes(cut));
-        }
+        let is_new = came == Came::New;
         let mut marked = std::mem::take(&mut self.marked);
-        let line = if cut > 0 { mark_cut(line, cut, &mut marked) } else { *line };
+        let line = if cut > 0 {
+            // What is read again was counted.
+            if is_new {
+                acks.cut(LINE_TOO_LONG, cut.min(line.bytes));
+            }
+            mark_cut(line, cut, &mut marked)
+        } else {
+            *line
+        };
         let now = self.now;
-        let mut entering = Entering { books: self, key, facts, shape, acks, batch };
+        let mut entering = Entering { books: self, key, facts, shape, acks, batch, is_new };
         match process {
             None => entering.document(&line, fields, b""),
             Some(process) => process.take(&line, fields, &mut entering, now),

@@ -39,10 +39,11 @@ use self::{
     select::Selection,
 };
 use super::{
+    multiline::Multiline,
     record::{FileFacts, FileId, Line, Origin, PodFacts, Span, Stream},
     shape::{Encoding, Schema, write_string},
 };
-use crate::metrics::own::LogMetrics;
+use crate::metrics::{ledger::Amount, own::LogMetrics};
 
 /// Longer lines are not compared with the one before.
 const LONGEST_REPEATED: usize = 2048;
@@ -93,13 +94,13 @@ pub struct Processors {
 
 /// Where lines go from here.
 pub trait Outlet {
-    /// Whether a line was not read before.
-    fn is_new(&self, span: Span) -> bool;
+    /// Whether the line at hand was not read before.
+    fn is_new(&self) -> bool;
     /// A line goes out, with members for its document: `fields` as [`encode_with`](super::shape::Shape::encode_with) takes
     /// them, and `extra` at its end.
     fn document(&mut self, line: &Line<'_>, fields: &[u8], extra: &[u8]);
     /// A line is left out.
-    fn dropped(&mut self, span: Span, bytes: u64, reason: Reason);
+    fn dropped(&mut self, span: Span, amount: Amount, reason: Reason);
     /// Fields of a line had no room in its index.
     fn overflowed(&mut self, fields: u64);
 }
@@ -150,8 +151,9 @@ struct Row {
     /// What for.
     of: Reason,
     last: Held,
-    lines: u64,
-    bytes: u64,
+    amount: Amount,
+    /// How many documents they would be.
+    repeats: u64,
     began: Instant,
     first_time: i64,
 }
@@ -161,28 +163,35 @@ struct Held {
     time: i64,
     stream: Stream,
     span: Span,
-    bytes: u64,
+    amount: Amount,
     reason: Reason,
 }
 
 impl Held {
     fn new(line: &Line<'_>, reason: Reason) -> Self {
-        Self { time: line.time, stream: line.stream, span: line.span, bytes: line.bytes, reason }
+        Self { time: line.time, stream: line.stream, span: line.span, amount: line.amount(), reason }
     }
 }
 
 impl Row {
     fn new(line: &Line<'_>, of: Reason, now: Instant) -> Self {
-        Self { of, last: Held::new(line, of), lines: 1, bytes: line.bytes, began: now, first_time: line.time }
+        Self {
+            of,
+            last: Held::new(line, of),
+            amount: line.amount(),
+            repeats: 1,
+            began: now,
+            first_time: line.time,
+        }
     }
 
     /// One more line is left out.
     fn push(&mut self, line: &Line<'_>, reason: Reason, out: &mut dyn Outlet) {
-        out.dropped(self.last.span, self.last.bytes, self.last.reason);
+        out.dropped(self.last.span, self.last.amount, self.last.reason);
         self.last = Held::new(line, reason);
         if reason == self.of {
-            self.lines += 1;
-            self.bytes += line.bytes;
+            self.amount.add(line.amount());
+            self.repeats += 1;
         }
     }
 }
@@ -295,6 +304,11 @@ fn close_log(encoding: &Encoding) -> Option<Vec<u8>> {
     Some(piece)
 }
 
+/// How a pod wants the lines of a file put together, if it says so.
+pub fn multiline_of(facts: &FileFacts) -> Option<Multiline> {
+    Hints::of(facts).multiline()
+}
+
 impl Process {
     /// Goes on from what another one knows of the same file's lines.
     pub fn adopt(&mut self, other: Self) {
@@ -309,7 +323,7 @@ impl Process {
 
     /// Takes one whole line, whose document has these fields already.
     pub fn take(&mut self, line: &Line<'_>, fields: &[u8], out: &mut dyn Outlet, now: Instant) {
-        let is_new = out.is_new(line.span);
+        let is_new = out.is_new();
         let level = self.level(line.text, fields);
         let is_secret = match &mut self.keys {
             Some(keys) => keys[line.stream as usize].take(line.text, line.span.start, now),
@@ -322,11 +336,11 @@ impl Process {
             return match &mut self.row {
                 // Its place is as good as that of the last one to say how many there were.
                 Some(row) => row.push(line, reason, out),
-                None => out.dropped(line.span, line.bytes, reason),
+                None => out.dropped(line.span, line.amount(), reason),
             };
         }
         let limits = self.limits.as_mut();
-        let refused = limits.and_then(|limits| limits.judge(line.time, line.span, line.bytes, is_new));
+        let refused = limits.and_then(|limits| limits.judge(line.time, line.span, line.amount(), is_new));
         if let Some(reason) = refused {
             return match &mut self.row {
                 Some(row) if row.of == reason => row.push(line, reason, out),
@@ -362,31 +376,30 @@ impl Process {
     /// Says of the lines that were left out in a row how many they were.
     fn end_row(&mut self, out: &mut dyn Outlet) {
         let Some(row) = self.row.take() else { return };
-        let Held { time, stream, span, bytes, reason } = row.last;
+        let Held { time, stream, span, amount, reason } = row.last;
         let text =
             self.previous.as_ref().map_or(Cow::Borrowed(&b""[..]), |previous| self.redact(&previous.text));
         let text = text.into_owned();
-        let line = Line { time, stream, text: &text, span, bytes };
+        let (bytes, lines) = (amount.bytes, amount.lines as u32);
+        let line = Line { time, stream, text: &text, span, bytes, lines };
         let level = self.level(&text, b"");
         if row.of != Reason::Repeated {
             let limit = FileLimits::describe(row.of, &self.shared.settings.limits);
-            let said =
-                format!("nodewarden left out {} lines, {} bytes of this file: {limit}", row.lines, row.bytes);
+            let Amount { lines, bytes } = row.amount;
+            let said = format!("nodewarden left out {lines} lines, {bytes} bytes of this file: {limit}");
             let extra = format!(
-                ",\"nodewarden\":{{\"left_out\":{{\"lines\":{},\"bytes\":{},\"reason\":\"{}\"}}}}",
-                row.lines,
-                row.bytes,
+                ",\"nodewarden\":{{\"left_out\":{{\"lines\":{lines},\"bytes\":{bytes},\"reason\":\"{}\"}}}}",
                 row.of.as_str()
             );
             out.document(&Line { text: said.as_bytes(), ..line }, b"", extra.as_bytes());
-        } else if row.lines == 1 && reason == Reason::Repeated {
+        } else if row.repeats == 1 && reason == Reason::Repeated {
             // Once more is no row.
             self.document(&line, b"", level, out);
         } else {
-            let mut said = format!("message repeated {} times: [", row.lines).into_bytes();
+            let mut said = format!("message repeated {} times: [", row.repeats).into_bytes();
             said.extend_from_slice(&text);
             said.push(b']');
-            let extra = format!(",\"nodewarden\":{{\"repeated\":{}}}", row.lines);
+            let extra = format!(",\"nodewarden\":{{\"repeated\":{}}}", row.repeats);
             let fields = self.level_fields(level, b"");
             out.document(&Line { text: &said, ..line }, &fields, extra.as_bytes());
         }
@@ -405,16 +418,16 @@ impl Process {
         }
     }
 
-    /// Whether this line was taken and is waited with, as the last one of a row: it comes again when reading steps back.
-    pub fn holds(&self, span: Span) -> bool {
-        self.row.as_ref().is_some_and(|row| row.last.span == span)
-    }
-
     /// The first byte that has to be read again to know what is remembered here.
     pub fn held_from(&self) -> Option<u64> {
         let row = self.row.as_ref().map(|row| row.last.span.start);
         let keys = self.keys.iter().flatten().filter_map(KeyBlock::from);
         row.into_iter().chain(keys).min()
+    }
+
+    /// What of the file is remembered here and was neither given out nor left out.
+    pub fn held(&self) -> Amount {
+        self.row.as_ref().map(|row| row.last.amount).unwrap_or_default()
     }
 
     /// When something has to be done also if no more lines come.

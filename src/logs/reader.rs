@@ -1,5 +1,6 @@
 //! The reader's thread: finds files, reads their lines in turns, fills batches, keeps the positions.
 
+mod held;
 mod quiet;
 
 use std::{
@@ -21,7 +22,9 @@ use super::{
     checkpoint::Checkpoint,
     discover::{Source, Watcher, enumerate},
     feed::{FeedLimits, Feeds, is_feed},
+    join::Cut,
     mail::{Mail, Mailbox},
+    multiline::Multiline,
     output::Output,
     process::{self, Processors},
     queue::Queue,
@@ -60,6 +63,8 @@ pub struct Options {
     pub sources: Vec<(Source, Encoding)>,
     /// On the very first run, at most this much history is read of each file, in bytes.
     pub first_run_bytes: u64,
+    /// How lines are put together, by number of the source; without an entry it is `auto`.
+    pub multiline: Vec<Multiline>,
     /// Longer lines are cut, in bytes.
     pub max_line: usize,
     /// The batches.
@@ -81,7 +86,7 @@ pub struct Options {
 /// What the reader may hold in memory, over all files.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryLimits {
-    /// Bytes of parts of lines whose ends were not read yet; the file at hand may take the longest line more.
+    /// Bytes of lines and events whose ends were not read yet; the file at hand may take the longest one more.
     pub parts: usize,
     /// Compressed files that are read at the same time.
     pub archives: usize,
@@ -110,7 +115,7 @@ pub struct Reader {
     checkpoint_failed: bool,
     buffer: Vec<u8>,
     memory: MemoryLimits,
-    /// Bytes of parts of lines that are held.
+    /// Bytes of lines and events that are held, at most: what was given out since the last look is still counted.
     parts: usize,
     /// Compressed files that are being read.
     archives: usize,
@@ -189,6 +194,7 @@ impl Reader {
                 known,
                 options.first_run_bytes,
                 encodings,
+                options.multiline,
                 options.pods,
                 metrics.ledger.clone(),
                 &metrics,
@@ -248,11 +254,14 @@ impl Reader {
         if !self.stopped {
             self.output.written_since(now);
             self.look_around(now);
-            self.look_at_files(now);
+            let has_looked = self.look_at_files(now);
             self.glance(now);
             self.moved |= self.feeds.look(now);
             self.spiller.work(&mut self.table, now, SPILL_STEP);
             self.read_turns(now);
+            if has_looked && !self.blocked && now >= self.due.checkpoint {
+                self.give_out_quiet(now);
+            }
             self.read_feeds(now);
             self.moved |= self.output.take_left_out();
             self.output.close_aged(now, false);
@@ -277,6 +286,8 @@ impl Reader {
                 }
                 Mail::Stop => {
                     self.stopped = true;
+                    let keys: Vec<FileKey> = self.table.awake().iter().copied().collect();
+                    self.give_out(&keys, Cut::Whole, now);
                     self.output.close(now);
                 }
                 Mail::Finish => return false,
@@ -350,9 +361,10 @@ impl Reader {
         self.due.count = now;
     }
 
-    fn look_at_files(&mut self, now: Instant) {
+    /// Whether it was time to.
+    fn look_at_files(&mut self, now: Instant) -> bool {
         if now < self.due.look {
-            return;
+            return false;
         }
         // What is read now may have been written since the last look, and at the start long ago: that leaves at once.
         let looked = std::mem::replace(&mut self.looked, now);
@@ -377,6 +389,7 @@ impl Reader {
         self.uncounted |= looked_at > 0;
         if self.uncounted && now >= self.due.count {
             self.uncounted = false;
+            self.give_out_truncated(now);
             self.table.give_up_truncated(now);
             self.count_files(now);
             self.due.count = now + pause_of(self.table.len(), LOOK_EVERY);
@@ -392,6 +405,7 @@ impl Reader {
         if self.table.awake().is_empty() && !self.uncounted {
             self.due.look = self.due.enumerate.max(now + LOOK_EVERY);
         }
+        true
     }
 
     /// When files or directories are to be looked at again.
@@ -560,17 +574,18 @@ impl Reader {
         let Some(file) = self.table.for_turn(key, now) else { return false };
         let others = self.parts.saturating_sub(file.joiner.held_bytes());
         let furthest = (self.max_line + 4 * TURN) as u64;
+        let start = file.read_to;
         let mut ended;
         loop {
             let turn = Turn { key, file, output: &mut self.output, max_line: self.max_line, now };
             ended = turn.run(&mut self.buffer);
             let held = file.joiner.held_bytes();
             let is_over = held > 0 && others + held > self.memory.parts;
-            let begun = file.joiner.pending_from().unwrap_or(file.read_to);
+            let begun = file.acks.outside(file.joiner.pending_from().unwrap_or(file.read_to));
             match ended {
-                // The end of the line gives its memory back.
-                Ended::More if is_over && file.read_to - begun <= furthest => {}
-                Ended::More | Ended::Done if is_over => {
+                // The end of the event gives its memory back. What begins later is read in the next turn.
+                Ended::More if is_over && begun <= start && file.read_to - begun <= furthest => {}
+                Ended::More if is_over => {
                     file.release_parts(furthest);
                     break;
                 }
@@ -578,6 +593,17 @@ impl Reader {
             }
         }
         self.parts = others + file.joiner.held_bytes();
+        self.blocked = ended == Ended::NoRoom;
+        if ended == Ended::Done && self.parts > self.memory.parts {
+            self.relieve(now);
+            if self.parts > self.memory.parts
+                && let Some(file) = self.table.get_mut(key)
+            {
+                let held = file.joiner.held_bytes();
+                file.release_parts(furthest);
+                self.parts = self.parts.saturating_sub(held) + file.joiner.held_bytes();
+            }
+        }
         // What lies in it is left there: emptied, it would be filled with zeros before the next read.
         self.buffer.truncate(TURN);
         self.buffer.shrink_to(TURN);
@@ -591,7 +617,6 @@ impl Reader {
             }
         }
         self.spiller.count_damaged(&mut self.table);
-        self.blocked = ended == Ended::NoRoom;
         if self.output.has_left_out()
             && let Some(file) = self.table.get_mut(key)
         {

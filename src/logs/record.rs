@@ -7,7 +7,10 @@ use std::{
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::{kubernetes::pod::Pod, metrics::ledger::Owner};
+use crate::{
+    kubernetes::pod::Pod,
+    metrics::ledger::{Amount, Owner},
+};
 
 /// What the path of a log file says about its writer. Nobody else has to be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,7 +244,7 @@ pub struct Span {
     pub end: u64,
 }
 
-/// One whole line of a log, joined from its parts.
+/// One event of a log: a whole line, joined from its parts, or several lines that belong together.
 #[derive(Debug, Clone, Copy)]
 pub struct Line<'a> {
     /// When it was written, in nanoseconds since the epoch.
@@ -254,6 +257,15 @@ pub struct Line<'a> {
     pub span: Span,
     /// Bytes of the file that its parts take, newlines included: less than the span when another stream's lines lie between.
     pub bytes: u64,
+    /// Lines of the log in it.
+    pub lines: u32,
+}
+
+impl Line<'_> {
+    /// What it is in numbers.
+    pub fn amount(&self) -> Amount {
+        Amount { lines: self.lines.into(), bytes: self.bytes }
+    }
 }
 
 /// A path for messages and documents; bytes that are not UTF-8 become U+FFFD.

@@ -449,6 +449,7 @@ mod tests {
             text,
             span: Span { start: 65, end: 99 },
             bytes: 34,
+            lines: 1,
         }
     }
 

@@ -18,7 +18,8 @@ use super::{
     checkpoint::{Check, Known, Position, TRUNCATED},
     discover::{Enumeration, Found},
     file::{Ends, Identity, LogFile},
-    process::Processors,
+    multiline::Multiline,
+    process::{Processors, multiline_of},
     record::{FileFacts, FileId, Origin, PodFacts},
     shape::{Encoding, Shape},
     spill::{Header, SharedSpill},
@@ -89,6 +90,8 @@ pub struct Table {
     first_run_bytes: u64,
     /// The form of the documents, by number of the source.
     encodings: Vec<Encoding>,
+    /// How lines are put together, by the same.
+    multiline: Vec<Multiline>,
     /// What the cluster says of pods, where it is asked.
     pods: Option<Arc<Pods>>,
     /// Rotated files of a container that are kept before the oldest is deleted, as far as that was seen.
@@ -104,6 +107,7 @@ impl Table {
         known: Known,
         first_run_bytes: u64,
         encodings: Vec<Encoding>,
+        multiline: Vec<Multiline>,
         pods: Option<Arc<Pods>>,
         ledger: Ledger,
         metrics: &LogMetrics,
@@ -130,6 +134,7 @@ impl Table {
             archives_are_history: !remembers_content,
             first_run_bytes,
             encodings,
+            multiline,
             pods,
             rotated_kept: ROTATED_KEPT,
             processors: Processors::none(metrics),
@@ -283,6 +288,11 @@ impl Table {
     /// All files.
     pub fn files(&self) -> impl Iterator<Item = &LogFile> {
         self.files.values().map(AsRef::as_ref)
+    }
+
+    /// All files with their keys.
+    pub fn entries(&self) -> impl Iterator<Item = (FileKey, &LogFile)> {
+        self.files.iter().map(|(key, file)| (*key, file.as_ref()))
     }
 
     /// What the checkpoint has to remember.
@@ -586,6 +596,9 @@ impl Table {
                 (None, Some(old)) if old.held_from().is_some() => Some(old),
                 (new, _) => new,
             };
+            let configured = || self.multiline.get(file.source).cloned().unwrap_or_default();
+            let rule = multiline_of(&facts).unwrap_or_else(configured);
+            file.joiner.change_rule(file.read_to, rule);
             identity.facts = Arc::new(facts);
             file.awaits_pod = file.awaits_pod.map(|_| now);
         }
@@ -595,7 +608,7 @@ impl Table {
         let Some(file) = self.files.get(&key) else { return };
         let (pod, awaits_pod) = self.pod_of(&file.origin, now);
         let Some(file) = self.files.get_mut(&key) else { return };
-        let &Beginning { base, document, first, generation, start, check, truncated } = beginning;
+        let &Beginning { base, document, first, generation, start, check, truncated, ref cuts } = beginning;
         let facts = FileFacts {
             pod,
             ..FileFacts::new(document, file.active_path.to_path_buf(), file.origin.clone())
@@ -604,12 +617,16 @@ impl Table {
         let encoding = self.encodings.get(file.source).unwrap_or(&Encoding::Records);
         file.awaits_pod = awaits_pod;
         let process = self.processors.of_file(&facts, encoding);
+        let configured = || self.multiline.get(file.source).cloned().unwrap_or_default();
+        let rule = multiline_of(&facts).unwrap_or_else(configured);
         self.ids.insert(base, key);
         let facts = Arc::new(facts);
         file.identity = Some(Identity { facts, base, first, generation, shape: None, account, process });
         file.read_to = start;
         file.ends = Ends::known(check);
         file.truncated = truncated;
+        file.joiner.set_rule(rule);
+        file.joiner.know_cuts(cuts.clone());
         tracing::debug!(path = %file.path.display(), offset = start, "reading");
     }
 
@@ -650,19 +667,22 @@ impl Table {
         self.insert(file);
     }
 
+    /// What was truncated and not found in a copy for so long that it is given up, though some of its lines are held still.
+    pub fn held_of_truncated(&self, now: Instant) -> Vec<FileKey> {
+        let is_held = |file: &LogFile| is_truncation_over(file, now) && !file.joiner.is_empty();
+        self.files.iter().filter(|(_, file)| is_held(file)).map(|(key, _)| *key).collect()
+    }
+
     /// Gives up looking for copies of truncated files: what was not read of them is lost. Their positions stay known for a
     /// while, for a copy that turns up late or after a restart.
     pub fn give_up_truncated(&mut self, now: Instant) {
-        let is_over = |file: &LogFile| {
-            let since = file.truncated.filter(|_| file.tail.is_none() && !file.present);
-            since.is_some_and(|since| now.saturating_duration_since(since) >= COPY_PATIENCE)
-                && file.acks.is_clear()
-        };
+        let is_over =
+            |file: &LogFile| is_truncation_over(file, now) && file.joiner.is_empty() && file.acks.is_clear();
         let over: Vec<FileKey> =
             self.files.iter().filter(|(_, file)| is_over(file)).map(|(key, _)| *key).collect();
         for key in over {
             let Some(file) = self.files.get_mut(&key) else { continue };
-            let unread = file.size.saturating_sub(file.joiner.pending_from().unwrap_or(file.read_to));
+            let unread = file.size.saturating_sub(file.read_to);
             if unread > 0 {
                 tracing::warn!(path = %file.path.display(), unread, "a truncated log file was not found in a copy");
                 match file.identity {
@@ -750,7 +770,8 @@ impl Table {
             generation: header.generation,
             start,
             check: content.as_ref().and_then(|content| content.check),
-            truncated: content.filter(|content| content.truncated).map(|_| now),
+            truncated: content.as_ref().filter(|content| content.truncated).map(|_| now),
+            cuts: content.map(|content| content.cuts).unwrap_or_default(),
         };
         self.settle(key, &beginning, now);
         let missing = spill.lock().missing(header.id, start, size);
@@ -772,7 +793,6 @@ fn truncated_key(base: FileId, generation: u32) -> FileId {
 }
 
 /// Where a file begins that was just identified.
-#[derive(Clone, Copy)]
 struct Beginning {
     base: FileId,
     document: FileId,
@@ -781,6 +801,13 @@ struct Beginning {
     start: u64,
     check: Option<Check>,
     truncated: Option<Instant>,
+    cuts: Vec<u64>,
+}
+
+/// Whether what a file held before it was truncated is looked for no more.
+fn is_truncation_over(file: &LogFile, now: Instant) -> bool {
+    let since = file.truncated.filter(|_| file.tail.is_none() && !file.present);
+    since.is_some_and(|since| now.saturating_duration_since(since) >= COPY_PATIENCE)
 }
 
 /// Whether a closed file is what was found. It holds its inode no more, so another file may have got the number: one that

@@ -5,7 +5,7 @@ use std::{io, time::Instant};
 use super::{
     batch::FileKey,
     file::LogFile,
-    output::{Output, Taken},
+    output::{LINE_HEADER, Output, Read, Taken},
     record::Span,
     tail::Tail,
 };
@@ -14,8 +14,6 @@ use super::{
 pub const TURN: usize = 256 * 1024;
 /// The same of a file whose lines the sink holds, to see whether it takes them now.
 pub const PROBE: usize = 16 * 1024;
-/// Room for what a container runtime writes before the text of a line.
-const LINE_HEADER: usize = 256;
 
 /// A file whose turn it is.
 pub struct Turn<'a> {
@@ -78,7 +76,7 @@ impl Turn<'_> {
         self.file.tried = block_end;
         let rest = &buffer[taken..];
         if taken == 0 && rest.len() >= self.longest() {
-            return self.take(rest, Piece::Middle).map_or(Ended::NoRoom, |()| Ended::More);
+            return self.take(rest, &[], Piece::Middle).map_or(Ended::NoRoom, |()| Ended::More);
         }
         if self.is_gap(block_end) {
             return self.take_last_words(rest).map_or(Ended::NoRoom, |()| Ended::More);
@@ -140,24 +138,27 @@ impl Turn<'_> {
     fn take_lines(&mut self, block: &[u8]) -> Option<usize> {
         let mut taken = 0;
         while let Some(length) = memchr::memchr(b'\n', &block[taken..]) {
-            self.take(&block[taken..taken + length], Piece::Line)?;
+            let (line, rest) = block[taken..].split_at(length);
+            self.take(line, &rest[1..], Piece::Line)?;
             taken += length + 1;
         }
         Some(taken)
     }
 
-    /// Takes the next piece of the file. Of a line that is longer than allowed the first piece goes out, the others are passed
-    /// over. `None` when there is no room.
-    fn take(&mut self, text: &[u8], piece: Piece) -> Option<()> {
+    /// Takes the next piece of the file; `rest` is what was read after it. Of a line that is longer than allowed the first piece
+    /// goes out, the others are passed over. `None` when there is no room.
+    fn take(&mut self, text: &[u8], rest: &[u8], piece: Piece) -> Option<()> {
         let start = self.file.read_to;
         let end = start + text.len() as u64 + u64::from(piece == Piece::Line);
         if self.file.overlong.is_some() {
             let cut_to = start + text.len() as u64;
             self.file.count_cut(cut_to.saturating_sub(start.max(self.file.cut_to)));
             self.file.cut_to = self.file.cut_to.max(cut_to);
-        } else if self.output.take(self.key, self.file, text, Span { start, end }, self.now) == Taken::NoRoom
-        {
-            return None;
+        } else {
+            let read = Read { text, rest, span: Span { start, end } };
+            if self.output.take(self.key, self.file, read, self.now) == Taken::NoRoom {
+                return None;
+            }
         }
         self.file.read_to = end;
         let begun = self.file.overlong.take().unwrap_or(start);
@@ -168,7 +169,7 @@ impl Turn<'_> {
     /// What a file holds after its last newline when no more will come, and parts whose end never came.
     fn take_last_words(&mut self, rest: &[u8]) -> Option<()> {
         if !rest.is_empty() || self.file.overlong.is_some() {
-            self.take(rest, Piece::LastWords)?;
+            self.take(rest, &[], Piece::LastWords)?;
         }
         (self.output.take_held(self.key, self.file, self.now) == Taken::Yes).then_some(())
     }

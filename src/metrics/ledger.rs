@@ -176,13 +176,6 @@ impl Figures {
 
     /// A rule leaves out what was read.
     pub fn dropped(&mut self, reason: &'static str, amount: Amount) {
-        self.read(amount);
-        self.in_flight.take(amount);
-        self.dropped.add(reason.into(), amount);
-    }
-
-    /// A rule leaves out what was on its way and is read again.
-    pub fn dropped_late(&mut self, reason: &'static str, amount: Amount) {
         let settled = self.settle(amount);
         self.dropped.add(reason.into(), settled);
     }
@@ -458,6 +451,7 @@ mod tests {
         figures.dead("mapper", Amount { lines: 1, bytes: 10 });
         figures.gone("spill_full", Amount { lines: 2, bytes: 20 });
         figures.lost("spill_full", Amount::of_bytes(7));
+        figures.read(Amount { lines: 1, bytes: 9 });
         figures.dropped("rate", Amount { lines: 1, bytes: 9 });
         drop(figures);
         ledger.account(owner("cart-1")).lock().read(TEN);

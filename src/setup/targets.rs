@@ -74,7 +74,11 @@ mod tests {
     use super::*;
 
     fn source(kind: SourceKind, index: Option<&str>) -> Source {
-        Source { kind, index: index.map(|index| IndexTemplate::parse(index).expect("a template")) }
+        Source {
+            kind,
+            index: index.map(|index| IndexTemplate::parse(index).expect("a template")),
+            multiline: None,
+        }
     }
 
     #[test]

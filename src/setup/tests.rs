@@ -69,7 +69,7 @@ impl Recorded {
         let mut elastic = ElasticConfig { hosts, ..ElasticConfig::default() };
         change(&mut elastic);
         let mut config = Config { elasticsearch: Some(elastic), ..Config::default() };
-        config.logs.sources = vec![Source { kind: SourceKind::kubernetes(), index: None }];
+        config.logs.sources = vec![Source { kind: SourceKind::kubernetes(), index: None, multiline: None }];
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let done = match run(&config, options, &mut out, &mut err) {
             Ok(done) => done,

@@ -27,7 +27,7 @@ use nodewarden::{
         record::{Container, FileFacts, FileId, Line, Origin, Span, Stream},
         shape::{BulkEncoding, Encoding, Schema, Shape},
     },
-    metrics::Own,
+    metrics::{Own, ledger::Amount},
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -112,7 +112,7 @@ struct Out {
 }
 
 impl Outlet for Out {
-    fn is_new(&self, _: Span) -> bool {
+    fn is_new(&self) -> bool {
         true
     }
 
@@ -123,7 +123,7 @@ impl Outlet for Out {
         self.shape.encode_with(line, fields, extra, &mut self.body);
     }
 
-    fn dropped(&mut self, _: Span, _: u64, _: Reason) {}
+    fn dropped(&mut self, _: Span, _: Amount, _: Reason) {}
 
     fn overflowed(&mut self, _: u64) {}
 }
@@ -155,7 +155,7 @@ fn run(lines: &[String], settings: &Settings) -> f64 {
         let bytes = text.len() as u64 + 40;
         let span = Span { start: offset, end: offset + bytes };
         (offset, time) = (span.end, time + 1_000_000);
-        let line = Line { time, stream: Stream::Stdout, text: text.as_bytes(), span, bytes };
+        let line = Line { time, stream: Stream::Stdout, text: text.as_bytes(), span, bytes, lines: 1 };
         match &mut process {
             None => out.document(&line, b"", b""),
             Some(process) => process.take(&line, b"", &mut out, now),

@@ -28,6 +28,7 @@ mod hostile_files;
 mod logs;
 mod manifests;
 mod media;
+mod multiline;
 mod open_search;
 mod page;
 mod pods;

@@ -152,6 +152,29 @@ fn kill_9_under_rotation_into_the_bulk_server() {
     assert_ledger(&agent);
 }
 
+/// Stack traces on both streams, some of them cut by a rotation or by time.
+#[test]
+fn kill_9_in_the_midst_of_traces() {
+    let turn = Turn::of_this_run();
+    let (server, logs) = (BulkServer::start(turn.seed), LogDir::new());
+    let load = Load { traces: true, rotate_at: 100_000, keep: usize::MAX, ..turn.load(1_000_000) };
+    let (kubelet, start) = (Kubelet::start(&logs, load), Instant::now());
+    let mut agent = Agent::start(&faults::shipping(&logs, &server), &[]);
+    let ends = end_at_random(&mut agent, turn, 2500, |chance| {
+        kubelet.allow(server.lines() + AHEAD);
+        server.heal();
+        if chance.below(3) == 0 {
+            server.fail(&faults::EVERYTHING, 60);
+        }
+    });
+    server.heal();
+    let written = kubelet.stop();
+    say("in the midst of traces", start, &written, &ends);
+    server.assert_each_once(written.lines(), written.texts(), || agent.log());
+    assert!(server.documents() < server.lines() * 3 / 4, "traces are single documents");
+    assert_ledger(&agent);
+}
+
 /// The server is not to be relied on, either: with each start of the agent it fails in other ways.
 #[test]
 fn kill_9_under_rotation_and_every_fault() {

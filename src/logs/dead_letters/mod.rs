@@ -196,6 +196,7 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::*;
+    use crate::metrics::ledger::Amount;
     use crate::{
         logs::{
             batch::FileKey,
@@ -209,7 +210,7 @@ mod tests {
         let facts = FileFacts::new(FileId([1; 12]), "/var/log/a", Origin::Plain);
         let mut batch = Batch::default();
         batch.body.extend_from_slice(b"{\"create\":{}}\n{\"message\":\"a\xff\"}\n");
-        batch.push(FileKey(0), &Arc::new(facts), 10, 0);
+        batch.push(FileKey(0), &Arc::new(facts), Amount { lines: 1, bytes: 10 }, 0);
         DeadLetter::new(&batch, 0, "400 \"why\"")
     }
 

@@ -22,7 +22,7 @@ use crate::{
         batch::FileKey,
         record::{FileFacts, FileId, Origin},
     },
-    metrics::own::Own,
+    metrics::{ledger::Amount, own::Own},
     store::{Hit, Limits, Query, Writer},
 };
 
@@ -165,7 +165,7 @@ fn batch(number: u64, messages: &[&str]) -> Batch {
             "{{\"create\":{{\"_index\":\"i\",\"_id\":\"{message}\"}}}}\n{{\"message\":\"{message}\"}}\n"
         );
         batch.body.extend_from_slice(item.as_bytes());
-        batch.push(FileKey(0), &facts, 10, 0);
+        batch.push(FileKey(0), &facts, Amount { lines: 1, bytes: 10 }, 0);
     }
     batch
 }
@@ -383,7 +383,7 @@ fn documents(number: u64, documents: &[&str]) -> Batch {
     for (id, document) in documents.iter().enumerate() {
         let item = format!("{{\"create\":{{\"_index\":\"i\",\"_id\":\"{id}\"}}}}\n{document}\n");
         batch.body.extend_from_slice(item.as_bytes());
-        batch.push(FileKey(0), &facts, 10, 0);
+        batch.push(FileKey(0), &facts, Amount { lines: 1, bytes: 10 }, 0);
     }
     batch
 }

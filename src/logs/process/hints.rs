@@ -11,8 +11,11 @@ use super::{
     select::Selection,
 };
 use crate::{
-    kubernetes::instructions::{self, Instructions, Json, Streams},
-    logs::record::{FileFacts, Stream},
+    kubernetes::instructions::{self, Instructions, Json, Lines, Streams},
+    logs::{
+        multiline::Multiline,
+        record::{FileFacts, Stream},
+    },
 };
 
 /// What metrics call these rules.
@@ -80,6 +83,17 @@ impl Hints {
             .collect()
     }
 
+    /// How lines are put together; `None` when nothing is said of it.
+    pub fn multiline(&self) -> Option<Multiline> {
+        match self.0.multiline.as_ref()? {
+            Lines::Auto => Some(Multiline::Auto),
+            Lines::Off => Some(Multiline::Off),
+            // They were compiled when they were read.
+            Lines::Start(pattern) => Multiline::starting(pattern).ok(),
+            Lines::More(pattern) => Multiline::continued_by(pattern).ok(),
+        }
+    }
+
     /// What becomes of JSON lines; `None` when they are text.
     pub fn json<'a>(&self, configured: &'a json::Settings) -> Option<Cow<'a, json::Settings>> {
         match &self.0.json {
@@ -120,6 +134,17 @@ mod tests {
             pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let pod = PodFacts::Known(Arc::new(Pod { instructions, ..Pod::default() }));
         Hints::of(&FileFacts { pod, ..FileFacts::new(FileId([1; 12]), "/a", container(0)) })
+    }
+
+    #[test]
+    fn a_pod_says_how_its_lines_are_put_together() {
+        assert_eq!(hints(&[]).multiline(), None);
+        assert_eq!(hints(&[("nodewarden.io/multiline", "off")]).multiline(), Some(Multiline::Off));
+        let start = hints(&[("nodewarden.io/multiline-start", "^\\d")]).multiline();
+        assert_eq!(start, Multiline::starting("^\\d").ok());
+        let more =
+            [("co.elastic.logs/multiline.pattern", "^\\s"), ("co.elastic.logs/multiline.match", "after")];
+        assert_eq!(hints(&more).multiline(), Multiline::continued_by("^\\s").ok());
     }
 
     fn is_kept(hints: &Hints, stream: Stream, text: &str) -> bool {

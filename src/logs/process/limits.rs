@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::rules::Reason;
-use crate::logs::record::{FileFacts, Span};
+use crate::{
+    logs::record::{FileFacts, Span},
+    metrics::ledger::Amount,
+};
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 /// Windows that are remembered: files of one pod are read one after the other, each some windows ahead of the others.
@@ -74,7 +77,7 @@ impl Budget {
     }
 
     /// Whether a line of a time may pass. What is older than every window that is remembered may.
-    fn take(&mut self, time: i64, bytes: u64) -> bool {
+    fn take(&mut self, time: i64, amount: Amount) -> bool {
         let seconds = self.rate.seconds();
         let number = time.div_euclid(NANOS_PER_SECOND).div_euclid(seconds as i64);
         let after = self.windows.iter().rposition(|window| window.number <= number);
@@ -90,12 +93,13 @@ impl Budget {
             }
         };
         let Some(window) = self.windows.get_mut(at) else { return true };
-        window.lines += 1;
-        window.bytes = window.bytes.saturating_add(bytes);
+        // An event that is more than the limit passes when it is the first.
+        let is_first = window.lines == 0;
+        window.lines += amount.lines;
+        window.bytes = window.bytes.saturating_add(amount.bytes);
         let is_over = |used: u64, rate: u64| rate > 0 && used > rate.saturating_mul(seconds);
-        window.is_spent |= is_over(window.lines, self.rate.lines);
-        // A line that is longer than the limit passes when it is the first.
-        window.is_spent |= window.lines > 1 && is_over(window.bytes, self.rate.bytes);
+        let is_over = is_over(window.lines, self.rate.lines) || is_over(window.bytes, self.rate.bytes);
+        window.is_spent |= !is_first && is_over;
         !window.is_spent
     }
 }
@@ -147,7 +151,7 @@ impl Registry {
 
 impl FileLimits {
     /// Whether a line is left out, and why. A line that was read before is judged as it was then, as far as that is known.
-    pub fn judge(&mut self, time: i64, span: Span, bytes: u64, is_new: bool) -> Option<Reason> {
+    pub fn judge(&mut self, time: i64, span: Span, amount: Amount, is_new: bool) -> Option<Reason> {
         if !is_new {
             let was_refused =
                 self.refused.iter().any(|range| range.start <= span.start && span.end <= range.end);
@@ -155,15 +159,15 @@ impl FileLimits {
         }
         let mut refused = None;
         for (reason, budget) in &self.budgets {
-            let passes = budget.lock().unwrap_or_else(PoisonError::into_inner).take(time, bytes);
+            let passes = budget.lock().unwrap_or_else(PoisonError::into_inner).take(time, amount);
             refused = refused.or((!passes).then_some(*reason));
         }
         // Other lines may lie within a line that came in parts.
-        let is_whole = bytes == span.end - span.start;
+        let is_whole = amount.bytes == span.end - span.start;
         if refused.is_none() {
             self.is_open = false;
         } else if is_whole {
-            match self.refused.back_mut().filter(|_| self.is_open) {
+            match self.refused.back_mut().filter(|last| self.is_open && last.end == span.start) {
                 Some(last) => last.end = span.end,
                 None => self.refused.push_back(span),
             }
@@ -203,12 +207,16 @@ mod tests {
 
     const SECOND: i64 = NANOS_PER_SECOND;
 
+    fn line(bytes: u64) -> Amount {
+        Amount { lines: 1, bytes }
+    }
+
     fn facts() -> FileFacts {
         FileFacts::new(FileId([1; 12]), "/a", container(0))
     }
 
     fn passed(budget: &mut Budget, second: i64, lines: u64) -> u64 {
-        (0..lines).map(|_| u64::from(budget.take(second * SECOND, 10))).sum()
+        (0..lines).map(|_| u64::from(budget.take(second * SECOND, line(10)))).sum()
     }
 
     #[test]
@@ -232,9 +240,9 @@ mod tests {
     fn bytes_are_limited_too_and_a_window_that_is_spent_stays_so() {
         let mut budget = Budget::new(Rate { bytes: 25, ..Rate::default() });
         assert_eq!(passed(&mut budget, 100, 9), 2);
-        assert!(!budget.take(100 * SECOND, 1));
+        assert!(!budget.take(100 * SECOND, line(1)));
         // One line that is longer than all of it would never pass.
-        assert!(budget.take(101 * SECOND, 1000) && !budget.take(101 * SECOND, 1));
+        assert!(budget.take(101 * SECOND, line(1000)) && !budget.take(101 * SECOND, line(1)));
     }
 
     #[test]
@@ -244,11 +252,11 @@ mod tests {
         let mut one = registry.of_file(&facts(), &limits).expect("limits");
         let mut other = registry.of_file(&facts(), &limits).expect("limits");
         let span = Span { start: 0, end: 10 };
-        assert_eq!(one.judge(0, span, 10, true), None);
-        assert_eq!(other.judge(0, span, 10, true), None);
-        assert_eq!(one.judge(0, span, 10, true), Some(Reason::PodLimit));
+        assert_eq!(one.judge(0, span, line(10), true), None);
+        assert_eq!(other.judge(0, span, line(10), true), None);
+        assert_eq!(one.judge(0, span, line(10), true), Some(Reason::PodLimit));
         drop((one, other));
-        assert_eq!(registry.of_file(&facts(), &limits).expect("limits").judge(0, span, 10, true), None);
+        assert_eq!(registry.of_file(&facts(), &limits).expect("limits").judge(0, span, line(10), true), None);
         assert!(registry.of_file(&facts(), &Limits::default()).is_none());
     }
 
@@ -259,7 +267,9 @@ mod tests {
         let span = |line: u64| Span { start: 10 * line, end: 10 * line + 10 };
         let judge = |file: &mut FileLimits, is_new| -> Vec<bool> {
             (0..6)
-                .map(|line| file.judge(line as i64 / 4 * SECOND, span(line), 10, is_new).is_none())
+                .map(|number| {
+                    file.judge(number as i64 / 4 * SECOND, span(number), line(10), is_new).is_none()
+                })
                 .collect()
         };
         let first = judge(&mut file, true);
@@ -276,7 +286,7 @@ mod tests {
             let mut budget = Budget::new(Rate { lines: 7, ..Rate::default() });
             let mut counts = [0; 20];
             for time in times {
-                let passes = budget.take(time * SECOND, 1);
+                let passes = budget.take(time * SECOND, line(1));
                 counts[time as usize] += 1;
                 prop_assert_eq!(passes, counts[time as usize] <= 7);
             }

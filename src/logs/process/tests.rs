@@ -4,11 +4,11 @@ use proptest::prelude::*;
 use super::{limits::Rate, pattern::Pattern, rules::Condition, *};
 use crate::{
     logs::{
-        ack::{Acks, Emitted},
+        ack::{Acks, Came},
         index::IndexTemplate,
         shape::BulkEncoding,
     },
-    metrics::own::Own,
+    metrics::{ledger::Account, own::Own},
     testing::container,
 };
 
@@ -21,24 +21,24 @@ struct Out {
     /// Offset, text, and all that is said beside it.
     documents: Vec<(u64, String, String)>,
     dropped: Vec<(u64, &'static str)>,
-    /// Lines that were counted as read.
-    counted: u64,
+    account: Account,
+    is_new: bool,
     overflowed: u64,
 }
 
 impl Outlet for Out {
-    fn is_new(&self, span: Span) -> bool {
-        self.acks.is_new(span)
+    fn is_new(&self) -> bool {
+        self.is_new
     }
 
     fn document(&mut self, line: &Line<'_>, fields: &[u8], extra: &[u8]) {
-        self.counted += u64::from(self.acks.emitted(1, line.span, line.bytes) == Emitted::New);
+        self.acks.emitted(1, line.span, line.amount());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.documents.push((line.span.start, text(line.text), text(fields) + &text(extra)));
     }
 
-    fn dropped(&mut self, span: Span, bytes: u64, reason: Reason) {
-        self.counted += u64::from(self.acks.left_out(span, bytes, reason.as_str()));
+    fn dropped(&mut self, span: Span, amount: Amount, reason: Reason) {
+        self.acks.left_out(span, amount, reason.as_str());
         self.dropped.push((span.start, reason.as_str()));
     }
 
@@ -48,6 +48,20 @@ impl Outlet for Out {
 }
 
 impl Out {
+    /// A line is read.
+    fn comes(&mut self, span: Span) {
+        self.acks.read(span.end, true, span.end - span.start);
+        self.is_new = self.acks.comes(span.start, [None; 2]) == Came::New;
+    }
+
+    /// Lines that were counted as read.
+    fn counted(&mut self) -> u64 {
+        self.acks.count_read(&self.account, true);
+        let figures = self.account.lock();
+        assert_eq!(figures.in_flight, self.acks.waiting());
+        figures.read.lines
+    }
+
     fn texts(&self) -> Vec<&str> {
         self.documents.iter().map(|(_, text, _)| text.as_str()).collect()
     }
@@ -102,7 +116,8 @@ fn take(process: &mut Process, texts: &[&str], out: &mut Out, from: u64) {
     for (number, text) in (from..).zip(texts) {
         let span = Span { start: 10 * number, end: 10 * number + 10 };
         let time = number as i64 * SECOND;
-        let line = Line { time, stream: Stream::Stdout, text: text.as_bytes(), span, bytes: 10 };
+        let line = Line { time, stream: Stream::Stdout, text: text.as_bytes(), span, bytes: 10, lines: 1 };
+        out.comes(span);
         process.take(&line, b"", out, Instant::now());
     }
 }
@@ -128,9 +143,9 @@ fn a_file_that_nothing_is_wanted_of_has_no_process() {
 #[test]
 fn a_dropped_line_is_settled_at_once() {
     let settings = Settings { rules: vec![rule(Action::Drop, "healthz")], ..Settings::default() };
-    let (process, out) = run(settings, &["GET /", "GET /healthz", "GET /"]);
+    let (process, mut out) = run(settings, &["GET /", "GET /healthz", "GET /"]);
     assert_eq!((out.texts(), &out.dropped[..]), (vec!["GET /", "GET /"], &[(10, "rule")][..]));
-    assert_eq!((process.held_from(), out.counted), (None, 3));
+    assert_eq!((process.held_from(), out.counted()), (None, 3));
 }
 
 #[test]
@@ -140,17 +155,15 @@ fn repeats_become_one_line_in_the_place_of_the_last_one() {
     assert_eq!(out.documents[2].0, 40);
     assert!(out.documents[2].2.ends_with(r#","nodewarden":{"repeated":3}"#), "{}", out.documents[2].2);
     assert_eq!(out.dropped, [(20, "repeated"), (30, "repeated")]);
-    assert_eq!(out.counted, 8);
+    assert_eq!(out.counted(), 8);
     // The last one holds the position until somebody knows that it is the last one.
     take(&mut process, &["d", "d"], &mut out, 8);
-    assert_eq!((process.held_from(), out.counted), (Some(90), 9));
-    let holds = |start| process.holds(Span { start, end: start + 10 });
-    assert!(holds(90) && !holds(80), "it is known when reading steps back to it");
+    assert_eq!((process.held_from(), out.counted()), (Some(90), 9));
     process.rest(Some(Instant::now()), &mut out);
     assert_eq!(process.held_from(), Some(90));
     process.rest(None, &mut out);
     assert_eq!(
-        (process.held_from(), out.counted, out.texts()[6]),
+        (process.held_from(), out.counted(), out.texts()[6]),
         (None, 10, "message repeated 2 times: [d]")
     );
 }
@@ -167,10 +180,10 @@ fn repeats_are_said_again_after_a_while() {
 fn a_line_that_is_dropped_among_repeats_ends_nothing() {
     let mut settings = collapse();
     settings.rules.push(rule(Action::Drop, "debug"));
-    let (_, out) = run(settings, &["a", "a", "debug", "a", "debug", "b"]);
+    let (_, mut out) = run(settings, &["a", "a", "debug", "a", "debug", "b"]);
     assert_eq!(out.texts(), ["a", "message repeated 2 times: [a]", "b"]);
     assert_eq!(out.dropped, [(10, "repeated"), (20, "rule"), (30, "repeated")]);
-    assert_eq!((out.documents[1].0, out.counted), (40, 6));
+    assert_eq!((out.documents[1].0, out.counted()), (40, 6));
 }
 
 #[test]
@@ -179,7 +192,8 @@ fn what_a_limit_holds_back_is_said_once_and_counted() {
     for number in 0..10 {
         let span = Span { start: 10 * number, end: 10 * number + 10 };
         let time = number as i64 / 5 * SECOND;
-        let line = Line { time, stream: Stream::Stdout, text: b"noise", span, bytes: 10 };
+        let line = Line { time, stream: Stream::Stdout, text: b"noise", span, bytes: 10, lines: 1 };
+        out.comes(span);
         process.take(&line, b"", &mut out, Instant::now());
     }
     process.rest(None, &mut out);
@@ -187,7 +201,7 @@ fn what_a_limit_holds_back_is_said_once_and_counted() {
     assert_eq!(out.texts(), ["noise", "noise", said, "noise", "noise", said]);
     assert_eq!(out.documents[2].0, 40);
     assert_eq!(out.dropped.len(), 4);
-    assert_eq!(out.counted, 10);
+    assert_eq!(out.counted(), 10);
 }
 
 #[test]
@@ -196,18 +210,20 @@ fn a_file_that_is_set_back_keeps_what_it_kept() {
     let take = |process: &mut Process, out: &mut Out| {
         for number in 0..6 {
             let span = Span { start: 10 * number, end: 10 * number + 10 };
-            let line = Line { time: 0, stream: Stream::Stdout, text: b"noise", span, bytes: 10 };
+            let line = Line { time: 0, stream: Stream::Stdout, text: b"noise", span, bytes: 10, lines: 1 };
+            out.comes(span);
             process.take(&line, b"", out, Instant::now());
         }
         process.rest(None, out);
     };
     take(&mut process, &mut out);
     let first = out.documents.clone();
-    out.acks.set_back();
+    out.acks.set_back([None; 2]);
     process.set_back();
     out.documents.clear();
     take(&mut process, &mut out);
-    assert_eq!((out.documents, out.counted), (first, 6));
+    assert_eq!(out.counted(), 6);
+    assert_eq!(out.documents, first);
 }
 
 #[test]
@@ -234,8 +250,9 @@ fn nothing_that_goes_out_holds_a_secret() {
         "end",
     ];
     let (mut process, mut out) = run(settings, &texts);
-    let line =
-        Line { time: 0, stream: Stream::None, text: b"x", span: Span { start: 900, end: 910 }, bytes: 10 };
+    let span = Span { start: 900, end: 910 };
+    let line = Line { time: 0, stream: Stream::None, text: b"x", span, bytes: 10, lines: 1 };
+    out.comes(span);
     process.take(&line, b",\"syslog\":{\"data\":\"ada@example.com\"}", &mut out, Instant::now());
     let all = format!("{:?}", out.documents);
     for secret in [secret, "ada@", "MIIEv"] {
@@ -303,7 +320,8 @@ proptest! {
         for (number, text) in (0_u64..).zip(&texts) {
             let span = Span { start: 10 * number, end: 10 * number + 10 };
             let time = (number / pace) as i64 * SECOND;
-            let line = Line { time, stream: Stream::Stdout, text: text.as_bytes(), span, bytes: 10 };
+            let line = Line { time, stream: Stream::Stdout, text: text.as_bytes(), span, bytes: 10, lines: 1 };
+            out.comes(span);
             process.take(&line, b"", &mut out, Instant::now());
             let settled = out.documents.len() + out.dropped.len();
             let held = process.row.as_ref().map(|row| row.last.span.start);
@@ -315,6 +333,6 @@ proptest! {
         offsets.extend(out.dropped.iter().map(|dropped| dropped.0));
         offsets.sort_unstable();
         prop_assert_eq!(offsets, (0..texts.len() as u64).map(|number| number * 10).collect::<Vec<_>>());
-        prop_assert_eq!((out.counted, process.held_from()), (texts.len() as u64, None));
+        prop_assert_eq!((out.counted(), process.held_from()), (texts.len() as u64, None));
     }
 }

@@ -47,10 +47,14 @@ struct Scene {
     source: Source,
     /// Where the log files are.
     home: PathBuf,
+    /// How lines are put together, and how many bytes of them may be held.
+    joining: (Multiline, usize),
 }
 
-/// Bytes of parts of lines that the reader may hold: each has to be given back at the end of its turn.
+/// Bytes of lines and events that the reader may hold: each has to be given back at the end of its turn.
 const PARTS: usize = 0;
+/// As many as there may be.
+const PLENTY: usize = 4000;
 
 fn pods(logs: &Path) -> Source {
     Source::Kubernetes { path: logs.into(), exclude_namespaces: vec![] }
@@ -58,6 +62,7 @@ fn pods(logs: &Path) -> Source {
 
 fn start(
     source: Source,
+    (multiline, parts): (Multiline, usize),
     state: &Path,
     limits: spill::Limits,
     now: Instant,
@@ -68,10 +73,11 @@ fn start(
         process: Default::default(),
         sources: vec![(source, Encoding::Records)],
         first_run_bytes: u64::MAX,
+        multiline: vec![multiline],
         max_line: 1000,
         batch: BatchLimits { max_bytes: 2500, max_wait: Duration::from_secs(1), buffers: 3 },
         state_dir: state.into(),
-        memory: MemoryLimits { parts: PARTS, archives: 1 },
+        memory: MemoryLimits { parts, archives: 1 },
         spill: limits,
         root: "/".into(),
         pods: None,
@@ -85,18 +91,27 @@ fn start(
 
 impl Scene {
     fn new() -> Self {
+        Self::with((Multiline::Auto, PARTS))
+    }
+
+    fn with(joining: (Multiline, usize)) -> Self {
         let logs = tempfile::tempdir().expect("a directory");
         let home = logs.path().join("shop_cart-1_u-1/app");
         fs::create_dir_all(&home).expect("made");
         let source = pods(logs.path());
-        Self::of(logs, home, source)
+        Self::joining(logs, home, source, joining)
     }
 
     fn of(logs: tempfile::TempDir, home: PathBuf, source: Source) -> Self {
+        Self::joining(logs, home, source, (Multiline::Auto, PARTS))
+    }
+
+    /// One whose lines are put together in this way, and held up to so many bytes.
+    fn joining(logs: tempfile::TempDir, home: PathBuf, source: Source, joining: (Multiline, usize)) -> Self {
         let state = tempfile::tempdir().expect("a directory");
         let now = Instant::now();
         let spill = spill::Limits { max_bytes: 64 << 20, min_free: 0.0 };
-        let (reader, mail, queue) = start(source.clone(), state.path(), spill, now);
+        let (reader, mail, queue) = start(source.clone(), joining.clone(), state.path(), spill, now);
         let (in_flight, delivered, written) = Default::default();
         let (offered, rotations) = (0, 0);
         Self {
@@ -115,6 +130,7 @@ impl Scene {
             spill,
             source,
             home,
+            joining,
         }
     }
 
@@ -207,6 +223,26 @@ impl Scene {
         }
     }
 
+    /// A line as it may stand in a stack trace.
+    fn trace_line(&mut self, kind: u8, is_err: bool) {
+        let number = self.written.len();
+        let text = match kind {
+            0 => format!("ERROR head-{number}"),
+            1 => format!("java.lang.Error: error-{number}"),
+            2 => format!("Caused by: java.lang.Error: cause-{number}"),
+            _ => format!("\tat shop.Cart.add(Cart.java:{number})"),
+        };
+        // A line that was begun is one of the other stream.
+        let stream = if is_err || self.begun.is_some() { "stderr" } else { "stdout" };
+        self.append(format!("2026-11-21T11:00:00.{number:09}Z {stream} F {text}\n").as_bytes());
+        self.written.insert(text.into_bytes());
+    }
+
+    /// The lines that the sink has.
+    fn delivered_lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.delivered.values().flat_map(|text| text.split(|byte| *byte == b'\n'))
+    }
+
     fn rotate(&mut self) {
         self.end_part();
         self.rotations += 1;
@@ -290,7 +326,7 @@ impl Scene {
     fn crash(&mut self) {
         self.in_flight.clear();
         (self.reader, self.mail, self.queue) =
-            start(self.source.clone(), self.state.path(), self.spill, self.now);
+            start(self.source.clone(), self.joining.clone(), self.state.path(), self.spill, self.now);
     }
 
     fn settle(&mut self) {
@@ -300,7 +336,7 @@ impl Scene {
         for _ in 0..300 {
             self.step(Duration::from_secs(3));
             self.deliver(0, true);
-            more -= i32::from(self.delivered.len() >= self.written.len());
+            more -= i32::from(self.delivered_lines().count() >= self.written.len());
             if more == 0 {
                 break;
             }
@@ -313,6 +349,7 @@ enum Action {
     Line { in_parts: bool },
     Lines(usize),
     Part,
+    Trace { kinds: Vec<u8>, is_err: bool },
     Rotate,
     CopyTruncate,
     Compress,
@@ -323,11 +360,22 @@ enum Action {
     Crash,
 }
 
+fn joining() -> impl Strategy<Value = (Multiline, usize)> {
+    let rule = prop_oneof![
+        3 => Just(Multiline::Auto),
+        1 => Just(Multiline::starting("head|line").expect("a pattern")),
+        1 => Just(Multiline::continued_by("at shop|cause").expect("a pattern")),
+    ];
+    (rule, prop::sample::select(vec![PARTS, PLENTY]))
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => any::<bool>().prop_map(|in_parts| Action::Line { in_parts }),
         2 => (1_usize..80).prop_map(Action::Lines),
         3 => Just(Action::Part),
+        4 => (proptest::collection::vec(0_u8..8, 1..12), any::<bool>())
+            .prop_map(|(kinds, is_err)| Action::Trace { kinds, is_err }),
         2 => Just(Action::Rotate),
         1 => Just(Action::CopyTruncate),
         1 => Just(Action::Compress),
@@ -344,8 +392,11 @@ proptest! {
 
     /// Whatever happens in whatever order, every line that was written is in the sink once, under one id.
     #[test]
-    fn every_line_is_delivered_once(actions in proptest::collection::vec(action(), 1..60)) {
-        let mut scene = Scene::new();
+    fn every_line_is_delivered_once(
+        actions in proptest::collection::vec(action(), 1..60),
+        joining in joining(),
+    ) {
+        let mut scene = Scene::with(joining);
         // What was compressed before the very first run is history.
         scene.step(Duration::ZERO);
         for action in actions {
@@ -353,6 +404,9 @@ proptest! {
                 Action::Line { in_parts } => scene.line(in_parts),
                 Action::Lines(count) => (0..count).for_each(|_| scene.line(false)),
                 Action::Part => scene.part(),
+                Action::Trace { kinds, is_err } => {
+                    kinds.into_iter().for_each(|kind| scene.trace_line(kind, is_err));
+                }
                 Action::Rotate => scene.rotate(),
                 Action::CopyTruncate => scene.copytruncate(),
                 Action::Compress => {
@@ -375,10 +429,10 @@ proptest! {
         }
         scene.settle();
         scene.assert_books_balance();
-        let delivered: Vec<&Vec<u8>> = scene.delivered.values().collect();
-        let distinct: BTreeSet<&Vec<u8>> = scene.delivered.values().collect();
+        let delivered: Vec<&[u8]> = scene.delivered_lines().collect();
+        let distinct: BTreeSet<&[u8]> = scene.delivered_lines().collect();
         prop_assert_eq!(delivered.len(), distinct.len(), "nothing twice");
-        prop_assert_eq!(distinct, scene.written.iter().collect(), "nothing lost");
+        prop_assert_eq!(distinct, scene.written.iter().map(Vec::as_slice).collect(), "nothing lost");
     }
 }
 

@@ -22,7 +22,7 @@ struct Scene {
 
 fn table(known: Known, first_run_bytes: u64) -> Table {
     let metrics = Own::new(Registry::new()).expect("a registry").logs;
-    Table::new(known, first_run_bytes, vec![Encoding::Records], None, Ledger::default(), &metrics)
+    Table::new(known, first_run_bytes, vec![Encoding::Records], vec![], None, Ledger::default(), &metrics)
 }
 
 impl Scene {

@@ -48,6 +48,7 @@ impl Table {
             start: 0,
             check: None,
             truncated: None,
+            cuts: Vec::new(),
         };
         let settled = match self.recognise(key, file, tail, base, beginning)? {
             Who::New => Beginning { start: self.start_of_unknown(file, tail)?, ..new },
@@ -60,7 +61,8 @@ impl Table {
                     generation,
                     start: position.offset,
                     check: content.as_ref().and_then(|content| content.check),
-                    truncated: content.filter(|content| content.truncated).map(|_| now),
+                    truncated: content.as_ref().filter(|content| content.truncated).map(|_| now),
+                    cuts: content.map(|content| content.cuts).unwrap_or_default(),
                     ..new
                 }
             }

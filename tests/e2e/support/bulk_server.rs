@@ -68,9 +68,8 @@ pub struct BulkServer {
 /// What the server stored.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Tally {
-    pub documents: u64,
-    pub distinct_ids: u64,
-    pub distinct_messages: u64,
+    pub lines: u64,
+    pub distinct_lines: u64,
 }
 
 #[derive(Default)]
@@ -87,10 +86,14 @@ struct State {
     conflicts: u64,
     /// Hashes of index and `_id`: there may be tens of millions.
     ids: HashSet<u64>,
-    /// Hashes of messages, with how often each was stored.
+    /// Lines of their messages: a document may be an event of several.
+    lines: u64,
+    /// Hashes of these lines, with how often each was stored.
     messages: HashMap<u64, u32>,
     /// Whole documents by message, when somebody wants them.
     kept: Option<HashMap<String, serde_json::Value>>,
+    /// Hashes of whole messages.
+    events: HashSet<u64>,
     bytes: u64,
     faults: Vec<Fault>,
     percent: u64,
@@ -169,7 +172,12 @@ impl BulkServer {
         self.shared.lock().conflicts
     }
 
-    /// Whether a document with this message is stored.
+    /// Lines in the messages of the documents stored.
+    pub fn lines(&self) -> u64 {
+        self.shared.lock().lines
+    }
+
+    /// Whether a document with this line in its message is stored.
     pub fn has(&self, message: &str) -> bool {
         self.shared.lock().messages.contains_key(&xxh3_64(message.as_bytes()))
     }
@@ -184,18 +192,19 @@ impl BulkServer {
         self.shared.lock().kept.as_ref()?.get(message).cloned()
     }
 
+    /// Whether a document with this message, all of it, is stored.
+    pub fn has_event(&self, message: &str) -> bool {
+        self.shared.lock().events.contains(&xxh3_64(message.as_bytes()))
+    }
+
     /// What was stored.
     pub fn tally(&self) -> Tally {
         let state = self.shared.lock();
-        Tally {
-            documents: state.documents,
-            distinct_ids: state.ids.len() as u64,
-            distinct_messages: state.messages.len() as u64,
-        }
+        Tally { lines: state.lines, distinct_lines: state.messages.len() as u64 }
     }
 
-    /// Waits until as many documents are there as lines were written, all different, then looks for each of the lines:
-    /// count = distinct = written.
+    /// Waits until as many lines are in documents as were written, all different, then looks for each of them: count =
+    /// distinct = written.
     #[track_caller]
     pub fn assert_each_once(
         &self,
@@ -203,11 +212,11 @@ impl BulkServer {
         texts: impl Iterator<Item = String>,
         agent: impl Fn() -> String,
     ) {
-        let written = Tally { documents: count, distinct_ids: count, distinct_messages: count };
+        let written = Tally { lines: count, distinct_lines: count };
         let (mut tally, mut moved) = (self.tally(), Instant::now());
         // As long as there is progress: a backlog may be large.
         while tally != written && moved.elapsed() < seconds(90) {
-            assert!(tally.documents <= count, "{}", self.odd(&tally, &written));
+            assert!(tally.lines <= count, "{}", self.odd(&tally, &written));
             thread::sleep(Duration::from_millis(20));
             let more = self.tally();
             if more != tally {
@@ -219,8 +228,8 @@ impl BulkServer {
         assert_eq!(tally, written);
         let state = self.shared.lock();
         eprintln!(
-            "{count} lines are there once each; {} repeats were refused; {:?}",
-            state.conflicts, state.hits
+            "{count} lines are there once each in {} documents; {} repeats were refused; {:?}",
+            state.documents, state.conflicts, state.hits
         );
     }
 
@@ -461,7 +470,11 @@ impl State {
             return 409;
         }
         self.documents += 1;
-        *self.messages.entry(xxh3_64(message.as_bytes())).or_default() += 1;
+        self.events.insert(xxh3_64(message.as_bytes()));
+        for line in message.split('\n') {
+            self.lines += 1;
+            *self.messages.entry(xxh3_64(line.as_bytes())).or_default() += 1;
+        }
         201
     }
 }

@@ -31,6 +31,8 @@ pub struct Load {
     pub keep: usize,
     /// Whether rotated files are compressed, but for the newest, as the kubelet does.
     pub gzip: bool,
+    /// Whether stack traces are among the lines.
+    pub traces: bool,
     /// One line in so many is poison to the bulk server; 0 for none.
     pub poison_every: u64,
     pub seed: u64,
@@ -46,6 +48,7 @@ impl Load {
         rotate_at: 30_000,
         keep: usize::MAX,
         gzip: false,
+        traces: false,
         poison_every: 0,
         seed: 1,
     };
@@ -181,8 +184,9 @@ impl Written {
 fn text(pod: usize, line: u64, load: &Load) -> String {
     let poison = if load.poison_every > 0 && line.is_multiple_of(load.poison_every) { POISON } else { "" };
     let namespace = load.namespace;
+    let part = if load.traces { part_of_a_trace(line) } else { "" };
     let mut text =
-        format!("{namespace} pod {pod} line {line:09} {poison}\"took\"=\t{}ms ", line * 7919 % 1009);
+        format!("{part}{namespace} pod {pod} line {line:09} {poison}\"took\"=\t{}ms ", line * 7919 % 1009);
     let filler = "GET /cart/checkout?item=Grüße status=200 agent=Mozilla upstream=10.2.3.4:8080 ";
     let length = load.text.max(text.len());
     while text.len() < length {
@@ -190,6 +194,18 @@ fn text(pod: usize, line: u64, load: &Load) -> String {
     }
     text.truncate((0..=length).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(length));
     text
+}
+
+/// What a line of a program begins with that fails now and then.
+fn part_of_a_trace(line: u64) -> &'static str {
+    match line % 29 {
+        0 => "ERROR ",
+        1 => "java.lang.IllegalStateException: ",
+        2..10 | 12..14 => "\tat shop.Cart.add(Cart.java:7) ",
+        10 => "\t... 23 more ",
+        11 => "Caused by: java.io.IOException: ",
+        _ => "",
+    }
 }
 
 /// One container's log.

@@ -21,6 +21,7 @@ fuzz_target!(|data: &[u8]| {
             text: &parsed.text,
             span: Span { start: 7, end: 8 + line.len() as u64 },
             bytes: 1 + line.len() as u64,
+            lines: 1,
         };
         documents.iter_mut().for_each(|documents| drop(documents.check(&line, b"")));
     }

@@ -195,6 +195,7 @@ fn check_fields(entry: &Entry, fields: &Fields, max_message: usize) {
             text: fields.get(Slot::MESSAGE).unwrap_or_default(),
             span: Span { start: entry.seqnum, end: entry.seqnum + 1 },
             bytes: 1,
+            lines: 1,
         };
         Documents::new(schema, Origin::Journal).check(&line, &rendered);
     }

@@ -93,7 +93,7 @@ fn check_document(documents: &mut Documents, entry: &Entry<'_>) {
     let mut fields = Vec::new();
     entry.render(schema, "n\\1", &mut fields);
     let span = Span { start: 3, end: 9 };
-    let line = Line { time, stream: Stream::None, text: entry.message, span, bytes: 6 };
+    let line = Line { time, stream: Stream::None, text: entry.message, span, bytes: 6, lines: 1 };
     let document = documents.check(&line, &fields);
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let lossy = |word: Option<&[u8]>| word.map(|word| String::from_utf8_lossy(word).into_owned());

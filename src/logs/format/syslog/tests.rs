@@ -212,7 +212,8 @@ fn document(origin: Origin, schema: Schema, line: &[u8]) -> Value {
         entry.render(schema, node, &mut fields);
         text = entry.message;
     }
-    let line = Line { time: 0, stream: Stream::None, text, span: Span { start: 65, end: 99 }, bytes: 34 };
+    let line =
+        Line { time: 0, stream: Stream::None, text, span: Span { start: 65, end: 99 }, bytes: 34, lines: 1 };
     shape.encode_with(&line, &fields, b"", &mut body);
     let document = body.split(|byte| *byte == b'\n').nth(1).expect("a second line");
     // Not into a map: names that come twice have to show.
