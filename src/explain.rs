@@ -81,19 +81,19 @@ pub fn explain(config: &Config, args: &ExplainArgs, out: &mut dyn Write) -> anyh
     let now = Instant::now();
     let read = Read { text: args.line.as_bytes(), rest: b"", span };
     output.take(KEY, &mut file, read, now);
-    writeln!(out, "format:   {}", file.format.as_str())?;
-    if file.joiner.has_whole() {
-        writeln!(
-            out,
-            "joined:   it may begin an event of several lines, and waits {QUIET:?} for the next; below, as if none came"
-        )?;
+    let joined = if file.joiner.has_whole() {
+        format!(
+            "it may begin an event of several lines, and waits {QUIET:?} for the next; below, as if none came"
+        )
     } else if file.joiner.pending_from().is_some() {
-        writeln!(out, "joined:   it is a part, and waits for the rest of its line; below, as if none came")?;
+        "it is a part, and waits for the rest of its line; below, as if none came".to_owned()
     } else {
-        writeln!(out, "joined:   it is a line of its own")?;
-    }
+        "it is a line of its own".to_owned()
+    };
     file.read_to = span.end;
     output.take_held(KEY, &mut file, now);
+    writeln!(out, "format:   {}", file.format().as_str())?;
+    writeln!(out, "joined:   {joined}")?;
     file.count_read();
     output.close(now);
     for note in processors.notes(&file.origin) {

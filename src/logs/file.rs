@@ -58,7 +58,7 @@ pub struct LogFile {
     pub inode: Inode,
     /// Who it is, once its first line is known.
     pub identity: Option<Identity>,
-    /// How its lines are written.
+    /// How its lines are written, if it is a container's.
     pub format: Format,
     /// The same of a file that is not a container's, as it is made up line by line.
     pub guess: Guess,
@@ -310,6 +310,10 @@ impl LogFile {
             return self.joiner.shed(SHED_TO);
         }
         self.read_to = start;
+        if self.joiner.has_cut() {
+            // There was no room for an event that is over: nothing more has to come.
+            self.tried = start;
+        }
         self.acks.step_back(self.joiner.pending());
         self.joiner.reset();
         self.ends.back_to(start);
@@ -504,6 +508,11 @@ impl LogFile {
         })
     }
 
+    /// How its lines are written, as far as is known.
+    pub fn format(&self) -> Format {
+        if self.origin.container().is_some() { self.format } else { self.guess.format() }
+    }
+
     /// Its row in the table of files, without notes.
     pub fn status(&self, now: Instant) -> FileStatus {
         let container = self.origin.container();
@@ -513,7 +522,7 @@ impl LogFile {
             namespace: container.map(|container| container.namespace.clone()),
             pod: container.map(|container| container.pod.clone()),
             container: container.map(|container| container.name.clone()),
-            format: self.format.as_str(),
+            format: self.format().as_str(),
             offset: self.confirmed_to(),
             size: self.size,
             lag_bytes,

@@ -133,8 +133,7 @@ impl Output {
         else {
             return Taken::NoRoom;
         };
-        let guessed = guess.as_ref().map(|guess| guess.format());
-        *format = guessed.unwrap_or(parsed.format);
+        *format = parsed.format;
         acks.read(span.end, joiner.begins_line(parsed.stream), span.end - span.start);
         let time = parsed.time.unwrap_or_else(wall_clock);
         let piece = Piece { parsed: &parsed, raw: (text, rest), span, time, now };

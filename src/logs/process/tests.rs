@@ -158,7 +158,7 @@ fn repeats_become_one_line_in_the_place_of_the_last_one() {
     assert_eq!(out.counted(), 8);
     // The last one holds the position until somebody knows that it is the last one.
     take(&mut process, &["d", "d"], &mut out, 8);
-    assert_eq!((process.held_from(), out.counted()), (Some(90), 9));
+    assert_eq!((process.held_from(), out.counted()), (Some(90), 10));
     process.rest(Some(Instant::now()), &mut out);
     assert_eq!(process.held_from(), Some(90));
     process.rest(None, &mut out);

@@ -666,3 +666,16 @@ fn a_reader_that_was_stopped_sleeps_though_names_change() {
     assert!(!scene.reader.take_mail(scene.now), "it was the mail that woke it");
     waker.join().expect("sent");
 }
+
+/// While it had no room, its memory was given back, too.
+#[test]
+fn an_event_that_is_over_at_the_end_of_its_file_leaves_when_there_is_room() {
+    let mut scene = Scene::with((Multiline::starting("line").expect("a pattern"), 0));
+    (0..61).for_each(|_| scene.line(false));
+    scene.rest();
+    scene.line(false);
+    // Two batches take two of the three buffers again.
+    scene.hold(0, false);
+    scene.settle();
+    assert_eq!(scene.delivered_lines().count(), 62);
+}
