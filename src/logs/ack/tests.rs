@@ -192,6 +192,49 @@ fn lines_between_the_parts_of_another_are_passed_over_when_reading_steps_back() 
     assert_eq!((acks.position(40), acks.waiting), (40, Amount::default()));
 }
 
+/// The one in parts was settled, the line between them was not.
+#[test]
+fn a_position_tears_no_event_apart_that_was_settled_before_the_file_was_set_back() {
+    let mut acks = Acks::default();
+    let whole = Span { start: 0, end: 30 };
+    let pass = |acks: &mut Acks, batch| {
+        acks.read(10, true, 10);
+        let between = acks.event(batch, line(10), 1, [Some(0), None]);
+        acks.read(30, false, 10);
+        acks.comes(0, NONE);
+        (between.1, acks.emitted(batch + 1, whole, Amount { lines: 1, bytes: 20 }))
+    };
+    assert_eq!(pass(&mut acks, 1), (Emitted::Yes, Emitted::Yes));
+    acks.settled(2, &BatchFile { amount: Amount { lines: 1, bytes: 20 }, ..part(1, 0) });
+    acks.set_back(NONE);
+    assert_eq!(pass(&mut acks, 3), (Emitted::Yes, Emitted::Settled));
+    assert_eq!(acks.position(30), 0);
+    acks.settled(3, &part(1, 1));
+    assert_eq!(acks.position(30), 30);
+}
+
+/// Batch 2 is settled while batch 1 is held: all of it is passed over, around what was left out in its midst.
+#[test]
+fn a_batch_that_reaches_over_lines_left_out_is_passed_over_as_a_whole() {
+    let mut acks = Acks::default();
+    assert_eq!([acks.pass(1, 0), acks.pass(2, 10)], [NEW, NEW]);
+    assert!(acks.leave_out(line(20), LINE));
+    assert_eq!(acks.pass(2, 30), NEW);
+    assert!(acks.leave_out(line(40), LINE));
+    acks.settled(2, &part(2, 0));
+    acks.set_back(NONE);
+    assert_eq!([acks.pass(3, 0), acks.pass(3, 10), acks.pass(3, 30)], [AGAIN, SETTLED, SETTLED]);
+    // One that was on its way and one that was settled, both left out under new rules.
+    assert_eq!(acks.pass(3, 50), NEW);
+    acks.set_back(NONE);
+    assert!(acks.leave_out(line(0), LINE) && !acks.leave_out(line(10), LINE));
+    assert!(acks.leave_out(line(50), LINE));
+    acks.set_back(NONE);
+    for start in [0, 10, 20, 30, 40, 50] {
+        assert_eq!(acks.pass(4, start), SETTLED, "{start}");
+    }
+}
+
 #[test]
 fn what_is_gone_when_it_is_to_be_read_again_is_awaited_no_more() {
     let (mut acks, account) = (Acks::default(), Account::default());
@@ -263,8 +306,11 @@ fn what_is_cut_off_is_lost_and_not_awaited() {
     assert_eq!(figures.lost.of("line_too_long").bytes, 4);
 }
 
-/// Two streams, and which of the next lines end an event: its span, and its lines.
-fn two_streams(lines: &[(bool, bool)]) -> Vec<(Option<(Span, u64)>, [Option<u64>; 2])> {
+/// What a line ends, if it ends something: the span of an event, and its lines; and where others begin that are not whole.
+type Step = (Option<(Span, u64)>, [Option<u64>; 2]);
+
+/// Lines of two streams, and which of them end an event.
+fn two_streams(lines: &[(bool, bool)]) -> Vec<Step> {
     let mut open: [Option<(u64, u64)>; 2] = [None; 2];
     let step = |(number, (is_err, ends)): (usize, &(bool, bool))| {
         let (start, slot) = (number as u64 * 10, usize::from(*is_err));

@@ -31,13 +31,13 @@ struct Entry {
     inode: (u64, u64, u64),
     path: Vec<u8>,
     seen: u64,
-    content: Option<(String, u8, usize, u64, Option<(u64, u8, u64)>, bool)>,
+    content: Option<(String, u8, usize, u64, Option<(u64, u8, u64)>, bool, Vec<u64>)>,
 }
 
 impl Entry {
     fn position(&self) -> Position {
         let content =
-            self.content.clone().map(|(active, document, length, hash, check, truncated)| Content {
+            self.content.clone().map(|(active, document, length, hash, check, truncated, cuts)| Content {
                 active: active.into(),
                 document: FileId([document; 12]),
                 first: (length, hash),
@@ -46,6 +46,7 @@ impl Entry {
                     Check { at: at.max(length as u64), length, hash }
                 }),
                 truncated,
+                cuts,
             });
         let (device, number, birth) = self.inode;
         Position {

@@ -1,13 +1,14 @@
 //! Lines of a container's file as containerd and CRI-O write them, taken apart and joined.
 #![no_main]
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Instant};
 
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use nodewarden::logs::{
     format::{Format, Parsed, parse_container_line, parse_rfc3339, rfc3339},
-    join::Joiner,
+    join::{Joined, Joiner, Piece},
+    multiline::Multiline,
     record::{Line, Span, Stream},
     shape::Schema,
 };
@@ -19,6 +20,7 @@ const MAX_LINE: usize = 64;
 fuzz_target!(|data: &[u8]| {
     let lines: Vec<Parsed<'_>> = data.split(|byte| *byte == b'\n').map(check_line).collect();
     check_joined(&lines);
+    check_events(&lines);
 });
 
 /// Nothing of a line is lost, and what is said of it is what stands there.
@@ -64,6 +66,8 @@ fn check_time(text: &[u8]) -> i64 {
 /// Joined lines have all of the text but what is cut, and all of the bytes.
 fn check_joined(lines: &[Parsed<'_>]) {
     let (mut joiner, mut whole) = (Joiner::default(), Vec::new());
+    joiner.set_rule(Multiline::Off);
+    let now = Instant::now();
     let mut documents = [Schema::Ecs, Schema::Fluent].map(Documents::of_container);
     // Of either stream: text since the last whole line, and where it began.
     let mut texts: [Vec<u8>; 2] = Default::default();
@@ -76,7 +80,9 @@ fn check_joined(lines: &[Parsed<'_>]) {
         texts[side].extend_from_slice(&parsed.text);
         let start = *begun[side].get_or_insert(span.start);
         let time = parsed.time.unwrap_or(number as i64);
-        let joined = joiner.push(parsed, span, time, MAX_LINE, &mut whole);
+        let piece = Piece { parsed, raw: (b"", b""), span, time, now };
+        assert_eq!(joiner.is_over(parsed, span), None);
+        let joined = joiner.push(&piece, MAX_LINE, &mut whole);
         assert_eq!(joined.line.is_none(), parsed.partial);
         let cut = joined.cut;
         if let Some(line) = joined.line {
@@ -88,15 +94,50 @@ fn check_joined(lines: &[Parsed<'_>]) {
             documents.iter_mut().for_each(|documents| drop(documents.check(&line, b"")));
         }
         assert_eq!(joiner.pending_from(), begun.into_iter().flatten().min());
-        assert!(joiner.held_bytes() <= 2 * MAX_LINE);
+        assert!(joiner.held_bytes() <= 4 * MAX_LINE);
     }
-    while let Some(joined) = joiner.flush(end, &mut whole) {
+    while let Some(joined) = joiner.flush(&mut whole) {
         let line = joined.line.expect("a line");
         let side = usize::from(line.stream == Stream::Stderr);
         check_whole(&line, &std::mem::take(&mut texts[side]), joined.cut);
         taken += line.bytes;
     }
     assert_eq!(taken, end);
+}
+
+/// Events of several lines have each line once, those of a stream in their order.
+fn check_events(lines: &[Parsed<'_>]) {
+    let (mut joiner, mut whole) = (Joiner::default(), Vec::new());
+    let now = Instant::now();
+    let (mut end, mut taken, mut events) = (0, 0, [Vec::new(), Vec::new()]);
+    let mut keep = |joined: Joined<'_>| {
+        let Some(line) = joined.line else { return };
+        assert_eq!(joined.cut, 0);
+        taken += line.bytes;
+        events[usize::from(line.stream == Stream::Stderr)].push(line.text.to_vec());
+    };
+    let mut texts = [Vec::new(), Vec::new()];
+    let mut is_open = [false; 2];
+    for parsed in lines {
+        let span = Span { start: end, end: end + 10 };
+        end = span.end;
+        while let Some(stream) = joiner.is_over(parsed, span) {
+            keep(joiner.release(stream, &mut whole));
+        }
+        let piece = Piece { parsed, raw: (b"", b""), span, time: 0, now };
+        keep(joiner.push(&piece, usize::MAX, &mut whole));
+        let side = usize::from(parsed.stream == Stream::Stderr);
+        match texts[side].last_mut().filter(|_| is_open[side]) {
+            Some(text) => Vec::extend_from_slice(text, &parsed.text),
+            None => texts[side].push(parsed.text.to_vec()),
+        }
+        is_open[side] = parsed.partial;
+    }
+    while let Some(joined) = joiner.flush(&mut whole) {
+        keep(joined);
+    }
+    assert_eq!(taken, end);
+    assert_eq!(events.map(|texts| texts.join(&b'\n')), texts.map(|texts| texts.join(&b'\n')));
 }
 
 fn check_whole(line: &Line<'_>, text: &[u8], cut: u64) {
