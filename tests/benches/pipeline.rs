@@ -8,6 +8,9 @@
 //! one run does not. `CATCH_UP_MB` sets the size of the backlog. `AGAINST` are other builds of the agent, paths with colons
 //! between them, which are measured by turns with this one.
 //!
+//! `shaping` is the same catch-up of files that no rule is for: with rules and redaction for others and stack traces put
+//! together, as they are by default, by turns with none of that.
+//!
 //! `latency` is the time from a line's write to its delivery, and from the agent's start to its first document.
 //! `LATENCY_SECONDS` sets how long lines are written.
 
@@ -51,11 +54,13 @@ const FILES: usize = 10;
 const LINES_PER_FILE: usize = 40_000;
 /// Of each figure of the catch-up the median counts.
 const ROUNDS: usize = 3;
+/// Pairs of runs, which differ by little.
+const SHAPING_ROUNDS: usize = 7;
 /// The backlog before the first document: more than is read before that.
 const FIRST_DOCUMENT_MB: usize = 200;
 
 fn main() {
-    // `catch-up`, `latency` and `quiet` need no server. Beside them cargo gives options of its own.
+    // `catch-up`, `shaping`, `latency` and `quiet` need no server. Beside them cargo gives options of its own.
     let parts: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
     if wanted("sinks") {
@@ -72,6 +77,9 @@ fn main() {
     if wanted("catch-up") {
         catch_up();
     }
+    if wanted("shaping") {
+        shaping();
+    }
     if wanted("quiet") {
         quiet::quiet();
     }
@@ -80,6 +88,41 @@ fn main() {
 /// A number that whoever measures may set.
 fn number_of(variable: &str, usual: usize) -> usize {
     env::var(variable).map_or(usual, |value| value.parse().expect("a number"))
+}
+
+/// What is wanted of other files, with traces in all.
+const FOR_OTHERS: &str = "  multiline: auto
+  rules:
+    - drop: {namespace: other, match: 'GET /healthz'}
+    - sample: {namespace: other, one_of: 10, below: info}
+    - collapse: {namespace: other, within: 30s}
+  redact:
+    rules: [{match: 'password=\\S+', namespace: other}]
+";
+
+/// What others want of their lines costs these files.
+fn shaping() {
+    let backlog = Backlog::new(number_of("CATCH_UP_MB", 1000));
+    let sink = Sink::start();
+    let (mut ratios, mut speeds) = (Vec::new(), Vec::new());
+    for round in 0..SHAPING_ROUNDS {
+        let cpu = |logs| agent_cpu(&Launch::default(), &backlog, &sink, 0, logs).0;
+        // Who is first changes, too.
+        let (without, with) = if round % 2 == 0 {
+            let without = cpu("  multiline: off\n");
+            (without, cpu(FOR_OTHERS))
+        } else {
+            let with = cpu(FOR_OTHERS);
+            (cpu("  multiline: off\n"), with)
+        };
+        ratios.push(without / with);
+        speeds.push(backlog.megabytes() / with);
+    }
+    println!(
+        "files without rules, beside rules for others: {:.0} MB of log per CPU second, {:.3} of what it is without any",
+        median(speeds),
+        median(ratios)
+    );
 }
 
 /// A backlog of CRI lines into the counting sink, agent and ceiling by turns, each on one core and the sink on another.
@@ -95,7 +138,7 @@ fn catch_up() {
         let (mut ceilings, mut ceiling_bytes) = (Vec::new(), 0);
         for _ in 0..ROUNDS {
             for (build, figures) in &mut figures {
-                let (cpu, mib) = agent_cpu(build, &backlog, &sink, level);
+                let (cpu, mib) = agent_cpu(build, &backlog, &sink, level, "");
                 figures.speeds.push(backlog.megabytes() / cpu);
                 figures.peak_mib = figures.peak_mib.max(mib);
                 figures.bytes = sink.take_bytes();
@@ -189,10 +232,10 @@ fn access_line(pod: usize, line: usize, text: &mut Vec<u8>) {
     .expect("memory takes it");
 }
 
-/// CPU seconds of an agent for the whole backlog, and its peak memory in MiB.
-fn agent_cpu(build: &Launch, backlog: &Backlog, sink: &Sink, level: u32) -> (f64, u64) {
+/// CPU seconds of an agent for the whole backlog, and its peak memory in MiB. `logs` are further keys of that section.
+fn agent_cpu(build: &Launch, backlog: &Backlog, sink: &Sink, level: u32, logs: &str) -> (f64, u64) {
     let config = format!(
-        "{}  start: {{first_run: 1Ti}}\nelasticsearch: {{hosts: ['http://{}'], compression: {level}}}\n",
+        "{}  start: {{first_run: 1Ti}}\n{logs}elasticsearch: {{hosts: ['http://{}'], compression: {level}}}\n",
         pods_config(&backlog.logs),
         sink.address
     );
