@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod ask;
+pub mod backoff;
 pub mod certificate;
 pub mod cli;
 pub mod config;

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use tokio::task::JoinSet;
 
 use crate::{
+    backoff::seed,
     config::{Config, KubernetesConfig, Metadata},
     kubernetes::{
         self, Source,
@@ -12,10 +13,7 @@ use crate::{
         known::{Pods, PodsFile},
         pod::Wanted,
     },
-    logs::{
-        backoff::seed,
-        mail::{Mail, Sender},
-    },
+    logs::mail::{Mail, Sender},
     metrics::Own,
 };
 

@@ -28,7 +28,7 @@ use self::{
     pod::{Pod, RawPod, Wanted},
     watch::{Event, Watch},
 };
-use crate::logs::backoff::Backoff;
+use crate::backoff::Backoff;
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);

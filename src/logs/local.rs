@@ -9,13 +9,13 @@ use std::{
 };
 
 use super::{
-    backoff::Backoff,
     batch::{Batch, Record, records},
     record::{FileFacts, FileId, Origin, path_text},
     ship::{Sink, off_thread},
     status::{Obstacle, Reason, SinkState},
 };
 use crate::{
+    backoff::Backoff,
     metrics::own::StoreMetrics,
     store::{Source, StoreError, Writer},
 };

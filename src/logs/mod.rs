@@ -11,7 +11,6 @@
 //! into the spill and is read from there.
 
 pub mod ack;
-pub mod backoff;
 pub mod batch;
 pub mod canary;
 pub mod checkpoint;

@@ -13,8 +13,8 @@ use super::{
     repair::{Blame, repaired},
 };
 use crate::{
+    backoff::{Backoff, seed},
     logs::{
-        backoff::{Backoff, seed},
         batch::Batch,
         dead_letters::DeadLetter,
         output::wall_clock,

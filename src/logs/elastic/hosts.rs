@@ -15,9 +15,9 @@ use std::{
 use tokio::{net::lookup_host, time::timeout};
 
 use super::address::Host;
-use crate::logs::{
+use crate::{
     backoff::{Backoff, Random, seed},
-    status::{Obstacle, Reason},
+    logs::status::{Obstacle, Reason},
 };
 
 /// Names are looked up again after this long, and up to half as long again.
