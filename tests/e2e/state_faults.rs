@@ -12,8 +12,8 @@ use rustix::process::Signal;
 use crate::{
     faults::shipping,
     support::{
-        Agent, BulkServer, Cgroup, Chance, Disk, Fault, Kubelet, Launch, Load, LogDir, Stream, assert_ledger,
-        repository, seconds, temp_dir, wait_for_documents, wait_until,
+        Agent, BulkServer, Cgroup, Chance, Disk, Fault, Kubelet, Launch, Ledger, Load, LogDir, Stream,
+        assert_ledger, repository, same, seconds, temp_dir, wait_for_documents, wait_until,
     },
 };
 
@@ -228,9 +228,17 @@ fn parts_in_a_cgroup_of(bytes: u64) {
         file.partial(Stream::Stdout, &part(pod));
     }
     let whole = |pod: usize| format!("{} ended", part(pod).repeat(parts(pod)));
-    let texts = (0..500).flat_map(|pod| [whole(pod), format!("beside {pod}")]);
-    server.assert_each_once(1000, texts, || agent.log());
-    assert_eq!(assert_ledger(&agent).read_lines, 1000);
+    let texts = || (0..500).flat_map(|pod| [whole(pod), format!("beside {pod}")]);
+    server.assert_each_once(1000, texts(), || agent.log());
+    // What was begun is on its way until it ends.
+    wait_until("the others are confirmed", seconds(60), || {
+        let ledger = Ledger::of(&agent);
+        same(&(ledger.acked_lines, ledger.in_flight_lines), &(1000, 500))
+    });
+    files.iter_mut().for_each(|file| file.line(Stream::Stdout, " at last"));
+    let last = (0..500).map(|pod| format!("{} at last", part(pod)));
+    server.assert_each_once(1500, texts().chain(last), || agent.log());
+    assert_eq!(assert_ledger(&agent).read_lines, 1500);
     let (peak, budget) = (agent.peak_mib(), agent.metric("nodewarden_memory_budget_bytes", &[]));
     eprintln!("{peak} MiB at most, the budget is {budget}");
     assert_eq!(group.kills(), 0);
