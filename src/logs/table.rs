@@ -1,5 +1,8 @@
 //! The reader's table of log files: who appears, who was renamed, truncated, finished.
 
+mod quiet;
+mod spilled;
+mod truncated;
 mod who;
 
 use std::{
@@ -15,23 +18,19 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{
     batch::FileKey,
-    checkpoint::{Check, Known, Position, TRUNCATED},
+    checkpoint::{Check, Known, Position},
     discover::{Enumeration, Found},
     file::{Ends, Identity, LogFile},
     multiline::Multiline,
     process::{Processors, multiline_of},
     record::{FileFacts, FileId, Origin, PodFacts},
     shape::{Encoding, Shape},
-    spill::{Header, SharedSpill},
     status::FileStatus,
     tail::Tail,
 };
 use crate::{
     kubernetes::known::Pods,
-    metrics::{
-        ledger::{Amount, Ledger},
-        own::LogMetrics,
-    },
+    metrics::{ledger::Ledger, own::LogMetrics},
 };
 
 /// Seconds since the epoch.
@@ -39,14 +38,10 @@ pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// How long what a file held before it was truncated is looked for in a copy of it.
-const COPY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the first lines of a pod wait for what the cluster says of it.
 const POD_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a closed file that is gone is remembered while a compressed copy of it may appear.
 const GONE_FOR: Duration = Duration::from_secs(600);
-/// What is remembered of one name from before truncations that no copy was found of.
-const TRUNCATED_KEPT: usize = 8;
 
 /// With more files than these, what is constant of a file's documents is rendered for each of its turns.
 const SHAPES: usize = 1000;
@@ -162,104 +157,12 @@ impl Table {
         self.files.is_empty()
     }
 
-    /// The files that are looked at regularly.
-    pub fn awake(&self) -> &BTreeSet<FileKey> {
-        &self.awake
-    }
-
     /// What these files take of the memory over all: bytes of parts of lines, and compressed ones that are read. Files that
     /// sleep take nothing.
     pub fn taken_by(&self, keys: &[FileKey]) -> (usize, usize) {
         keys.iter().filter_map(|key| self.files.get(key)).fold((0, 0), |(parts, archives), file| {
             (parts + file.joiner.held_bytes(), archives + usize::from(file.queued && file.is_archive()))
         })
-    }
-
-    /// Looks at this file regularly from now on.
-    pub fn wake(&mut self, key: FileKey) {
-        self.unwatched.remove(&key);
-        self.awake.insert(key);
-    }
-
-    /// Looks at every file, once at least.
-    fn wake_all(&mut self) {
-        self.unwatched.clear();
-        self.awake.extend(self.files.keys());
-    }
-
-    /// No file is watched any more: all are looked at.
-    pub fn unwatch_all(&mut self) {
-        for file in self.files.values_mut() {
-            file.watch = None;
-        }
-        self.wake_all();
-    }
-
-    /// Looks at this file no more until it is woken.
-    pub fn sleep(&mut self, key: FileKey) {
-        self.awake.remove(&key);
-        if let Some(file) = self.files.get_mut(&key) {
-            file.shrink();
-        }
-    }
-
-    /// As [`Self::sleep`], for a file whose changes nobody reports.
-    pub fn doze(&mut self, key: FileKey) {
-        self.sleep(key);
-        self.unwatched.insert(key);
-    }
-
-    /// The next ones, at most so many, of the sleeping files whose changes nobody reports.
-    pub fn next_unwatched(&mut self, most: usize) -> Vec<FileKey> {
-        let keys: Vec<FileKey> = self.unwatched.range(self.rounds.1..).take(most).copied().collect();
-        self.rounds.1 =
-            keys.last().filter(|_| keys.len() == most).map_or(FileKey(0), |key| FileKey(key.0 + 1));
-        keys
-    }
-
-    /// Those of the next `most` files that sleep.
-    pub fn next_quiet(&mut self, most: usize) -> Vec<FileKey> {
-        let next = self.files.range(self.rounds.0..).take(most);
-        let keys: Vec<(FileKey, bool)> = next.map(|(key, file)| (*key, file.tail.is_some())).collect();
-        self.rounds.0 =
-            keys.last().filter(|_| keys.len() == most).map_or(FileKey(0), |(key, _)| FileKey(key.0 + 1));
-        keys.into_iter()
-            .filter(|(key, is_open)| *is_open && !self.awake.contains(key))
-            .map(|(key, _)| key)
-            .collect()
-    }
-
-    /// Whether quiet files should be closed so that there is room for others.
-    pub fn is_short_of_descriptors(&self) -> bool {
-        self.unopened || self.open > self.most_open / 4 * 3
-    }
-
-    /// As if the process might have so many log files open.
-    #[cfg(test)]
-    pub fn limit_open(&mut self, most: usize) {
-        self.most_open = most;
-    }
-
-    /// Whether one more file may be opened.
-    pub fn has_descriptors(&self) -> bool {
-        self.open < self.most_open
-    }
-
-    /// A quiet file was closed.
-    pub fn note_parked(&mut self) {
-        self.open = self.open.saturating_sub(1);
-    }
-
-    /// It was opened again.
-    pub fn note_opened(&mut self) {
-        self.open += 1;
-    }
-
-    /// A file that was closed for want of descriptors is not there any more.
-    pub fn lose_parked(&mut self, key: FileKey, now: Instant) {
-        let Some(file) = self.files.get_mut(&key) else { return };
-        (file.tail, file.unlinked) = (None, true);
-        if file.identity.is_some() { self.let_go(key, now) } else { self.remove(key) }
     }
 
     /// The file with this key when it may be read now, and what its documents share.
@@ -630,166 +533,10 @@ impl Table {
         tracing::debug!(path = %file.path.display(), offset = start, "reading");
     }
 
-    /// A file was truncated and perhaps written anew: what it holds now is another file under the same name. `held` bytes
-    /// were in it before. What was not read of them is looked for in a copy.
-    pub fn restart_truncated(&mut self, key: FileKey, held: u64, now: Instant) {
-        let Some(old) = self.files.get_mut(&key) else { return };
-        let Some(tail) = old.tail.take() else { return };
-        let size = std::mem::replace(&mut old.size, held);
-        tracing::info!(path = %old.path.display(), "the log file was truncated, reading it from its start");
-        let found = Found {
-            path: old.path.clone(),
-            active_path: old.active_path.clone(),
-            origin: old.origin.clone(),
-            source: old.source,
-        };
-        let inode = old.inode;
-        (old.present, old.truncated) = (false, Some(now));
-        let base = old.identity.as_ref().map(|identity| identity.base);
-        let remembered = old.position(unix_seconds());
-        if let (Some(base), Some(identity)) = (base, &mut old.identity) {
-            identity.base = truncated_key(base, identity.generation);
-            let kept = identity.base;
-            self.ids.remove(&base);
-            self.ids.insert(kept, key);
-        }
-        self.leave_place(key);
-        match (base, remembered) {
-            (Some(base), Some(position)) => {
-                // What the file holds now is never taken for what was confirmed, even if the first line is the same.
-                self.known.insert(base, Position { offset: TRUNCATED, content: None, ..position });
-            }
-            _ => self.remove(key),
-        }
-        self.ignored.clear();
-        let mut file = LogFile::new(found, tail, inode, now);
-        file.size = size;
-        self.insert(file);
-    }
-
-    /// What was truncated and not found in a copy for so long that it is given up, though some of its lines are held still.
-    pub fn held_of_truncated(&self, now: Instant) -> Vec<FileKey> {
-        let is_held = |file: &LogFile| is_truncation_over(file, now) && !file.joiner.is_empty();
-        self.files.iter().filter(|(_, file)| is_held(file)).map(|(key, _)| *key).collect()
-    }
-
-    /// Gives up looking for copies of truncated files: what was not read of them is lost. Their positions stay known for a
-    /// while, for a copy that turns up late or after a restart.
-    pub fn give_up_truncated(&mut self, now: Instant) {
-        let is_over =
-            |file: &LogFile| is_truncation_over(file, now) && file.joiner.is_empty() && file.acks.is_clear();
-        let over: Vec<FileKey> =
-            self.files.iter().filter(|(_, file)| is_over(file)).map(|(key, _)| *key).collect();
-        for key in over {
-            let Some(file) = self.files.get_mut(&key) else { continue };
-            let unread = file.size.saturating_sub(file.read_to);
-            if unread > 0 {
-                tracing::warn!(path = %file.path.display(), unread, "a truncated log file was not found in a copy");
-                match file.identity {
-                    Some(_) => file.lose("truncated", unread),
-                    None => {
-                        let account = self.ledger.account(file.origin.owner());
-                        account.lock().lost("truncated", Amount::of_bytes(unread));
-                    }
-                }
-            }
-            file.give_up("truncated");
-            let active = file.active_path.clone();
-            self.remove(key);
-            self.forget_older_truncated(&active);
-        }
-    }
-
-    fn forget_older_truncated(&mut self, active: &Path) {
-        let is_one = |position: &&Position| {
-            position.content.as_ref().is_some_and(|content| content.truncated && *content.active == *active)
-        };
-        let mut kept: Vec<(u64, u32, FileId)> = self
-            .known
-            .values()
-            .filter(is_one)
-            .map(|position| (position.seen, position.generation, position.id))
-            .collect();
-        kept.sort_unstable();
-        let surplus = kept.len().saturating_sub(TRUNCATED_KEPT);
-        for (_, _, id) in kept.into_iter().take(surplus) {
-            self.known.remove(&id);
-        }
-    }
-
-    /// The file is read from its spilled copy from now on; its descriptor is closed.
-    pub fn read_spilled(&mut self, key: FileKey, spill: &SharedSpill) {
-        self.leave_place(key);
-        let Some(file) = self.files.get_mut(&key) else { return };
-        let Some(identity) = &file.identity else { return };
-        file.tail = Some(Tail::spilled(spill.clone(), identity.base, file.size));
-        self.awake.insert(key);
-        file.tried = file.read_to;
-    }
-
-    /// Takes in a file that only the spill knows. Bytes that should be there and are not are lost for this reason. `None` when
-    /// the file itself is still there, and is read from there, or nothing is left of it.
-    pub fn take_in_spilled(
-        &mut self,
-        header: Header,
-        spill: &SharedSpill,
-        reason: &'static str,
-        now: Instant,
-    ) -> Option<()> {
-        if let Some(file) = self.ids.get(&header.id).copied().and_then(|key| self.files.get_mut(&key)) {
-            let confirmed = file.confirmed_to();
-            let held = spill.lock();
-            let end = held.end(header.id).unwrap_or(0);
-            if held.missing(header.id, confirmed, end) == 0 {
-                file.spilled_to = end;
-            }
-            return None;
-        }
-        let known = self.known.remove(&header.id);
-        let size = spill.lock().end(header.id)?.max(header.size);
-        let start = match &known {
-            Some(position) if position.offset <= size => position.offset,
-            // Not known any more: then all there is.
-            _ => spill.lock().readable_from(header.id, 0)?,
-        };
-        let content = known.and_then(|position| position.content);
-        let found = Found {
-            path: header.path.into(),
-            active_path: header.active_path.into(),
-            origin: header.origin,
-            source: header.source.min(self.encodings.len().saturating_sub(1)),
-        };
-        let tail = Tail::spilled(spill.clone(), header.id, size);
-        let mut file = LogFile::new(found, tail, header.inode, now);
-        (file.present, file.unlinked, file.size, file.spilled_to) = (false, true, size, size);
-        let key = self.insert_nowhere(file);
-        let beginning = Beginning {
-            base: header.id,
-            document: header.document,
-            first: header.first,
-            generation: header.generation,
-            start,
-            check: content.as_ref().and_then(|content| content.check),
-            truncated: content.as_ref().filter(|content| content.truncated).map(|_| now),
-            cuts: content.map(|content| content.cuts).unwrap_or_default(),
-        };
-        self.settle(key, &beginning, now);
-        let missing = spill.lock().missing(header.id, start, size);
-        self.files.get_mut(&key)?.lose(reason, missing);
-        Some(())
-    }
-
     /// The file that the checkpoint knows by this.
     pub fn by_id(&mut self, id: FileId) -> Option<&mut LogFile> {
         self.ids.get(&id).and_then(|key| self.files.get_mut(key)).map(AsMut::as_mut)
     }
-}
-
-/// By what the checkpoint knows what a file held before it was truncated.
-fn truncated_key(base: FileId, generation: u32) -> FileId {
-    let mut bytes = b"truncated".to_vec();
-    bytes.extend_from_slice(&base.0);
-    FileId::new(&Origin::Plain, None, generation, &bytes)
 }
 
 /// Where a file begins that was just identified.
@@ -802,12 +549,6 @@ struct Beginning {
     check: Option<Check>,
     truncated: Option<Instant>,
     cuts: Vec<u64>,
-}
-
-/// Whether what a file held before it was truncated is looked for no more.
-fn is_truncation_over(file: &LogFile, now: Instant) -> bool {
-    let since = file.truncated.filter(|_| file.tail.is_none() && !file.present);
-    since.is_some_and(|since| now.saturating_duration_since(since) >= COPY_PATIENCE)
 }
 
 /// Whether a closed file is what was found. It holds its inode no more, so another file may have got the number: one that

@@ -2,7 +2,7 @@
 
 use std::{io, time::Instant};
 
-use super::{Beginning, FileKey, Table, truncated_key};
+use super::{Beginning, FileKey, Table, truncated::truncated_key};
 use crate::logs::{
     checkpoint::{Content, Position, TRUNCATED},
     file::{LogFile, verify},
