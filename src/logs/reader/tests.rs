@@ -1,7 +1,7 @@
 //! The reader against real files, with a clock and a sink of its own.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
     io::Write,
     path::Path,
@@ -19,6 +19,7 @@ use crate::{
         batch::records,
         mail::{Sender, mailbox},
         tail::Tail,
+        turn::TURN,
     },
     metrics::{
         ledger::{Amount, Figures},
