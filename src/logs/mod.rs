@@ -43,6 +43,7 @@ pub mod status;
 pub mod table;
 pub mod tail;
 pub mod turn;
+pub mod watcher;
 
 use std::{io, sync::Arc, thread, time::Duration};
 

@@ -21,7 +21,7 @@ use super::{
     ack::Settled,
     batch::{Batch, BatchFile, BatchLimits, FileKey},
     checkpoint::Checkpoint,
-    discover::{Source, Watcher, enumerate},
+    discover::{Source, enumerate},
     feed::{FeedLimits, Feeds, is_feed},
     join::Cut,
     mail::{Mail, Mailbox},
@@ -33,6 +33,7 @@ use super::{
     spill,
     spiller::Spiller,
     table::Table,
+    watcher::Watcher,
 };
 use crate::{kubernetes::known::Pods, metrics::own::LogMetrics};
 
