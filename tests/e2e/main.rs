@@ -30,6 +30,7 @@ mod manifests;
 mod media;
 mod open_search;
 mod page;
+mod pod_metrics;
 mod pods;
 mod process;
 mod quiet;
