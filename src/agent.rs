@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use nodewarden_collectors::syscall::memory;
+use nodewarden_collectors::{Host, syscall::memory};
 use prometheus::Registry;
 use rustix::{
     fs::{FlockOperation, flock},
@@ -368,10 +368,11 @@ fn metrics_site(config: &Config, scraper: &Scraper, ready: &Ready) -> MetricsSit
 }
 
 fn scraper(config: &Config, own: &Own) -> anyhow::Result<Scraper> {
+    let host = Host { containers: own.containers.clone(), ..config.host.clone() };
     Ok(Scraper::new(
         &config.metrics.enabled,
         config.metrics.settings.clone(),
-        config.host.clone(),
+        host,
         own.clone(),
         config.metrics.disable_exporter_metrics,
     )?)

@@ -15,9 +15,9 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-use crate::collector::CollectError;
+use crate::{collector::CollectError, containers::Containers};
 
-/// Where the host's file systems are seen from here.
+/// Where the host's file systems are seen from here, and what others know of its containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// `--path.procfs`.
@@ -28,6 +28,8 @@ pub struct Host {
     pub rootfs: PathBuf,
     /// `--path.udev.data`.
     pub udev_data: PathBuf,
+    /// What the cluster says of containers, where somebody asks it.
+    pub containers: Containers,
 }
 
 impl Default for Host {
@@ -37,6 +39,7 @@ impl Default for Host {
             sysfs: "/sys".into(),
             rootfs: "/".into(),
             udev_data: "/run/udev/data".into(),
+            containers: Containers::default(),
         }
     }
 }

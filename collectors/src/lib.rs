@@ -5,7 +5,9 @@
 //! [`Host`], says what it found into [`Samples`], and [`text::write`] prints those as an exposition page.
 //! This crate knows nothing of HTTP, of an async runtime or of the agent.
 
+pub mod cgroup;
 pub mod collector;
+pub mod containers;
 pub mod dbus;
 pub mod filter;
 pub mod glob;
@@ -21,5 +23,6 @@ pub mod text;
 pub mod words;
 
 pub use collector::{BuildError, CollectError, Collector, Entry, Flag, FlagKind, Options, Settings};
+pub use containers::Containers;
 pub use host::{Host, HostFile};
 pub use samples::{Desc, Kind, OwnedDesc, Samples};

@@ -151,8 +151,15 @@ impl KeptDevice {
 
     /// The trimmed text of the attribute at place `at` among the names, in `buffer`.
     pub fn read<'a>(&mut self, at: usize, now: Instant, buffer: &'a mut Buffer) -> io::Result<&'a str> {
-        let length = self.read_into(at, now, &mut buffer.bytes[..])?;
+        let length = self.read_with(at, now, |file| file.read_at(&mut buffer.bytes[..], 0))?;
         Ok(buffer.text(length)?.trim())
+    }
+
+    /// The text of an attribute that may be longer than a page, in `bytes`, which grow for it.
+    pub fn read_long<'a>(&mut self, at: usize, now: Instant, bytes: &'a mut Vec<u8>) -> io::Result<&'a str> {
+        let length = self.read_with(at, now, |file| read_long(file, bytes))?;
+        let text = std::str::from_utf8(bytes.get(..length).unwrap_or_default());
+        text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
     }
 
     /// As [`KeptDevice::read`], of an attribute that only an administrator or a driver's load changes: the text may be as old
@@ -188,18 +195,24 @@ impl KeptDevice {
         }
     }
 
-    fn read_into(&mut self, at: usize, now: Instant, bytes: &mut [u8]) -> io::Result<usize> {
+    /// What `read` reads of the attribute at place `at`, from the file that is kept if there is one.
+    fn read_with<T>(
+        &mut self,
+        at: usize,
+        now: Instant,
+        mut read: impl FnMut(&File) -> io::Result<T>,
+    ) -> io::Result<T> {
         if let Some(slot @ Slot::Kept(_)) = self.files.get_mut(at)
             && let Slot::Kept((file, _)) = slot
         {
-            match file.read_at(bytes, 0) {
+            match read(file) {
                 // The device may be gone, another one in its place.
                 Err(error) if !host::is_refusal(&error) => *slot = Slot::Closed,
                 result => return result,
             }
         }
         let file = self.open(at, now)?;
-        let result = file.read_at(bytes, 0);
+        let result = read(&file);
         self.files[at] = match Place::take(Keep::DeviceFile) {
             Some(place) => Slot::Kept((file, place)),
             None => Slot::Closed,
@@ -241,6 +254,35 @@ impl KeptDevice {
             }
         }
     }
+}
+
+/// The kernel hands out a text of many lines a page at a time, cut behind a line: a read that leaves more of the page unused
+/// than the longest line takes was the last one.
+const LONGEST_LINE: usize = 256;
+
+/// Longer texts are refused.
+const LONGEST_TEXT: usize = 4 << 20;
+
+/// Reads from offset 0 to the end; the length of what was read.
+fn read_long(file: &File, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    const PAGE: usize = 4096;
+    let mut length = 0;
+    while length < LONGEST_TEXT {
+        if bytes.len() < length + PAGE {
+            bytes.resize(length + PAGE, 0);
+        }
+        match file.read_at(&mut bytes[length..length + PAGE], length as u64) {
+            Ok(count) => {
+                length += count;
+                if count < PAGE - LONGEST_LINE {
+                    return Ok(length);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::FileTooLarge.into())
 }
 
 /// Where attributes are read into: the kernel gives at most a page, in one read.
@@ -376,6 +418,19 @@ mod tests {
         let mut buffer = Buffer::short();
         assert_eq!(directory.read("nqn", &mut buffer).expect("read").len(), 127);
         assert_eq!(directory.read_untrimmed("nqn", &mut buffer).expect("read").len(), 128);
+    }
+
+    #[test]
+    fn a_long_text_is_read_to_its_end() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let mut device = KeptDevice::new(root.path().into(), &["cgroup.procs"]);
+        let mut bytes = Vec::new();
+        for lines in [0, 1, 700, 800, 5000, 3] {
+            let text: String = (0..lines).map(|line| format!("{line:04}\n")).collect();
+            fs::write(root.path().join("cgroup.procs"), &text).expect("written");
+            let now = Instant::now();
+            assert_eq!(device.read_long(0, now, &mut bytes).expect("read"), text, "{lines} lines");
+        }
     }
 
     #[test]

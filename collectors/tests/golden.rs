@@ -24,7 +24,7 @@ const TOP: &str = "fixtures/rack7";
 
 fn machine() -> Host {
     let [procfs, sysfs, rootfs, udev_data] = rack7::TREES.map(|tree| Path::new(TOP).join(tree));
-    Host { procfs, sysfs, rootfs, udev_data }
+    Host { procfs, sysfs, rootfs, udev_data, ..Host::default() }
 }
 
 #[test]
@@ -45,7 +45,13 @@ fn the_machine_gives_the_golden_page() {
 fn an_empty_host_harms_no_collector() {
     let empty = tempfile::tempdir().expect("a temporary directory");
     let path = empty.path().to_path_buf();
-    let host = Host { procfs: path.clone(), sysfs: path.clone(), rootfs: path.clone(), udev_data: path };
+    let host = Host {
+        procfs: path.clone(),
+        sysfs: path.clone(),
+        rootfs: path.clone(),
+        udev_data: path,
+        ..Host::default()
+    };
     for entry in node::ALL {
         page(&[entry.name], &host, &Settings::new());
     }

@@ -29,6 +29,7 @@ fn fixture_host() -> Host {
         sysfs: "collector/fixtures/sys".into(),
         rootfs: "collector/fixtures".into(),
         udev_data: "collector/fixtures/udev/data".into(),
+        ..Host::default()
     }
 }
 

@@ -37,6 +37,8 @@ pub fn plan(config: &Config, own: &Own) -> Option<Plan> {
     };
     let pods = Arc::new(Pods::new());
     PodsFile::new(&config.state_dir).load(&pods, Instant::now());
+    let known = Arc::downgrade(&pods);
+    own.containers.ask(move |id| known.upgrade()?.container(id));
     let options = kubernetes::Options {
         source,
         node: config.node_name.clone(),

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nodewarden_collectors::containers::Container;
 use tokio::sync::Notify;
 
 use super::pod::Pod;
@@ -48,6 +49,22 @@ impl Pods {
     /// The pod with this uid.
     pub fn get(&self, uid: &str) -> Option<Arc<Pod>> {
         self.lock().get(uid).map(|entry| Arc::clone(&entry.pod))
+    }
+
+    /// The container to which its runtime gave this id, for the collectors.
+    pub fn container(&self, id: &str) -> Option<Container> {
+        let entries = self.lock();
+        let mut containers = entries
+            .values()
+            .flat_map(|entry| entry.pod.containers.iter().map(|container| (entry.pod.as_ref(), container)));
+        let (pod, found) =
+            containers.find(|(_, container)| container.ids.iter().any(|known| known.id == id))?;
+        Some(Container {
+            namespace: pod.namespace.clone(),
+            pod: pod.name.clone(),
+            name: found.name.clone(),
+            image: found.image.clone(),
+        })
     }
 
     /// Whether it is worth waiting for a pod that is not known yet.
@@ -268,6 +285,21 @@ mod tests {
                 assert!(pods.len() <= GONE_KEPT);
             }
         }
+    }
+
+    #[test]
+    fn a_container_is_found_by_its_id() {
+        let id = |id: &str| ContainerId { restart: 0, runtime: "containerd".into(), id: id.into() };
+        let container =
+            |name: &str, ids| ContainerFacts { name: name.into(), image: "shop/cart:3".into(), ids };
+        let pods = Pods::new();
+        let containers = vec![container("wait", vec![]), container("app", vec![id("bb"), id("aa")])];
+        pods.put(Pod { containers, ..pod("a", "cart") });
+        pods.put(pod("b", "till"));
+        let found = pods.container("aa").expect("known");
+        assert_eq!((found.name.as_str(), found.image.as_str()), ("app", "shop/cart:3"));
+        assert_eq!(Some(found.namespace), pods.get("a").map(|pod| pod.namespace.clone()));
+        assert_eq!(pods.container("cc"), None);
     }
 
     #[test]

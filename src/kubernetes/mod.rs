@@ -4,10 +4,12 @@
 //! holds it up. One question is asked of one server: a list and a watch of this node's pods at the API server, or the list
 //! at the node's own kubelet. Never is anything asked of the whole cluster, and never about a single pod.
 
+pub mod cgroup;
 pub mod client;
 pub mod instructions;
 pub mod known;
 pub mod pod;
+pub mod pod_resources;
 pub mod watch;
 
 use std::{

@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use nodewarden_collectors::{Desc, Kind, Samples, samples::Part};
+use nodewarden_collectors::{Containers, Desc, Kind, Samples, samples::Part};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
@@ -75,6 +75,8 @@ pub struct Own {
     pub bulk: BulkMetrics,
     /// What the local store holds.
     pub store: StoreMetrics,
+    /// Whom collectors ask about containers.
+    pub containers: Containers,
     memory_budget: IntGauge,
     canary: Arc<Mutex<Option<CanaryMetrics>>>,
     reload: ReloadMetrics,
@@ -171,6 +173,7 @@ impl Own {
             logs: LogMetrics::new(&make)?,
             bulk: BulkMetrics::new(&make)?,
             store: StoreMetrics::new(&make)?,
+            containers: Containers::default(),
             memory_budget: make.int_gauge(
                 "nodewarden_memory_budget_bytes",
                 "Memory that all buffers of the agent together may take.",

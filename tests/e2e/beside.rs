@@ -11,14 +11,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use nodewarden_collectors::{FlagKind, node};
+use nodewarden_collectors::{Entry, FlagKind, node};
 
 use crate::support::{
     Agent, NO_LOGS,
     fixtures::Tree,
     machine::{Machine, Size},
     peer::{self, Peer, differences},
-    repository, temp_dir,
+    rack7, repository, temp_dir,
 };
 
 /// Both with these flags: what they say unlike each other.
@@ -174,15 +174,20 @@ fn a_big_machine_made_of_files_looks_the_same() {
     compare_each([only(&on.collect::<Vec<_>>()).into_iter().chain(machine.flags()).collect()]);
 }
 
+/// The collectors that node_exporter has too.
+fn theirs() -> impl Iterator<Item = &'static Entry> {
+    node::ALL.iter().copied().filter(|entry| !rack7::OWN.contains(&entry.name))
+}
+
 /// Flags that turn on what there is.
 fn all_on() -> Vec<String> {
-    let on = node::ALL.iter().map(|entry| format!("--collector.{}", entry.name));
+    let on = theirs().map(|entry| format!("--collector.{}", entry.name));
     iter::once("--collector.disable-defaults".to_owned()).chain(on).collect()
 }
 
 #[test]
 fn each_collector_that_is_off_by_default_says_the_same_when_it_is_on() {
-    let off = node::ALL.iter().filter(|entry| !entry.default_on);
+    let off = theirs().filter(|entry| !entry.default_on);
     compare_each(off.map(|entry| only(&[entry.name])));
 }
 
@@ -201,7 +206,7 @@ fn collectors_and_their_flags_have_its_names_defaults_and_texts() {
     let output = Command::new(&binary).arg("--help").output().expect("it runs");
     let theirs = shown(&String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
     let mut ours = Vec::new();
-    for entry in node::ALL {
+    for entry in self::theirs() {
         let state = if entry.default_on { "enabled" } else { "disabled" };
         let help = format!("Enable the {} collector (default: {state}).", entry.name);
         ours.push(Shown { name: entry.name.to_owned(), is_switch: true, default: String::new(), help });

@@ -31,6 +31,7 @@ mod media;
 mod multiline;
 mod open_search;
 mod page;
+mod pod_metrics;
 mod pods;
 mod process;
 mod quiet;

@@ -49,6 +49,7 @@ pub mod nvmesubsystem;
 pub mod os;
 pub mod pcidevice;
 pub mod perf;
+pub mod pods;
 pub mod powersupplyclass;
 pub mod pressure;
 pub mod processes;
@@ -131,6 +132,7 @@ pub const ALL: &[&Entry] = &[
     &os::ENTRY,
     &pcidevice::ENTRY,
     &perf::ENTRY,
+    &pods::ENTRY,
     &powersupplyclass::ENTRY,
     &pressure::ENTRY,
     &processes::ENTRY,

@@ -71,7 +71,13 @@ impl Machine {
     /// The machine as collectors see it, its trees of these names.
     pub fn host(&self, [procfs, sysfs, rootfs, udev]: [&str; 4]) -> Host {
         let at = |name| self.top.path().join(name);
-        Host { procfs: at(procfs), sysfs: at(sysfs), rootfs: at(rootfs), udev_data: at(udev) }
+        Host {
+            procfs: at(procfs),
+            sysfs: at(sysfs),
+            rootfs: at(rootfs),
+            udev_data: at(udev),
+            ..Host::default()
+        }
     }
 
     /// What `look` sees while the file is damaged; it is as before afterwards.

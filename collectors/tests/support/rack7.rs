@@ -37,6 +37,9 @@ const ASKING: &[&str] = &[
     "timex",
 ];
 
+/// Collectors that node_exporter does not have.
+pub const OWN: &[&str] = &["pods"];
+
 /// Its trees: procfs, sysfs, rootfs, the udev database.
 pub const TREES: [&str; 4] = ["proc", "sys", "root", "udev"];
 
@@ -45,8 +48,8 @@ pub fn options(top: &str) -> Vec<String> {
     OPTIONS.iter().map(|option| option.replace("{rack7}", top)).collect()
 }
 
-/// The collectors that read files.
+/// The collectors of node_exporter that read files.
 pub fn collectors() -> Vec<&'static str> {
     let all = nodewarden_collectors::node::ALL.iter().map(|entry| entry.name);
-    all.filter(|name| !ASKING.contains(name)).collect()
+    all.filter(|name| !ASKING.contains(name) && !OWN.contains(name)).collect()
 }
