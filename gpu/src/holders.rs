@@ -17,7 +17,8 @@ pub struct Holder {
 
 /// What is known of this node's pods. It is asked at each scrape, on a thread that may read files.
 pub trait Pods: Send + Sync {
-    /// Every device that the kubelet gave to a container, by its id as the device plugin made it: `GPU-…`, `MIG-…`, `nvidia0`.
+    /// Every device that the kubelet gave to a container, by its id as the device plugin made it: `GPU-…`, `MIG-…`, `nvidia0`,
+    /// with `::3` behind it (or `/vgpu3`) for a share of one. What is no GPU's is passed over.
     fn devices(&self) -> Vec<(String, Holder)>;
 
     /// Whose a process is, by its number on the host; `None` when it is no pod's.
@@ -83,10 +84,14 @@ pub fn holders(
 }
 
 fn parse(id: &str) -> Option<(Named<'_>, Option<&str>)> {
+    let (id, replica) = match id.split_once("::") {
+        Some((id, replica)) => (id, Some(replica)),
+        None => (id, None),
+    };
     if let Some(rest) = id.strip_prefix("nvidia") {
         let mut parts = rest.split('/');
         let gpu = parts.next()?.parse().ok()?;
-        let (mut instance, mut replica) = (None, None);
+        let (mut instance, mut replica) = (None, replica);
         for part in parts {
             if let Some(number) = part.strip_prefix("vgpu") {
                 replica = Some(number);
@@ -96,10 +101,6 @@ fn parse(id: &str) -> Option<(Named<'_>, Option<&str>)> {
         }
         return Some((Named::Index(gpu, instance), replica));
     }
-    let (id, replica) = match id.split_once("::") {
-        Some((id, replica)) => (id, Some(replica)),
-        None => (id, None),
-    };
     if let Some(rest) = id.strip_prefix("MIG-")
         && rest.starts_with("GPU-")
     {
@@ -133,6 +134,9 @@ mod tests {
             ("nvidia0/gi5", Named::Index(0, Some(5)), None),
             ("nvidia0/gi5/vgpu1", Named::Index(0, Some(5)), Some("1")),
             ("nvidia0/vgpu2", Named::Index(0, None), Some("2")),
+            // The same, as who parsed it before writes it.
+            ("nvidia0::2", Named::Index(0, None), Some("2")),
+            ("nvidia0/gi5::2", Named::Index(0, Some(5)), Some("2")),
         ] {
             assert_eq!(parse(id), Some((named, replica)), "{id}");
         }

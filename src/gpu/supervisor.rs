@@ -118,6 +118,10 @@ impl Supervisor {
             None => (state, reason),
         };
         self.gpus.board().lose(state);
+        if !self.is_said(state, &reason) {
+            // Something has changed: the next change may be near.
+            self.pause = self.first_pause();
+        }
         self.say(state, &reason);
         let pause = self.pause;
         self.pause = (2 * self.pause).min(PAUSES[1]);
@@ -288,15 +292,22 @@ impl Supervisor {
             _ => format!("{read} of {all} GPUs can be read"),
         };
         if matches!(state, State::Ready | State::Degraded) {
-            self.pause = PAUSES[0].min(self.settings.interval);
+            self.pause = self.first_pause();
         }
         self.say(state, &reason);
     }
 
+    fn is_said(&self, state: State, reason: &str) -> bool {
+        self.said.as_ref().is_some_and(|(said, words)| *said == state && words == reason)
+    }
+
+    fn first_pause(&self) -> Duration {
+        PAUSES[0].min(self.settings.interval)
+    }
+
     /// Says a state once, in the log and as a feature.
     fn say(&mut self, state: State, reason: &str) {
-        let is_said = self.said.as_ref().is_some_and(|(said, words)| *said == state && words == reason);
-        if is_said {
+        if self.is_said(state, reason) {
             return;
         }
         let is_on = matches!(state, State::Ready | State::Degraded);
