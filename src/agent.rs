@@ -20,6 +20,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 use tokio::{
+    join,
     runtime::{Builder, Runtime},
     select,
     sync::watch,
@@ -27,10 +28,11 @@ use tokio::{
     time::sleep,
 };
 
-use self::listeners::{bind, metrics_sockets, rules, serve_metrics};
+use self::listeners::{bind, metrics_sockets, rules, serve_gpus, serve_metrics};
 use crate::{
     config::{Changes, Config, Loaded, Mistakes, Reading},
     delivery::{self, Delivery},
+    gpu,
     logs::ship::off_thread,
     metrics::{History, Own, Scraper},
     reload::{Cause, Watch},
@@ -49,6 +51,9 @@ use crate::{
 
 /// The control socket's name in the state directory.
 pub const CONTROL_SOCKET: &str = "admin.sock";
+
+/// What is said once metrics can be asked for.
+const READY: &str = "metrics listener ready";
 
 /// How long lines in flight may take after the agent was asked to stop. With what follows it stays below 5 seconds.
 const DELIVERY_PATIENCE: Duration = Duration::from_millis(3500);
@@ -104,13 +109,17 @@ async fn serve_until_signal(loaded: Loaded, reading: Reading, speech: Speech) ->
     let delivery = delivery::start(config, &own, &ready, state_lock.is_some());
 
     let mut parts = JoinSet::new();
+    if let Some(at) = &config.gpu.listen {
+        serve_gpus(at, own.gpus.clone(), rules.clone(), &shutdown, &mut parts)?;
+    }
+    let gpus = GpuPart::start(config, &own);
     let metrics_site = Swapped::new(metrics_site(config, &scraper, &ready));
     match rules {
         Some(rules) => {
             let site = Gated::new(metrics_site.clone(), Arc::clone(&rules))?;
-            serve_metrics(metrics_sockets, site, Some(rules), &shutdown, &mut parts)?;
+            serve_metrics(metrics_sockets, site, Some(rules), READY, &shutdown, &mut parts)?;
         }
-        None => serve_metrics(metrics_sockets, metrics_site.clone(), None, &shutdown, &mut parts)?,
+        None => serve_metrics(metrics_sockets, metrics_site.clone(), None, READY, &shutdown, &mut parts)?,
     }
     let (scraper, scrapers) = watch::channel(scraper);
     let history = History::default();
@@ -130,6 +139,7 @@ async fn serve_until_signal(loaded: Loaded, reading: Reading, speech: Speech) ->
         metrics_site,
         history,
         facts,
+        gpus,
         started: Instant::now(),
         state_lock,
         delivery,
@@ -169,6 +179,7 @@ struct Agent {
     metrics_site: Swapped<MetricsSite>,
     history: History,
     facts: Arc<OnceLock<Facts>>,
+    gpus: GpuPart,
     started: Instant,
     state_lock: Option<File>,
     /// The log path, where it could be started.
@@ -285,6 +296,11 @@ impl Agent {
             self.metrics_site.set(metrics_site(config, &scraper, &self.ready));
             self.scraper.send_replace(scraper);
         }
+        if changes.gpu {
+            let config = self.loaded.config.clone();
+            mem::replace(&mut self.gpus, GpuPart::none()).end().await;
+            self.gpus = GpuPart::start(&config, &self.own);
+        }
         let is_stopped = changes.logs && self.begin_logs_anew(stop).await;
         // Secrets are not shown, so that the text alone does not tell.
         if !is_stopped && (changes.logs || old.text() != self.loaded.text()) {
@@ -350,10 +366,40 @@ impl Agent {
     /// Ends the log path and waits for all else.
     async fn end(mut self) {
         self.end_tails();
-        if let Some(delivery) = self.delivery {
-            delivery.pipeline.stop(DELIVERY_PATIENCE).await;
-        }
+        let logs = async {
+            if let Some(delivery) = self.delivery {
+                delivery.pipeline.stop(DELIVERY_PATIENCE).await;
+            }
+        };
+        join!(logs, self.gpus.end());
         while self.parts.join_next().await.is_some() {}
+    }
+}
+
+/// What reads the GPUs, with an end of its own: another configuration begins another one.
+struct GpuPart(JoinSet<()>, Option<Trigger>);
+
+impl GpuPart {
+    fn start(config: &Config, own: &Own) -> Self {
+        let (trigger, shutdown) = shutdown::channel();
+        let mut part = JoinSet::new();
+        part.spawn(gpu::watch(
+            gpu::Settings::new(config),
+            own.gpus.clone(),
+            own.logs.features.clone(),
+            shutdown,
+        ));
+        Self(part, Some(trigger))
+    }
+
+    fn none() -> Self {
+        Self(JoinSet::new(), None)
+    }
+
+    async fn end(mut self) {
+        // Dropping it asks too.
+        drop(self.1);
+        while self.0.join_next().await.is_some() {}
     }
 }
 

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod explain;
+pub mod gpu;
 pub mod kubernetes;
 pub mod logs;
 pub mod metrics;

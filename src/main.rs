@@ -11,10 +11,15 @@ use nodewarden::{
     agent, ask,
     cli::{self, Cli, Command, Stop},
     config::{self, Env, Loaded, Machine, Reading},
-    explain, setup, state_dir, telemetry,
+    explain, gpu, setup, state_dir, telemetry,
 };
+use nodewarden_gpu::helper;
 
 fn main() -> ExitCode {
+    // It reads no configuration, and shall stay small.
+    if std::env::args_os().nth(1).is_some_and(|word| word == gpu::HELPER) {
+        return helper::run();
+    }
     let done = match cli::parse(std::env::args_os()) {
         Ok(cli) => command(&cli),
         Err(Stop::Answer(text)) => io::stdout().write_all(text.as_bytes()).map(|()| true).map_err(Into::into),

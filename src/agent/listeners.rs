@@ -7,9 +7,10 @@ use tokio::task::JoinSet;
 
 use crate::{
     config::{Config, ListenAddress, web_file},
+    gpu::{GpuSite, Gpus},
     shutdown::Shutdown,
     web::{
-        gate::{live::Live, rules::NotKnown},
+        gate::{Gated, live::Live, rules::NotKnown},
         serve,
         server::{Site, serve_tls},
         sockets::{self, Socket},
@@ -60,13 +61,14 @@ pub(super) fn serve_metrics(
     sockets: Vec<Socket>,
     site: impl Site,
     rules: Option<Arc<Live>>,
+    ready: &str,
     shutdown: &Shutdown,
     parts: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
     let site = Arc::new(site);
     let secured = rules.map(|rules| Ok::<_, NotKnown>(rules.tls()?.map(|_| rules))).transpose()?.flatten();
     for socket in sockets {
-        tracing::info!(address = socket.address(), tls = secured.is_some(), "metrics listener ready");
+        tracing::info!(address = socket.address(), tls = secured.is_some(), "{ready}");
         let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
         match (socket, secured.clone()) {
             (Socket::Tcp(socket), None) => {
@@ -88,4 +90,22 @@ pub(super) fn serve_metrics(
         }
     }
     Ok(())
+}
+
+/// Serves the series of GPUs alone, behind the same rules.
+pub(super) fn serve_gpus(
+    at: &ListenAddress,
+    gpus: Gpus,
+    rules: Option<Arc<Live>>,
+    shutdown: &Shutdown,
+    parts: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    let socket = vec![Socket::Tcp(bind(at, "gpu.listen_address")?)];
+    match rules {
+        Some(rules) => {
+            let site = Gated::new(GpuSite(gpus), Arc::clone(&rules))?;
+            serve_metrics(socket, site, Some(rules), "GPU metrics listener ready", shutdown, parts)
+        }
+        None => serve_metrics(socket, GpuSite(gpus), None, "GPU metrics listener ready", shutdown, parts),
+    }
 }

@@ -59,6 +59,8 @@ pub struct Changes {
     pub speech: bool,
     /// Whether the metrics of the log path tell containers apart.
     pub containers: bool,
+    /// How GPUs are read.
+    pub gpu: bool,
 }
 
 impl Changes {
@@ -81,7 +83,9 @@ impl Changes {
         let metrics = |config: &Config| {
             (config.metrics.clone(), config.host.clone(), config.web.telemetry_path.clone())
         };
+        let gpu = |config: &Config| (config.gpu.clone(), config.host.clone(), config.node_name.clone());
         Self {
+            gpu: gpu(old) != gpu(new),
             logs: old_logs != new_logs || logs(old) != logs(new),
             metrics: metrics(old) != metrics(new),
             speech: old.log != new.log,
@@ -91,8 +95,14 @@ impl Changes {
 
     /// Their names, for people; empty when nothing changes.
     pub fn names(self) -> String {
-        let Self { logs, metrics, speech, containers } = self;
-        let all = [(logs, "logs"), (metrics, "metrics"), (speech, "log"), (containers, "container metrics")];
+        let Self { logs, metrics, speech, containers, gpu } = self;
+        let all = [
+            (logs, "logs"),
+            (metrics, "metrics"),
+            (speech, "log"),
+            (containers, "container metrics"),
+            (gpu, "gpu"),
+        ];
         let names: Vec<&str> = all.into_iter().filter(|(is_one, _)| *is_one).map(|(_, name)| name).collect();
         names.join(", ")
     }
@@ -106,6 +116,7 @@ impl Config {
         keep("web.listen_address", &mut self.web.listen, &old.web.listen, &mut kept);
         keep("web.systemd_socket", &mut self.web.systemd_socket, &old.web.systemd_socket, &mut kept);
         keep("web.config_file", &mut self.web.config_file, &old.web.config_file, &mut kept);
+        keep("gpu.listen_address", &mut self.gpu.listen, &old.gpu.listen, &mut kept);
         keep("admin.listen_address", &mut self.admin, &old.admin, &mut kept);
         kept
     }
@@ -126,7 +137,7 @@ mod tests {
     #[test]
     fn what_did_not_change_is_left_alone() {
         let old = Config::default();
-        let nothing = Changes { logs: false, metrics: false, speech: false, containers: false };
+        let nothing = Changes { logs: false, metrics: false, speech: false, containers: false, gpu: false };
         assert_eq!(Changes::between(&old, &old), nothing);
         let mut new = old.clone();
         new.log.format = LogFormat::Json;
@@ -139,7 +150,10 @@ mod tests {
         assert_eq!(Changes::between(&old, &new), Changes { logs: true, ..nothing });
         let mut new = old.clone();
         new.host.rootfs = "/host/root".into();
-        assert_eq!(Changes::between(&old, &new).names(), "logs, metrics");
+        assert_eq!(Changes::between(&old, &new).names(), "logs, metrics, gpu");
+        let mut new = old.clone();
+        new.gpu.enabled = false;
+        assert_eq!(Changes::between(&old, &new).names(), "gpu");
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub type Env = BTreeMap<String, String>;
 enum Meaning {
     /// The setting of this key.
     Key(&'static str),
+    /// The duration of this key, as a number of milliseconds.
+    Milliseconds(&'static str),
     /// This text for the key when the value is `false`.
     WhenFalse(&'static str, &'static str),
     /// Part of a server's address or of its index, see [`server`] and [`fluent_index`].
@@ -27,7 +29,7 @@ enum Meaning {
     /// Asks for something that is not done, which must not be passed over.
     Refused(&'static str),
 }
-use Meaning::{Ignored, Key as Sets, Refused, Server, Tail, WhenFalse};
+use Meaning::{Ignored, Key as Sets, Milliseconds, Refused, Server, Tail, WhenFalse};
 
 const OWN_TLS: &str = "TLS 1.2 and 1.3 are spoken, whichever the server takes";
 const NO_KEY_PASSWORD: &str = "keys with a password are not read; write the key without one into CLIENT_KEY";
@@ -40,7 +42,6 @@ const NO_TYPES: &str = "document types are gone from Elasticsearch";
 const OWN_METRICS: &str = "the agent's own metrics are on the metrics listener";
 const OWN_FORMAT: &str = "the format of a log is recognised by itself";
 const NO_FLUENTD: &str = "it configures Fluentd itself";
-const NO_GPU: &str = "GPU metrics are not available in this version yet";
 
 /// Later rows win over earlier ones of the same key.
 const NAMES: &[(&str, Meaning)] = &[
@@ -58,8 +59,8 @@ const NAMES: &[(&str, Meaning)] = &[
     ("ELASTICSEARCH_PASSWORD", Sets(keys::PASSWORD)),
     ("ELASTIC_CLOUD_ID", Server),
     ("ELASTIC_CLOUD_AUTH", Server),
-    ("DCGM_EXPORTER_LISTEN", Ignored(NO_GPU)),
-    ("DCGM_EXPORTER_INTERVAL", Ignored(NO_GPU)),
+    ("DCGM_EXPORTER_LISTEN", Sets("gpu.listen_address")),
+    ("DCGM_EXPORTER_INTERVAL", Milliseconds("gpu.interval")),
     ("FLUENT_CONTAINER_TAIL_PATH", Tail),
     ("FLUENT_CONTAINER_TAIL_EXCLUDE_PATH", Tail),
     ("FLUENT_CONTAINER_TAIL_TAG", Ignored(NO_FLUENTD)),
@@ -168,6 +169,13 @@ impl Reader<'_> {
         let Some(value) = self.get(name).map(str::to_owned) else { return };
         match meaning {
             Sets(key) => self.set(key, value, name),
+            Milliseconds(key) => match value.parse::<u64>() {
+                Ok(number) => self.set(key, format!("{number}ms"), name),
+                Err(_) => self.mistakes.add(
+                    &origin(name),
+                    format!("expected a number of milliseconds such as 30000, not '{value}'"),
+                ),
+            },
             WhenFalse(key, text) => match value.as_str() {
                 "true" => {}
                 "false" => self.set(key, (*text).to_owned(), name),

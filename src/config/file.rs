@@ -12,7 +12,7 @@ use super::{
 use crate::cli::{elsewhere, nearest};
 
 /// Keys of the contract whose work is not done yet: better refused than silently ignored.
-const LATER: &[&str] = &["gpu", "problems"];
+const LATER: &[&str] = &["problems"];
 
 const DISABLE_DEFAULTS: &str = "disable-defaults";
 

@@ -1,6 +1,6 @@
 //! The table of settings: the key in the file, the flag, how a text is understood and how a value is shown.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     elastic,
@@ -489,6 +489,48 @@ pub const KEYS: &[Key] = &[
         |d, v| set(&mut d.config.store.min_free, units::percent(v)),
         |d| Some(format!("{}%", d.config.store.min_free)),
     ),
+    one(
+        "gpu.enabled",
+        |d, v| set(&mut d.config.gpu.enabled, choose(v, GPU)),
+        |d| name_of(&d.config.gpu.enabled, GPU),
+    ),
+    one(
+        "gpu.library",
+        |d, v| set(&mut d.config.gpu.library, library(v)),
+        |d| Some(d.config.gpu.library.as_deref().map_or("auto".into(), show::path)),
+    ),
+    Key {
+        name: "gpu.counters_file",
+        flag: None,
+        set: Set::OneOrEmpty(|d, v| set(&mut d.config.gpu.counters_file, Ok(some_path(v)))),
+        show: |d| Some(d.config.gpu.counters_file.as_deref().map_or("\"\"".into(), show::path)),
+    },
+    one(
+        "gpu.interval",
+        |d, v| set(&mut d.config.gpu.interval, interval(v)),
+        |d| Some(units::show_duration(d.config.gpu.interval)),
+    ),
+    Key {
+        name: "gpu.listen_address",
+        flag: None,
+        set: Set::OneOrEmpty(|d, v| set(&mut d.config.gpu.listen, optional_address(v))),
+        show: |d| Some(d.config.gpu.listen.as_ref().map_or("\"\"".into(), |at| text(&at.to_string()))),
+    },
+    one(
+        "gpu.hostname_label",
+        |d, v| set(&mut d.config.gpu.hostname_label, choose(v, HOSTNAMES)),
+        |d| Some(d.config.gpu.hostname_label.to_owned()),
+    ),
+    one(
+        "gpu.repeat_for_instances",
+        |d, v| set(&mut d.config.gpu.repeat_for_instances, boolean(v)),
+        |d| Some(d.config.gpu.repeat_for_instances.to_string()),
+    ),
+    one(
+        "gpu.repeat_for_pods",
+        |d, v| set(&mut d.config.gpu.repeat_for_pods, boolean(v)),
+        |d| Some(d.config.gpu.repeat_for_pods.to_string()),
+    ),
 ];
 
 const METADATA: &[(&str, Metadata)] = &[
@@ -497,6 +539,10 @@ const METADATA: &[(&str, Metadata)] = &[
     ("kubelet", Metadata::Kubelet),
     ("api", Metadata::Api),
 ];
+/// Whether GPUs are read where there are some.
+const GPU: &[(&str, bool)] = &[("auto", true), ("false", false)];
+/// The label with the node's name, in both of dcgm-exporter's spellings.
+const HOSTNAMES: &[(&str, &str)] = &[("Hostname", "Hostname"), ("hostname", "hostname")];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)];
 const SCHEMAS: &[(&str, Schema)] = &[("ecs", Schema::Ecs), ("fluent", Schema::Fluent)];
 /// Where refused documents are kept: here, so far.
@@ -643,6 +689,23 @@ fn in_flight(written: &str) -> Result<Option<usize>, String> {
         count => number(count, 1, 64)
             .map(Some)
             .map_err(|_| format!("expected auto or a number from 1 to 64, not '{count}'")),
+    }
+}
+
+/// How often GPUs are read.
+fn interval(written: &str) -> Result<Duration, String> {
+    let interval = units::duration(written)?;
+    match (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&interval) {
+        true => Ok(interval),
+        false => Err(format!("expected 1s to 1h, not '{written}'")),
+    }
+}
+
+fn library(written: &str) -> Result<Option<PathBuf>, String> {
+    match written {
+        "auto" => Ok(None),
+        path if path.starts_with('/') => Ok(Some(path.into())),
+        odd => Err(format!("expected auto or the path of a libnvidia-ml.so.1, not '{odd}'")),
     }
 }
 

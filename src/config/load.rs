@@ -4,6 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use hyper::header::{HeaderName, HeaderValue};
 use nodewarden_collectors::Host;
+use nodewarden_gpu::counters::Counters;
 
 use super::{
     collectors::Choices,
@@ -122,6 +123,13 @@ fn merge(layers: [Layer; 3], env: &Env, machine: &Machine, mistakes: &mut Mistak
         let flag = origins.get("web.config_file").unwrap_or(&Origin::Default);
         notes.extend(web_file::check(path, flag, mistakes));
     }
+    if let Some(path) = draft.config.gpu.counters_file.clone() {
+        let origin = origins.get("gpu.counters_file").unwrap_or(&Origin::Default);
+        match counters(&path, origin, mistakes, &mut notes) {
+            Some(counters) => draft.config.gpu.counters = counters,
+            None => draft.config.gpu.counters_file = None,
+        }
+    }
     draft.config.metrics = choices.resolve(&draft.config.host, &draft.config.metrics, mistakes);
     let has_hosts = origins.contains_key("elasticsearch.hosts") || draft.cloud_id.is_some();
     if has_hosts || elastic_section.is_some() {
@@ -134,6 +142,30 @@ fn merge(layers: [Layer; 3], env: &Env, machine: &Machine, mistakes: &mut Mistak
     }
     let settings = settings(&draft, &origins, &choices, &sources_origin);
     Loaded { config: draft.config, notes, settings }
+}
+
+/// The metrics of GPUs that a file of dcgm-exporter's form names.
+fn counters(
+    path: &Path,
+    origin: &Origin,
+    mistakes: &mut Mistakes,
+    notes: &mut Vec<String>,
+) -> Option<Counters> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let text = format!("could not read {}: {error}", path.display());
+            mistakes.add_value(origin, "gpu.counters_file", &text);
+            return None;
+        }
+    };
+    let parsed = Counters::parse(&text);
+    let file: Arc<str> = path.to_string_lossy().into();
+    for (line, mistake) in parsed.mistakes {
+        mistakes.add(&Origin::File { file: Arc::clone(&file), line, column: 1 }, mistake);
+    }
+    notes.extend(parsed.notes.into_iter().map(|note| format!("{file}: {note}")));
+    parsed.counters
 }
 
 /// A burst alone limits nothing.

@@ -30,7 +30,8 @@ pub use load::{Loaded, Setting, load};
 pub use machine::Machine;
 pub use mistakes::{Mistake, Mistakes, Origin};
 pub use options::{
-    AdminConfig, Auth, BulkConfig, CloudId, Config, DocumentIds, ElasticConfig, ElasticHost, IndexTemplate,
-    KubernetesConfig, ListenAddress, LogConfig, LogFormat, LogsConfig, Metadata, MetricsConfig, Multiline,
-    Proxies, Proxy, Schema, Secret, SecretFrom, Source, SourceKind, StoreConfig, Tls, WebConfig,
+    AdminConfig, Auth, BulkConfig, CloudId, Config, DocumentIds, ElasticConfig, ElasticHost, GpuConfig,
+    IndexTemplate, KubernetesConfig, ListenAddress, LogConfig, LogFormat, LogsConfig, Metadata,
+    MetricsConfig, Multiline, Proxies, Proxy, Schema, Secret, SecretFrom, Source, SourceKind, StoreConfig,
+    Tls, WebConfig,
 };

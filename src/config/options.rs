@@ -4,6 +4,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use hyper::header::{HeaderName, HeaderValue};
 use nodewarden_collectors::{Host, Settings};
+use nodewarden_gpu::counters::Counters;
 
 use crate::logs::{elastic::client, process};
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub elasticsearch: Option<ElasticConfig>,
     /// The bounds of the local store.
     pub store: StoreConfig,
+    /// How GPUs are read.
+    pub gpu: GpuConfig,
     /// How the agent speaks about itself.
     pub log: LogConfig,
 }
@@ -66,6 +69,7 @@ impl Default for Config {
             kubernetes: KubernetesConfig::default(),
             elasticsearch: None,
             store: StoreConfig::default(),
+            gpu: GpuConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -420,6 +424,45 @@ pub struct StoreConfig {
 impl Default for StoreConfig {
     fn default() -> Self {
         Self { max_bytes: GIB, max_age: Duration::from_secs(24 * 3600), min_free: 15 }
+    }
+}
+
+/// How GPUs are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuConfig {
+    /// Whether they are, where there are some.
+    pub enabled: bool,
+    /// NVIDIA's library; `None` is wherever it usually is.
+    pub library: Option<PathBuf>,
+    /// dcgm-exporter's file of counters.
+    pub counters_file: Option<PathBuf>,
+    /// What that file says.
+    pub counters: Counters,
+    /// The time from one reading to the next.
+    pub interval: Duration,
+    /// A further listener, for the series of GPUs alone.
+    pub listen: Option<ListenAddress>,
+    /// The label with the node's name.
+    pub hostname_label: &'static str,
+    /// Whether values of a whole GPU are said for each of its instances.
+    pub repeat_for_instances: bool,
+    /// Whether values of a shared GPU are said for each container that holds it.
+    pub repeat_for_pods: bool,
+}
+
+impl Default for GpuConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            library: None,
+            counters_file: None,
+            counters: Counters::default(),
+            interval: Duration::from_secs(30),
+            listen: None,
+            hostname_label: "Hostname",
+            repeat_for_instances: false,
+            repeat_for_pods: false,
+        }
     }
 }
 

@@ -33,7 +33,7 @@ use super::{
 };
 
 /// No record is longer: the kernel's own limit.
-const RECORD: usize = 8192;
+pub const RECORD: usize = 8192;
 
 /// One record.
 #[derive(Debug)]
@@ -376,6 +376,15 @@ fn parse(bytes: &[u8], max_line: usize) -> Option<Record> {
     // Up to Linux 4.9 a '+' goes on with the line before. Later kernels put lines together themselves; what is left over, 'c',
     // goes on with a line of another moment, so it stays on its own.
     Some(Record { span, time, continues: flags.contains('+'), fields, cut })
+}
+
+/// The text of a record, when it is the kernel's own and no program's.
+pub fn kernel_text(record: &[u8]) -> Option<Vec<u8>> {
+    let header_end = memchr::memchr(b';', record)?;
+    let priority = std::str::from_utf8(&record[..header_end]).ok()?.split(',').next()?;
+    let is_own = priority.parse::<u32>().is_ok_and(|priority| priority >> 3 == 0);
+    let text = record[header_end + 1..].split(|byte| *byte == b'\n').next().unwrap_or_default();
+    is_own.then(|| unescape(text))
 }
 
 fn split_once(line: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -17,6 +17,7 @@ use super::{
     held::{Count, HeldGauge},
     ledger::Ledger,
 };
+use crate::gpu::Gpus;
 
 /// Upper bounds in seconds: from a server on the same node to one that is about to time out.
 const BULK_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -77,6 +78,8 @@ pub struct Own {
     pub store: StoreMetrics,
     /// Whom collectors ask about containers.
     pub containers: Containers,
+    /// What is known of the GPUs; it has series of its own, beside those that are registered.
+    pub gpus: Gpus,
     memory_budget: IntGauge,
     canary: Arc<Mutex<Option<CanaryMetrics>>>,
     reload: ReloadMetrics,
@@ -174,6 +177,7 @@ impl Own {
             bulk: BulkMetrics::new(&make)?,
             store: StoreMetrics::new(&make)?,
             containers: Containers::default(),
+            gpus: Gpus::default(),
             memory_budget: make.int_gauge(
                 "nodewarden_memory_budget_bytes",
                 "Memory that all buffers of the agent together may take.",

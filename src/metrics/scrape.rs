@@ -54,7 +54,11 @@ struct Last {
 
 /// Which collectors a scrape runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selection(Wanted);
+pub struct Selection {
+    wanted: Wanted,
+    /// Whether somebody named what it wants: then what is no collector's is another request's.
+    is_named: bool,
+}
 
 /// A page to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,14 +146,15 @@ impl Scraper {
             .map(|entry| if collect.is_empty() { !has(exclude, entry) } else { has(collect, entry) })
             .collect();
         match wanted.contains(&true) {
-            true => Ok(Selection(wanted)),
-            false => Ok(Selection(vec![true; entries.len()].into())),
+            true => Ok(Selection { wanted, is_named: !collect.is_empty() }),
+            false => Ok(Selection { wanted: vec![true; entries.len()].into(), is_named: false }),
         }
     }
 
     /// Those of `names` that are on.
     pub fn those_of(&self, names: &[&str]) -> Selection {
-        Selection(self.inner.entries.iter().map(|entry| names.contains(&entry.name)).collect())
+        let wanted = self.inner.entries.iter().map(|entry| names.contains(&entry.name)).collect();
+        Selection { wanted, is_named: true }
     }
 
     /// The metrics page as of now.
@@ -162,8 +167,9 @@ impl Scraper {
             return Ok(last.page.clone());
         }
         let (about, gzip) = (self.inner.about.clone(), request.gzip);
-        let print = move |desk: &mut Desk| print(&about, gzip, desk);
-        let page = self.scrape(request.selection.0.clone(), deadline, print).await?;
+        let with_gpus = !request.selection.is_named;
+        let print = move |desk: &mut Desk| print(&about, with_gpus, gzip, desk);
+        let page = self.scrape(request.selection.wanted.clone(), deadline, print).await?;
         *last = Some(Last { request, finished: Instant::now(), page: page.clone() });
         Ok(page)
     }
@@ -178,7 +184,7 @@ impl Scraper {
         let Ok(_turn) = timeout_at(deadline.into(), self.inner.turn.lock()).await else {
             return Err(ScrapeError::Deadline);
         };
-        self.scrape(selection.0.clone(), deadline, move |desk: &mut Desk| read(&desk.samples)).await
+        self.scrape(selection.wanted.clone(), deadline, move |desk: &mut Desk| read(&desk.samples)).await
     }
 
     /// Has the worker do a scrape, with an eye on the clock. The caller holds the turn.
@@ -227,8 +233,11 @@ pub fn deadline(header: Option<&str>, now: Instant) -> Instant {
 
 /// Prints what the desk has. A page of a big machine is megabytes: it is compressed family by family, so that the whole of
 /// it never lies in memory.
-fn print(about: &About, gzip: bool, desk: &mut Desk) -> Bytes {
+fn print(about: &About, with_gpus: bool, gzip: bool, desk: &mut Desk) -> Bytes {
     about.say(desk);
+    if with_gpus {
+        about.own.gpus.say(&mut desk.samples);
+    }
     let Desk { samples, page, last_sizes, left_out, .. } = desk;
     let last_size = &mut last_sizes[usize::from(gzip)];
     let answer = Vec::with_capacity(*last_size + *last_size / 16);

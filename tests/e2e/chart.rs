@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     elastic::{Pods, shipping},
     support::{
-        Agent, ApiServer, Elastic, LogDir, Prometheus, promtool_test_rules, repository, seconds, temp_dir,
-        wait_until,
+        Agent, ApiServer, Elastic, Gpus, LogDir, Prometheus, promtool_test_rules, repository, seconds,
+        temp_dir, wait_until,
     },
 };
 
@@ -72,7 +72,7 @@ const SETTINGS: &[&[&str]] = &[
     &["--set=profile=logs,metadata=path"],
     &["--set=metadata=kubelet"],
     &["--set=metadata=kubelet,rbac.nodesProxy=true"],
-    &["--set=security.privileged=true"],
+    &["--set=security.privileged=true,gpu.runtimeClassName=nvidia"],
     &["--set=security.runAsUser=0,security.capabilities={SYS_PTRACE}"],
     &["--set=hostNetwork=false,networkPolicy.enabled=true"],
     &["--set=probes.exec=true,secretName=elastic,extraArgs={--collector.systemd},adminListenAddress="],
@@ -259,16 +259,30 @@ fn every_query_of_every_dashboard_has_data() {
     fs::write(cluster.path().join("cluster.prom"), CLUSTER).expect("written");
     let (config, index) = shipping(&logs, elastic, "dashboards");
     // A feature that is off for sure, for the table of those.
-    let config = format!("{config}kubernetes: {{metadata: path}}\n");
+    let gpus = Gpus::new(1);
+    let library = gpus.library();
+    let config = format!(
+        "{config}kubernetes: {{metadata: path}}\ngpu: {{interval: 1s, library: {}}}\n",
+        library.display()
+    );
     let mut pods = Pods::new(&logs, 2);
     pods.write(10);
-    let agent =
-        Agent::start(&config, &[&format!("--collector.textfile.directory={}", cluster.path().display())]);
+    let textfiles = format!("--collector.textfile.directory={}", cluster.path().display());
+    let [procfs, _] = gpus.flags();
+    let agent = Agent::start(&config, &[&textfiles, &procfs]);
     let prometheus = Prometheus::start(&agent.metrics);
     wait_until("lines are shipped", seconds(60), || match elastic.count(&index)? {
         0 => Err(agent.log()),
         _ => Ok(()),
     });
+
+    wait_until("the GPU is read", seconds(60), || match agent.get("/metrics").text() {
+        page if page.contains("DCGM_FI_DEV_GPU_TEMP{") => Ok(()),
+        page => Err(page),
+    });
+    // Every series has something to say.
+    gpus.set(&[("0.compute", "100:10"), ("0.nvmlDeviceGetDecoderUtilization!", "4")]);
+    gpus.driver_tells("0 31");
 
     let mut asked = 0;
     for file in fs::read_dir(repository().join("charts/nodewarden/dashboards")).expect("dashboards") {
@@ -297,7 +311,7 @@ fn every_query_of_every_dashboard_has_data() {
 /// A query as Grafana sends it when all is chosen.
 fn filled(query: &str) -> String {
     let mut query = query.replace("$__rate_interval", "10s").replace("$__range", "1h");
-    for variable in ["$job", "$instance", "$namespace", "$daemonset"] {
+    for variable in ["$job", "$instance", "$namespace", "$daemonset", "$gpu"] {
         query = query.replace(variable, ".*");
     }
     assert!(!query.contains('$'), "{query} has a variable that no dashboard fills");

@@ -24,6 +24,7 @@ mod elastic_secure;
 mod faults;
 mod feeds;
 mod fixtures;
+mod gpu;
 mod hostile_files;
 mod logs;
 mod manifests;

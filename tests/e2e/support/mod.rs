@@ -8,6 +8,7 @@ mod disk;
 mod elastic;
 #[path = "../../../collectors/tests/support/fixtures.rs"]
 pub mod fixtures;
+mod gpus;
 pub mod http;
 mod journal;
 pub mod kubelet;
@@ -35,6 +36,7 @@ pub use bulk_server::{BulkServer, Fault, wait_for_documents};
 pub use chance::Chance;
 pub use disk::{Cgroup, Disk};
 pub use elastic::{Elastic, PASSWORD, USER};
+pub use gpus::Gpus;
 pub use journal::JournalDir;
 pub use kubelet::{Kubelet, Load, Written};
 pub use ledger::{Ledger, assert_ledger, container_ledgers};
