@@ -383,12 +383,14 @@ impl GpuPart {
     fn start(config: &Config, own: &Own) -> Self {
         let (trigger, shutdown) = shutdown::channel();
         let mut part = JoinSet::new();
-        part.spawn(gpu::watch(
-            gpu::Settings::new(config),
+        let features = &own.logs.features;
+        part.spawn(gpu::follow(
+            gpu::Attribution::new(config, own.containers.clone()),
             own.gpus.clone(),
-            own.logs.features.clone(),
-            shutdown,
+            features.clone(),
+            shutdown.clone(),
         ));
+        part.spawn(gpu::watch(gpu::Settings::new(config), own.gpus.clone(), features.clone(), shutdown));
         Self(part, Some(trigger))
     }
 

@@ -8,6 +8,7 @@
 //! Nothing in the agent itself calls the driver, waits for it or reads a file that it is behind. Without a driver there is no
 //! process and no thread, only a look for `/proc/driver/nvidia/version` now and then.
 
+mod attribution;
 mod helper;
 mod kernel_log;
 mod site;
@@ -22,11 +23,12 @@ use std::{
 
 use nodewarden_collectors::Samples;
 use nodewarden_gpu::{
-    board::Board,
+    board::{Board, State},
     holders::Pods,
     page::{self, Style},
 };
 
+pub use attribution::{Attribution, follow};
 pub use site::GpuSite;
 pub use supervisor::watch;
 
@@ -64,6 +66,11 @@ impl Gpus {
     /// From now on labels say which pods hold GPUs; or not any more.
     pub fn attribute(&self, pods: Option<Arc<dyn Pods>>) {
         *lock(&self.0.pods) = pods;
+    }
+
+    /// Whether there are any to speak of.
+    fn has_any(&self) -> bool {
+        matches!(self.board().state, State::Ready | State::Degraded)
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {

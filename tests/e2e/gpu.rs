@@ -7,7 +7,9 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Agent, Gpus, Launch, NO_LOGS, http, repository, same, seconds, wait_until};
+use crate::support::{
+    Agent, Gpus, Launch, NO_LOGS, PodResources, http, repository, same, seconds, wait_until,
+};
 
 /// A look at the GPUs each second.
 fn config(gpus: &Gpus, further: &str) -> String {
@@ -456,4 +458,42 @@ fn memory_of_processes_is_counted_also_without_pods() {
     gpus.set(&[("0.compute", "100:10,200:20,300:?"), ("0.graphics", "200:20")]);
     let agent = start(&gpus, "");
     wait_for(&agent, "nodewarden_gpu_process_memory_bytes", &["pod=\"\""], 30.0 * 1_048_576.0);
+}
+
+/// A GPU of one container has its labels, one that is shared has them on a series to be joined with.
+#[test]
+fn who_holds_a_gpu_is_the_kubelet_s_to_say() {
+    let gpus = Gpus::new(3);
+    let kubelet = PodResources::start(&gpus.root());
+    let [first, shared] = [0, 1].map(|gpu| format!("GPU-0000000{gpu}-1111-2222-3333-444444444444"));
+    let shares = [format!("{shared}::0"), format!("{shared}::1")];
+    kubelet.set(&[
+        ["ml", "train-0", "main", "nvidia.com/gpu", &first],
+        ["ml", "infer-0", "main", "nvidia.com/gpu.shared", &shares[0]],
+        ["web", "infer-1", "app", "nvidia.com/gpu.shared", &shares[1]],
+    ]);
+    let agent = start(&gpus, "");
+    let temperature = |gpu: &str, holder: [&str; 3], words: &[&str]| {
+        let [container, namespace, pod] = holder;
+        let labels = [("gpu", gpu), ("container", container), ("namespace", namespace), ("pod", pod)];
+        let labels = labels.map(|(name, text)| format!("{name}=\"{text}\""));
+        let all: Vec<&str> = labels.iter().map(String::as_str).chain(words.iter().copied()).collect();
+        wait_until(&format!("{all:?}"), seconds(30), || {
+            let page = page(&agent);
+            let found = page.keys().any(|series| all.iter().all(|word| series.contains(word)));
+            if found { Ok(()) } else { Err(page.keys().cloned().collect::<Vec<_>>().join("\n")) }
+        });
+    };
+    temperature("0", ["main", "ml", "train-0"], &["DCGM_FI_DEV_GPU_TEMP"]);
+    temperature("1", ["main", "ml", "infer-0"], &["nodewarden_gpu_pod_info", "vgpu=\"0\""]);
+    temperature("1", ["app", "web", "infer-1"], &["nodewarden_gpu_pod_info", "vgpu=\"1\""]);
+    let page = page(&agent);
+    let others = |gpu: &str| {
+        let of = |series: &&String| {
+            series.starts_with("DCGM_FI_DEV_GPU_TEMP{") && series.contains(&format!(",gpu=\"{gpu}\""))
+        };
+        page.keys().find(of).is_some_and(|series| !series.contains("pod="))
+    };
+    assert!(others("1") && others("2"), "{:?}", page.keys());
+    assert_eq!(agent.metric("nodewarden_feature_enabled", &["feature=\"gpu_pods\""]), 1.0);
 }

@@ -99,6 +99,11 @@ impl Gpus {
             .map(|(flag, folder)| format!("--{flag}={}", self.path(folder).display()))
     }
 
+    /// The root of the host.
+    pub fn root(&self) -> PathBuf {
+        self.path("root")
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -17,6 +17,7 @@ mod log_files;
 pub mod machine;
 #[path = "../../../collectors/tests/support/peer.rs"]
 pub mod peer;
+mod pod_resources;
 mod prometheus;
 #[path = "../../../collectors/tests/support/rack7.rs"]
 pub mod rack7;
@@ -42,6 +43,7 @@ pub use kubelet::{Kubelet, Load, Written};
 pub use ledger::{Ledger, assert_ledger, container_ledgers};
 pub use log_files::{LogDir, LogFile, Stream, log_dir_config, pods_config, uid};
 pub use peer::Peer;
+pub use pod_resources::PodResources;
 pub use prometheus::{Prometheus, promtool_check, promtool_test_rules};
 
 /// Looks again and again until there is what was waited for: the one place where tests wait.
