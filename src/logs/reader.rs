@@ -4,6 +4,7 @@ mod quiet;
 
 use std::{
     collections::BTreeMap,
+    iter,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -31,7 +32,10 @@ use super::{
     table::Table,
     turn::{Ended, TURN, Turn},
 };
-use crate::{kubernetes::known::Pods, metrics::own::LogMetrics};
+use crate::{
+    kubernetes::known::Pods,
+    metrics::{lags::Lag, ledger::Owner, own::LogMetrics},
+};
 
 /// How often directories are listed although nobody said that they changed, where nobody would.
 const ENUMERATE_EVERY: Duration = Duration::from_secs(5);
@@ -127,8 +131,6 @@ pub struct Reader {
     said_root: bool,
     max_line: usize,
     metrics: LogMetrics,
-    /// The namespaces of the files that are open.
-    namespaces: Vec<String>,
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -174,8 +176,7 @@ impl Reader {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
         }
         // What an earlier reader said of files that this one may not know.
-        metrics.lag_bytes.reset();
-        metrics.lag_seconds.reset();
+        metrics.lags.set(false, iter::empty());
         metrics.files_open.set(0);
         let now = Instant::now();
         let spiller = Spiller::open(&options.state_dir.join("spill"), options.spill, now);
@@ -220,7 +221,6 @@ impl Reader {
             said_root: false,
             max_line: options.max_line,
             metrics,
-            namespaces: Vec::new(),
             ready: Some(ready),
         }
     }
@@ -507,32 +507,25 @@ impl Reader {
     }
 
     fn count_files(&mut self, now: Instant) {
+        let by_container = self.metrics.ledger.shows_containers();
         let mut open = 0;
-        let mut lags: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
+        let mut lags: BTreeMap<[&str; 3], Lag> = BTreeMap::new();
         for file in self.table.files() {
             let Some(tail) = &file.tail else { continue };
             open += i64::from(!tail.is_parked());
-            let lag = lags.entry(file.origin.namespace()).or_default();
             let bytes = file.lag();
-            lag.0 += bytes;
-            if bytes > 0 {
-                lag.1 = lag.1.max(now.saturating_duration_since(file.caught_up).as_secs_f64());
-            }
+            let waited = || now.saturating_duration_since(file.caught_up).as_secs_f64();
+            let lag = Lag { bytes, seconds: if bytes > 0 { waited() } else { 0.0 } };
+            lags.entry(file.origin.account(by_container)).or_default().add(lag);
         }
         self.metrics.files_open.set(open);
         self.metrics.ledger.close_unused();
-        for gone in self.namespaces.iter().filter(|name| !lags.contains_key(name.as_str())) {
-            // They were made below; not to find one is as good.
-            let _ = self.metrics.lag_bytes.remove_label_values(&[gone]);
-            let _ = self.metrics.lag_seconds.remove_label_values(&[gone]);
-        }
-        for (namespace, (bytes, seconds)) in &lags {
-            self.metrics.lag_bytes.with_label_values(&[namespace]).set(*bytes as i64);
-            self.metrics.lag_seconds.with_label_values(&[namespace]).set(*seconds);
-        }
-        if !self.namespaces.iter().map(String::as_str).eq(lags.keys().copied()) {
-            self.namespaces = lags.into_keys().map(str::to_owned).collect();
-        }
+        let of = |[namespace, pod, container]: [&str; 3]| Owner {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            container: container.to_owned(),
+        };
+        self.metrics.lags.set(by_container, lags.into_iter().map(|(names, lag)| (of(names), lag)));
     }
 
     /// Gives every container in the queue one turn.
