@@ -16,6 +16,7 @@ pub mod json;
 pub mod labels;
 pub mod netlink;
 pub mod node;
+pub mod pod_names;
 pub mod samples;
 pub mod syscall;
 pub mod sysfs;

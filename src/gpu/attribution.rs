@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use nodewarden_collectors::containers::Containers;
+use nodewarden_collectors::{Host, containers::Containers, pod_names::Names};
 use nodewarden_gpu::holders::{Holder, Pods};
 use tokio::{select, time::sleep};
 
@@ -29,10 +29,11 @@ const LEAST: Duration = Duration::from_secs(10);
 pub struct Attribution {
     /// Where the kubelet may listen.
     sockets: Vec<PathBuf>,
-    procfs: PathBuf,
     interval: Duration,
-    /// Who knows the containers of processes.
-    containers: Containers,
+    /// This node, and who knows its containers.
+    host: Host,
+    /// What the names of their logs say of them.
+    names: Mutex<Names>,
     devices: Mutex<Vec<(String, Holder)>>,
 }
 
@@ -42,12 +43,13 @@ impl Attribution {
         // A container's own folder has it only if it was mounted by itself.
         let mut sockets = vec![config.host.root(pod_resources::SOCKET), pod_resources::SOCKET.into()];
         sockets.dedup();
+        let host = Host { containers, ..config.host.clone() };
         config.gpu.enabled.then(|| {
             Arc::new(Self {
                 sockets,
-                procfs: config.host.proc(""),
                 interval: config.gpu.interval.max(LEAST),
-                containers,
+                names: Mutex::new(Names::new(&host)),
+                host,
                 devices: Mutex::default(),
             })
         })
@@ -73,9 +75,17 @@ impl Pods for Attribution {
 
     fn of_process(&self, pid: u32) -> Option<Holder> {
         // One that is gone, or that may not be looked at, is nobody's.
-        let process = cgroup::of_process(&self.procfs, pid).ok()??;
-        let found = self.containers.find(&process.container_id?)?;
-        Some(Holder { namespace: found.namespace, pod: found.pod, container: found.name })
+        let process = cgroup::of_process(&self.host.procfs, pid).ok()??;
+        let mut names = lock(&self.names);
+        if let Err(error) = names.refresh() {
+            tracing::debug!(%error, "could not read the names of containers' logs");
+        }
+        let mut found = None;
+        if let Some(id) = &process.container_id {
+            names.tell(id, &self.host, &mut found);
+        }
+        let who = found.or_else(|| names.of_pod(&process.pod_uid).cloned())?;
+        Some(Holder { namespace: who.namespace, pod: who.pod, container: who.container })
     }
 }
 
@@ -130,6 +140,8 @@ fn renamed((id, resource, holder): (DeviceId, String, pod_resources::Holder)) ->
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -144,6 +156,34 @@ mod tests {
         assert_eq!(of("nvidia0/vgpu2", "nvidia.com/gpu"), "nvidia0::2");
         assert_eq!(of("gpu-4", "gpu.nvidia.com"), "nvidia4");
         assert_eq!(of("gpu-4", "example.com/gpu"), "gpu-4");
+    }
+
+    #[test]
+    fn a_process_is_of_the_container_whose_log_says_its_id() {
+        const ID: &str = "5d1f0a7c2b3e4f60718293a4b5c6d7e8f90123456789abcdef0123456789abcd";
+        let root = tempfile::tempdir().expect("a directory");
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        let config = Config {
+            host: Host { procfs: root.path().join("proc"), rootfs: root.path().into(), ..Host::default() },
+            ..Config::default()
+        };
+        let attribution = Attribution::new(&config, Containers::default()).expect("GPUs are read");
+        write("proc/7/cgroup", &format!("0::/kubepods/burstable/pod4f2a-1/{ID}\n"));
+        write("proc/8/cgroup", "0::/system.slice/sshd.service\n");
+        assert_eq!(attribution.of_process(7), None, "nobody knows the pod");
+        let named = |container: &str| {
+            let [namespace, pod, container] = ["ml", "train-0", container].map(str::to_owned);
+            Some(Holder { namespace, pod, container })
+        };
+        fs::create_dir_all(root.path().join("var/log/pods/ml_train-0_4f2a-1")).expect("made");
+        assert_eq!(attribution.of_process(7), named(""));
+        write(&format!("var/log/containers/train-0_ml_main-{ID}.log"), "");
+        assert_eq!(attribution.of_process(7), named("main"));
+        assert_eq!((attribution.of_process(8), attribution.of_process(9)), (None, None));
     }
 
     #[test]

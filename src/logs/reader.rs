@@ -6,6 +6,7 @@ mod quiet;
 mod turns;
 
 use std::{
+    iter,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -129,8 +130,6 @@ pub struct Reader {
     said_root: bool,
     max_line: usize,
     metrics: LogMetrics,
-    /// The namespaces of the files that are open.
-    namespaces: Vec<String>,
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -176,8 +175,7 @@ impl Reader {
             tracing::warn!("{complaint}; lines since the last good positions are read again");
         }
         // What an earlier reader said of files that this one may not know.
-        metrics.lag_bytes.reset();
-        metrics.lag_seconds.reset();
+        metrics.lags.set(false, iter::empty());
         metrics.files_open.set(0);
         let now = Instant::now();
         let spiller = Spiller::open(&options.state_dir.join("spill"), options.spill, now);
@@ -223,7 +221,6 @@ impl Reader {
             said_root: false,
             max_line: options.max_line,
             metrics,
-            namespaces: Vec::new(),
             ready: Some(ready),
         }
     }

@@ -57,6 +57,14 @@ impl Origin {
         })
     }
 
+    /// Namespace, pod and container of its account, or its namespace alone; empty for what no container writes.
+    pub fn account(&self, of_container: bool) -> [&str; 3] {
+        match self.container() {
+            Some(container) if of_container => [&container.namespace, &container.pod, &container.name],
+            _ => [self.namespace(), "", ""],
+        }
+    }
+
     /// The container that writes it.
     pub fn container(&self) -> Option<&Container> {
         match self {

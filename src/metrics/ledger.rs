@@ -17,7 +17,7 @@ use nodewarden_collectors::{Kind, Samples};
 use serde::Serialize;
 
 /// Containers with series of their own, at most; what is beyond counts for its namespace.
-const CONTAINERS_SHOWN: usize = 1000;
+pub const CONTAINERS_SHOWN: usize = 1000;
 /// Different reasons that are told apart, at most: a server makes up some of them.
 const REASONS: usize = 32;
 /// What the others are.
@@ -108,6 +108,13 @@ pub struct Owner {
     pub pod: String,
     /// The container.
     pub container: String,
+}
+
+impl Owner {
+    /// All containers of its namespace together.
+    pub fn of_namespace(&self) -> Self {
+        Self { namespace: self.namespace.clone(), ..Self::default() }
+    }
 }
 
 /// The figures of one account.
@@ -269,6 +276,11 @@ impl Ledger {
         self.0.shows_containers.store(shown, Relaxed);
     }
 
+    /// Whether they do.
+    pub fn shows_containers(&self) -> bool {
+        self.0.shows_containers.load(Relaxed)
+    }
+
     /// The account of a container.
     pub fn account(&self, owner: Owner) -> Arc<Account> {
         Arc::clone(self.lock().accounts.entry(owner).or_default())
@@ -309,16 +321,16 @@ impl Ledger {
 
     /// Says them, by namespace or by container.
     pub fn say(&self, out: &mut Samples) {
-        if self.0.shows_containers.load(Relaxed) {
+        if self.shows_containers() {
             let mut left = CONTAINERS_SHOWN;
             let groups = self.grouped(|owner| {
                 let is_shown = left > 0;
                 left = left.saturating_sub(1);
-                if is_shown { owner.clone() } else { of_namespace(owner) }
+                if is_shown { owner.clone() } else { owner.of_namespace() }
             });
             say(&groups, true, out);
         } else {
-            say(&self.grouped(of_namespace), false, out);
+            say(&self.grouped(Owner::of_namespace), false, out);
         }
     }
 
@@ -339,10 +351,6 @@ impl Ledger {
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn of_namespace(owner: &Owner) -> Owner {
-    Owner { namespace: owner.namespace.clone(), ..Owner::default() }
 }
 
 /// One family without reasons: the part of its name, what it is, and the value.

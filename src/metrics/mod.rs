@@ -2,6 +2,7 @@
 
 mod held;
 pub mod history;
+pub mod lags;
 pub mod ledger;
 pub mod own;
 pub mod process;

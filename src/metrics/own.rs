@@ -7,14 +7,14 @@ use std::{
 
 use nodewarden_collectors::{Containers, Desc, Kind, Samples, samples::Part};
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::Collector,
     proto::{self, MetricType},
 };
 
 use super::{
     held::{Count, HeldGauge},
+    lags::Lags,
     ledger::Ledger,
 };
 use crate::gpu::Gpus;
@@ -109,10 +109,8 @@ pub struct LogMetrics {
     pub invalid_utf8_lines: IntCounter,
     /// Lines of pods that the cluster had not told of in time, by `namespace`.
     pub partial_lines: IntCounterVec,
-    /// Bytes in files that are not confirmed yet, by `namespace`.
-    pub lag_bytes: IntGaugeVec,
-    /// Age in seconds of the oldest line that is not confirmed yet, by `namespace`.
-    pub lag_seconds: GaugeVec,
+    /// How far the sink is behind the files.
+    pub lags: Lags,
     /// Files open now.
     pub files_open: IntGauge,
     /// Which features are on.
@@ -252,6 +250,7 @@ impl Own {
     pub fn say(&self, out: &mut Samples) {
         say_build(out);
         self.logs.ledger.say(out);
+        self.logs.lags.say(out);
         for family in self.registry.gather() {
             say_family(&family, out);
         }
@@ -319,16 +318,7 @@ impl LogMetrics {
                 "Lines read before the cluster told the labels of their pod.",
                 NAMESPACE,
             )?,
-            lag_bytes: make.int_gauges(
-                "nodewarden_log_lag_bytes",
-                "Bytes in log files that the sink has not confirmed yet.",
-                NAMESPACE,
-            )?,
-            lag_seconds: make.gauges(
-                "nodewarden_log_lag_seconds",
-                "Age of the oldest line that the sink has not confirmed yet.",
-                NAMESPACE,
-            )?,
+            lags: Lags::default(),
             files_open: make.int_gauge("nodewarden_log_files_open", "Log files that are open now.")?,
             features: Features(make.int_gauges(
                 "nodewarden_feature_enabled",
@@ -402,10 +392,6 @@ impl Make<'_> {
 
     fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
-        self.register(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn int_gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {

@@ -6,7 +6,6 @@
 
 mod devices;
 mod families;
-mod names;
 mod network;
 mod tree;
 mod usage;
@@ -16,12 +15,16 @@ use std::{path::Path, time::Instant};
 use self::{
     devices::Devices,
     families::{Labels, Times},
-    names::{LINKS, Names, Who, seconds_since_epoch},
     network::Network,
     tree::{Group, Pod, Tree},
     usage::{Reader, Usage},
 };
-use crate::{BuildError, CollectError, Collector, Entry, Flag, Host, Options, Samples, filter::Filter, host};
+use crate::{
+    BuildError, CollectError, Collector, Entry, Flag, Host, Options, Samples,
+    filter::Filter,
+    host,
+    pod_names::{LINKS, Names, Who, seconds_since_epoch},
+};
 
 /// This collector in the list.
 pub const ENTRY: Entry = Entry {

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{ENUMERATE_EVERY, LOOK_EVERY, Reader, pause_of};
-use crate::logs::batch::FileKey;
+use crate::{
+    logs::batch::FileKey,
+    metrics::{lags::Lag, ledger::Owner},
+};
 
 /// The same while one of them grows and batches leave sooner than usual: at the least.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
@@ -164,31 +167,24 @@ impl Reader {
     }
 
     fn count_files(&mut self, now: Instant) {
+        let by_container = self.metrics.ledger.shows_containers();
         let mut open = 0;
-        let mut lags: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
+        let mut lags: BTreeMap<[&str; 3], Lag> = BTreeMap::new();
         for file in self.table.files() {
             let Some(tail) = &file.tail else { continue };
             open += i64::from(!tail.is_parked());
-            let lag = lags.entry(file.origin.namespace()).or_default();
             let bytes = file.lag();
-            lag.0 += bytes;
-            if bytes > 0 {
-                lag.1 = lag.1.max(now.saturating_duration_since(file.caught_up).as_secs_f64());
-            }
+            let waited = || now.saturating_duration_since(file.caught_up).as_secs_f64();
+            let lag = Lag { bytes, seconds: if bytes > 0 { waited() } else { 0.0 } };
+            lags.entry(file.origin.account(by_container)).or_default().add(lag);
         }
         self.metrics.files_open.set(open);
         self.metrics.ledger.close_unused();
-        for gone in self.namespaces.iter().filter(|name| !lags.contains_key(name.as_str())) {
-            // They were made below; not to find one is as good.
-            let _ = self.metrics.lag_bytes.remove_label_values(&[gone]);
-            let _ = self.metrics.lag_seconds.remove_label_values(&[gone]);
-        }
-        for (namespace, (bytes, seconds)) in &lags {
-            self.metrics.lag_bytes.with_label_values(&[namespace]).set(*bytes as i64);
-            self.metrics.lag_seconds.with_label_values(&[namespace]).set(*seconds);
-        }
-        if !self.namespaces.iter().map(String::as_str).eq(lags.keys().copied()) {
-            self.namespaces = lags.into_keys().map(str::to_owned).collect();
-        }
+        let of = |[namespace, pod, container]: [&str; 3]| Owner {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            container: container.to_owned(),
+        };
+        self.metrics.lags.set(by_container, lags.into_iter().map(|(names, lag)| (of(names), lag)));
     }
 }

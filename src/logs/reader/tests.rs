@@ -7,7 +7,8 @@ use std::{
     path::Path,
 };
 
-use prometheus::{Registry, core::Collector};
+use nodewarden_collectors::Samples;
+use prometheus::Registry;
 use proptest::prelude::*;
 
 mod quiet;
@@ -643,11 +644,20 @@ fn the_lag_of_a_namespace_without_files_is_gone() {
     let mut scene = Scene::new();
     scene.line(false);
     scene.settle();
-    let lags = |scene: &Scene| scene.reader.metrics.lag_bytes.collect()[0].get_metric().len();
-    assert_eq!(lags(&scene), 1);
+    let lags = |scene: &Scene| {
+        let mut samples = Samples::new();
+        scene.reader.metrics.lags.say(&mut samples);
+        let labels = samples.iter().map(|(_, labels, _)| labels.collect::<Vec<_>>().join(" "));
+        labels.collect::<Vec<_>>()
+    };
+    assert_eq!(lags(&scene), ["shop"; 2]);
+    scene.reader.metrics.ledger.show_containers(true);
+    scene.line(false);
+    scene.settle();
+    assert_eq!(lags(&scene), ["app shop cart-1"; 2]);
     fs::remove_dir_all(scene.logs.path().join("shop_cart-1_u-1")).expect("removed");
     scene.settle();
-    assert_eq!(lags(&scene), 0);
+    assert!(lags(&scene).is_empty());
     assert_eq!(scene.reader.table.len(), 0);
 }
 

@@ -14,11 +14,8 @@ use rustix::{
     io::Errno,
 };
 
-use super::{
-    names::Who,
-    usage::{Files, Version},
-};
-use crate::{CollectError, Host, cgroup};
+use super::usage::{Files, Version};
+use crate::{CollectError, Host, cgroup, pod_names::Who};
 
 /// How often kubelets' directories are looked for: they are made when the kubelet starts for the first time.
 const SEARCH_EVERY: Duration = Duration::from_secs(60);

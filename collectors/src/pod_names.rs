@@ -17,11 +17,13 @@ const NAMES: usize = 20_000;
 /// Who a container is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Who {
+    /// The pod's namespace.
     pub namespace: String,
+    /// The pod.
     pub pod: String,
-    /// Empty for the pod as a whole.
+    /// The container; empty for the pod as a whole.
     pub container: String,
-    /// Empty where nobody knows it.
+    /// As written in the manifest; empty where nobody knows it.
     pub image: String,
 }
 
@@ -40,6 +42,7 @@ pub struct Names {
 }
 
 impl Names {
+    /// Those below the root of a host; none until they are looked at.
     pub fn new(host: &Host) -> Self {
         Self {
             links: Listing::new(host.root(LINKS)),
