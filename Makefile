@@ -5,10 +5,10 @@ BINARY := target/release/nodewarden
 # Tools that install.sh built come after those of the machine.
 export PATH := $(PATH):$(CURDIR)/target/tools/bin
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint soak fuzz bench image install need page
+.PHONY: help build run test test-cluster lint soak fuzz bench image install need page
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 21
 
 build: page ## target/release/nodewarden, with the page in it
 	cargo build --release --locked
@@ -21,10 +21,16 @@ test: install page ## install what the tests need, then every test against real 
 	cargo test --workspace --locked
 	cd $(PAGE) && npm test
 
+# One node at a time; what a test has left out it says.
+test-cluster: page ## the image and the chart on a real node (root): kubelet, containerd, control plane, Prometheus, Elasticsearch
+	tests/servers/install.sh cluster
+	cargo test --locked --test cluster -- --nocapture --test-threads=1
+
 lint: install $(PAGE)/node_modules ## format, clippy, licences of the dependencies, types of the page
 	cargo fmt --all --check
 	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --test cluster --locked -- -D warnings
 	cargo deny --locked --workspace check --hide-inclusion-graph bans licenses sources
 	cd $(PAGE) && npm run check
 	@! command -v hadolint > /dev/null || hadolint Dockerfile

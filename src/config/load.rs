@@ -123,6 +123,13 @@ fn merge(layers: [Layer; 3], env: &Env, machine: &Machine, mistakes: &mut Mistak
         notes.extend(web_file::check(path, flag, mistakes));
     }
     draft.config.metrics = choices.resolve(&draft.config.host, &draft.config.metrics, mistakes);
+    if draft.config.kubernetes.insecure_skip_verify {
+        notes.push(
+            "kubernetes.insecure_skip_verify: the kubelet's certificate is not looked at, so who answers in its place on this \
+             node's port gets the agent's token"
+                .into(),
+        );
+    }
     let has_hosts = origins.contains_key("elasticsearch.hosts") || draft.cloud_id.is_some();
     if has_hosts || elastic_section.is_some() {
         let elastic = elastic::resolve(&draft, &origins, env, mistakes, &mut notes);

@@ -78,8 +78,8 @@ secrets() {
   certificate apiserver /CN=kube-apiserver \
     "subjectAltName=IP:$BIND,IP:127.0.0.1,IP:10.96.0.1,DNS:localhost,DNS:kubernetes.default.svc"
   certificate kubelet-client /O=system:masters/CN=apiserver-kubelet-client "extendedKeyUsage=clientAuth"
-  # A kubelet without one makes one that nobody vouches for.
-  certificate kubelet "/O=system:nodes/CN=system:node:$NODE_NAME" "subjectAltName=IP:$BIND,IP:127.0.0.1,DNS:$NODE_NAME"
+  # Of the node's addresses, as the cluster's CA signs it where a kubelet asks for one.
+  certificate kubelet "/O=system:nodes/CN=system:node:$NODE_NAME" "subjectAltName=IP:$BIND,DNS:$NODE_NAME"
   openssl genrsa -out sa.key 2048 2> /dev/null
   cat > tokens.csv <<Y
 admin-token,admin,admin,system:masters

@@ -178,13 +178,15 @@ up() {
     exec unshare -m -n -C -p -u --fork --kill-child --mount-proc "$0" hold "$2"' "$0" "$node" "$dir" \
     > "$node/holder.log" 2>&1 < /dev/null &
   echo $! > "$node/holder.pid"
+  # Its end is no news.
+  disown
   wait_for 20 test -e "$node/laid-out"
   connect
   inside env WITH="kcm sched" "$here/control-plane.sh" up "$dir"
   configure
   start containerd containerd -c "$node/containerd.toml"
   wait_for 20 inside test -S /run/containerd/containerd.sock
-  load "$bin/pause.tar"
+  load "$here/../../../target/servers/images/pause.tar"
   start kubelet "$bin/kubelet" --config="$node/kubelet.yaml" --kubeconfig="$node/kubelet.kubeconfig" \
     --hostname-override=node-1 --node-ip="$BIND" --v=2
   wait_for 90 "$bin/kubectl" --kubeconfig "$dir/kubeconfig" wait --for=condition=Ready node/node-1 --timeout=5s
