@@ -123,9 +123,9 @@ fn the_chart_installs_ships_upgrades_and_loses_nothing() {
     });
     // Last lines are read after the API server has forgotten the pod.
     node.delete_writers(&["cart-1"]);
-    assert_each_once(elastic, &index, "cart-1", || log(&node));
+    assert_each_once(elastic, &index, &["cart-1"], || log(&node));
     node.delete_writers(&["cart-2"]);
-    assert_each_once(elastic, &index, "cart-2", || log(&node));
+    assert_each_once(elastic, &index, &["cart-2"], || log(&node));
     let documents = elastic.documents(&index);
     let is_last =
         |document: &&Value| document["message"].as_str().is_some_and(|text| text.contains(" ends after "));
@@ -193,7 +193,7 @@ fn the_plain_manifest_does_the_same() {
     node.start_writer("till-1", 20);
     assert_labelled(&first(elastic, &index, "till-1", || log(&node)), "till-1");
     node.delete_writers(&["till-1"]);
-    assert_each_once(elastic, &index, "till-1", || log(&node));
+    assert_each_once(elastic, &index, &["till-1"], || log(&node));
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_static_pod_needs_nobody() {
     assert_eq!(document["kubernetes"]["pod"]["name"], "desk-1");
     assert_eq!((document["kubernetes"].get("labels"), document["kubernetes"].get("metadata")), (None, None));
     node.delete_writers(&["desk-1"]);
-    assert_each_once(elastic, &index, "desk-1", said);
+    assert_each_once(elastic, &index, &["desk-1"], said);
     let features = node.metrics().expect("metrics");
     let expected = "nodewarden_feature_enabled{feature=\"kubernetes_metadata\",reason=\"kubernetes.metadata is path\"} 0";
     assert!(features.contains(expected), "{features}");
@@ -237,9 +237,7 @@ fn the_node_s_own_kubelet_tells_labels() {
     node.start_writer("shelf-2", 20);
     assert_labelled(&first(elastic, &index, "shelf-2", || log(&node)), "shelf-2");
     node.delete_writers(&["shelf-1", "shelf-2"]);
-    for pod in ["shelf-1", "shelf-2"] {
-        assert_each_once(elastic, &index, pod, || log(&node));
-    }
+    assert_each_once(elastic, &index, &["shelf-1", "shelf-2"], || log(&node));
     assert_eq!(node.requests().len(), before, "nothing is asked of the API server");
 
     // Its certificate is of the node's address; who does not look at it does not mind.

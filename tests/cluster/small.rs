@@ -31,7 +31,7 @@ fn twenty_busy_pods_are_no_trouble_to_64_mib_and_a_tenth_of_a_cpu() {
         .concat();
     node.kubectl(&all).expect("they run");
     node.delete_writers(&names);
-    let lines: u64 = names.iter().map(|name| assert_each_once(elastic, &index, name, || log(&node))).sum();
+    let lines = assert_each_once(elastic, &index, &names, || log(&node));
     let pod = node.wait_for_agent();
     let status = &pod["status"]["containerStatuses"][0];
     assert_eq!(
