@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     documents::{assert_each_once, first, of},
-    node::{NAMESPACE, Node, Turn, node, program},
+    node::{NAMESPACE, Node, node},
+    plane::program,
     support::{Elastic, Prometheus, repository, same, seconds, temp_dir, wait_until},
 };
 
@@ -161,7 +162,7 @@ fn prometheus_finds_the_chart_s_pods_and_scrapes_them() {
            {{source_labels: [__address__, __meta_kubernetes_pod_annotation_prometheus_io_port], regex: '([^:]+)(?::\\d+)?;(\\d+)',
              replacement: '$1:$2', target_label: __address__}},
            {{source_labels: [__meta_kubernetes_pod_name], target_label: pod}}]",
-        node.kubeconfig().display()
+        node.kubeconfig.display()
     );
     let prometheus = Prometheus::start_as(&prometheus, &discovery);
     let name = pod["metadata"]["name"].as_str().expect("a name");

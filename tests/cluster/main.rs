@@ -12,8 +12,10 @@
 )]
 
 mod documents;
+mod fleet;
 mod installed;
 mod node;
+mod plane;
 mod small;
 #[path = "../e2e/support/mod.rs"]
 mod support;

@@ -1,19 +1,21 @@
 //! One real node with its control plane, as `tests/servers/kubernetes/node.sh` starts it, and the pods on it.
 
 use std::{
-    fs,
-    io::{self, BufRead, BufReader, Write},
+    fs, io,
     net::{Shutdown, TcpListener, TcpStream},
     ops::Deref,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Output},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{http, repository, seconds, wait_until};
+use crate::{
+    plane::{Admin, has, run_until_eof, script},
+    support::{http, repository, seconds, wait_until},
+};
 
 /// Where the agent runs, and where its lines come from.
 pub const NAMESPACE: &str = "nodewarden";
@@ -23,6 +25,7 @@ const PROGRAMS: &[&str] =
 
 /// The node, which is up until this process ends.
 pub struct Node {
+    admin: Admin,
     dir: PathBuf,
     number: u32,
     /// It ends with its standard input.
@@ -52,47 +55,38 @@ pub fn node() -> Option<Turn> {
     Some(Turn { node, _alone: alone })
 }
 
-/// A program that `make test-cluster` installs.
-pub fn program(name: &str) -> PathBuf {
-    repository().join("target/tools/bin").join(name)
-}
-
-/// Why this machine can't run a node.
-fn obstacle() -> Option<String> {
+/// Whether this machine can run a node; a line says why not.
+fn is_possible() -> bool {
     if !rustix::process::geteuid().is_root() {
-        return Some("a node needs root".into());
+        eprintln!("SKIPPED: a node needs root");
+        return false;
     }
     if !Path::new("/sys/fs/cgroup/memory/tasks").exists() {
-        return Some("this machine has no version 1 cgroups, which node.sh lays out".into());
+        eprintln!("SKIPPED: this machine has no version 1 cgroups, which node.sh lays out");
+        return false;
     }
-    let missing = PROGRAMS.iter().find(|name| !program(name).is_file())?;
-    Some(format!("{missing} is not here: make test-cluster installs it"))
+    has(PROGRAMS)
+}
+
+impl Deref for Node {
+    type Target = Admin;
+    fn deref(&self) -> &Admin {
+        &self.admin
+    }
 }
 
 impl Node {
     fn start() -> Option<Self> {
-        if let Some(why) = obstacle() {
-            eprintln!("SKIPPED: {why}");
+        if !is_possible() {
             return None;
         }
         let is_free = |number: &u32| !Path::new(&format!("/sys/class/net/nodewarden{number}")).exists();
         let number = (0..10).find(is_free).expect("one of ten nodes is not up already");
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("node-{number}"));
-        let mut program = Command::new(script("node.sh"))
-            .arg("run")
-            .arg(&dir)
-            .env("NUMBER", number.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node.sh starts");
-        let mut said = String::new();
-        let output = program.stdout.take().expect("its output");
-        for line in BufReader::new(output).lines().map_while(Result::ok).take_while(|line| line != "ready") {
-            said.push_str(&line);
-        }
-        assert!(program.try_wait().expect("its state").is_none(), "no node: {said}");
-        let node = Self { dir, number, _program: program };
+        let mut script_of_node = Command::new(script("node.sh"));
+        script_of_node.arg("run").arg(&dir).env("NUMBER", number.to_string());
+        let program = run_until_eof(&mut script_of_node);
+        let node = Self { admin: Admin::of(&dir), dir, number, _program: program };
         let image = node.dir.join("nodewarden.tar");
         let agent = Path::new(env!("CARGO_BIN_EXE_nodewarden"));
         good(
@@ -154,11 +148,6 @@ impl Node {
         &self.dir
     }
 
-    /// The file that makes somebody the cluster's administrator.
-    pub fn kubeconfig(&self) -> PathBuf {
-        self.dir.join("kubeconfig")
-    }
-
     /// The address, in the node, of a server that listens on this machine's loopback (`127.0.0.1:PORT`).
     pub fn outside(&self, server: &str) -> String {
         let listener =
@@ -173,44 +162,6 @@ impl Node {
             }
         });
         address
-    }
-
-    /// kubectl as administrator.
-    pub fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
-        self.tool("kubectl", arguments, "")
-    }
-
-    /// Applies objects as they stand in a manifest.
-    #[track_caller]
-    pub fn apply(&self, manifest: &str) {
-        self.tool("kubectl", &["apply", "--filename=-"], manifest).expect("applied");
-    }
-
-    /// Helm as administrator, in the repository.
-    pub fn helm(&self, arguments: &[&str]) -> Result<String, String> {
-        self.tool("helm", arguments, "")
-    }
-
-    fn tool(&self, name: &str, arguments: &[&str], input: &str) -> Result<String, String> {
-        let mut child = Command::new(program(name))
-            .args(arguments)
-            .env("KUBECONFIG", self.kubeconfig())
-            .current_dir(repository())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("handed over");
-        let said = child.wait_with_output().expect("its end");
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        if said.status.success() { Ok(text(&said.stdout)) } else { Err(text(&said.stderr)) }
-    }
-
-    /// An object, or a list of them, as the API server has it.
-    pub fn get(&self, arguments: &[&str]) -> Result<Value, String> {
-        let said = self.kubectl(&[&["get", "--output=json"], arguments].concat())?;
-        serde_json::from_str(&said).map_err(|error| error.to_string())
     }
 
     /// Starts a pod in the namespace `shop` that writes lines of its name, `burst` and then some more each half second, until it is
@@ -299,10 +250,6 @@ impl Node {
         };
         log.lines().filter_map(line).collect()
     }
-}
-
-fn script(name: &str) -> PathBuf {
-    repository().join("tests/servers/kubernetes").join(name)
 }
 
 #[track_caller]

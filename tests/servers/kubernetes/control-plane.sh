@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real Kubernetes control plane on one address, of the programs that install.sh built.
-#   control-plane.sh up   DIR     starts it with no data; DIR/kubeconfig is the admin's
-#   control-plane.sh down DIR     stops what was started there, by pid
+#   control-plane.sh up  DIR      starts it with no data; DIR/kubeconfig is the admin's
+#   control-plane.sh run DIR      the same, says "ready", and stops it when its standard input is closed
 # WITH="kcm sched"   what runs beside etcd and kube-apiserver; also kwok, which plays the nodes with the annotation
 #                    kwok.x-k8s.io/node=fake and their pods
 # BIND=127.0.0.1     address to listen on
@@ -149,6 +149,10 @@ start_part() {
 
 case $1 in
   up) up ;;
-  down) stop_all ;;
+  run)
+    trap stop_all EXIT
+    up
+    echo ready
+    cat > /dev/null ;;
   *) sed -n '2,9p' "$0" >&2; exit 2 ;;
 esac
