@@ -33,8 +33,9 @@ ARG REVISION=""
 RUN set -eu; \
     gnu=$(cat /target/gnu) rust=$(cat /target/rust); \
     export TARGET_CC="$gnu-gcc" TARGET_AR="$gnu-ar" RUSTFLAGS="-C linker=$gnu-gcc" NODEWARDEN_REVISION="$REVISION"; \
-    cargo build --release --locked --bin nodewarden --target "$rust"; \
-    cp "target/$rust/release/nodewarden" /
+    cargo build --release --locked --bin nodewarden --target "$rust" --target-dir /built; \
+    cp "/built/$rust/release/nodewarden" /; \
+    rm -r /built
 
 # Unpacked, not installed: nothing of the other architecture has to run. It is glibc because NVIDIA's library, which is
 # loaded at run time, is made for it.

@@ -183,7 +183,7 @@ fn host_paths(host: &mut Host, origins: &mut Origins, machine: &Machine, notes: 
         ("path.procfs", ["/host/proc"].as_slice(), &mut host.procfs),
         ("path.sysfs", &["/host/sys"], &mut host.sysfs),
         ("path.rootfs", &["/host/root", "/rootfs"], &mut host.rootfs),
-        ("path.udev_data", &["/host/root/run/udev/data"], &mut host.udev_data),
+        ("path.udev_data", &["/host/root/run/udev/data", "/rootfs/run/udev/data"], &mut host.udev_data),
     ] {
         let found = mounts.iter().find(|mount| machine.mounts.contains(mount));
         if let (Some(mount), false) = (found, origins.contains_key(key)) {
