@@ -2,6 +2,8 @@
 # sources, base images and Debian packages with the same SOURCE_DATE_EPOCH make the same files with the same times.
 ARG RUST=1.95
 ARG NODE=22
+# Known without it, but for older buildahs, which `make image` tells it.
+ARG BUILDPLATFORM
 
 FROM --platform=$BUILDPLATFORM node:${NODE}-bookworm-slim AS page
 WORKDIR /src

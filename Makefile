@@ -62,7 +62,8 @@ image: ## the container image nodewarden:VERSION, with buildah, podman or docker
 	  || { echo "buildah, podman or docker is missing: apt-get install buildah" >&2; exit 1; }; \
 	set -x; $$tool build --platform=linux/$(ARCH) --tag=nodewarden:$(VERSION) --build-arg=VERSION=$(VERSION) \
 	  --build-arg=REVISION=$$(git rev-parse HEAD) --build-arg=SOURCE_DATE_EPOCH=$$SOURCE_DATE_EPOCH \
-	  $$(case $$tool in *docker) ;; *) echo "--timestamp=$$SOURCE_DATE_EPOCH" ;; esac) $(ARGS) .
+	  $$(case $$tool in *docker) ;; \
+	    *) echo "--timestamp=$$SOURCE_DATE_EPOCH --build-arg=BUILDPLATFORM=linux/$$(dpkg --print-architecture)" ;; esac) $(ARGS) .
 
 install:
 	@tests/servers/install.sh

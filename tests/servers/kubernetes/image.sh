@@ -52,7 +52,7 @@ shell() {
   save shell:1 "$1"
 }
 
-debian() {
+base_debian() {
   ! has debian:bookworm-slim || return 0
   mmdebstrap --quiet --variant=minbase --include=ca-certificates --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' bookworm "$work/base.tar"
@@ -62,25 +62,26 @@ debian() {
 }
 
 # As the official one: rustup with one toolchain, all in /usr/local.
-rust() {
-  has rust:1.95-slim-bookworm && return 0
-  local toolchain
+base_rust() {
+  ! has rust:1.95-slim-bookworm || return 0
+  local toolchain name
   toolchain=$(rustc --print sysroot)
+  name=${toolchain##*/}
   cat > "$work/Dockerfile" <<D
 FROM debian:bookworm-slim
 ENV RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY --from=cargo rustup /usr/local/cargo/bin/
-COPY --from=toolchain . /usr/local/rustup/toolchains/${toolchain##*/}
-RUN cd /usr/local/cargo/bin && for name in cargo rustc rustdoc; do ln -s rustup \$name; done && rustup default ${toolchain##*/}
+COPY --from=toolchain bin /usr/local/rustup/toolchains/$name/bin
+COPY --from=toolchain lib /usr/local/rustup/toolchains/$name/lib
+RUN cd /usr/local/cargo/bin && ln -s rustup cargo && ln -s rustup rustc && rustup default $name
 D
-  printf 'share\n' > "$work/.containerignore"
-  build "${trust[@]}" --build-context "cargo=$(dirname "$(rustup which cargo --toolchain none 2> /dev/null || command -v rustup)")" \
+  build "${trust[@]}" --build-context "cargo=$(dirname "$(readlink -f "$(command -v rustup)")")" \
     --build-context "toolchain=$toolchain" --tag localhost/rust:1.95-slim-bookworm "$work"
 }
 
-node() {
-  has node:22-bookworm-slim && return 0
+base_node() {
+  ! has node:22-bookworm-slim || return 0
   cat > "$work/Dockerfile" <<'D'
 FROM debian:bookworm-slim
 COPY --from=bin node /usr/local/bin/
@@ -92,10 +93,14 @@ D
 }
 
 agent() { # BINARY FILE
-  debian
+  # Layers of earlier binaries pile up.
+  [ "$(du -sm "$store" | cut -f 1)" -lt 4000 ] || rm -rf "$store/layers" "$store/run"
+  base_debian
+  local machine
+  machine=$(dpkg --print-architecture)
   mkdir "$work/build"
   strip -o "$work/build/nodewarden" "$1"
-  build "${trust[@]}" --layers --platform "linux/$(dpkg --print-architecture)" --build-context "build=$work/build" \
+  build "${trust[@]}" --layers --platform "linux/$machine" --build-arg "BUILDPLATFORM=linux/$machine" --build-context "build=$work/build" \
     --tag localhost/nodewarden:test "$repository"
   save nodewarden:test "$2"
 }
@@ -105,9 +110,9 @@ case $1 in
   agent) agent "${2:?BINARY}" "${3:?FILE.tar}" ;;
   whole)
     shift
-    debian
-    rust
-    node
+    base_debian
+    base_rust
+    base_node
     make -C "$repository" image ARGS="--pull-never --layers ${trust[*]}" "$@" ;;
   *) sed -n '2,7p' "$0" >&2; exit 2 ;;
 esac
