@@ -45,7 +45,7 @@ soak: install page ## the same tests for long: random rotations and kill -9, mod
 	@echo "make soak SOAK_SEED=$(SOAK_SEED) SOAK_SECONDS=$(SOAK_SECONDS) PROPTEST_CASES=$(PROPTEST_CASES)"
 	cargo test --workspace --locked --lib
 	cargo test --locked --package nodewarden-collectors --test odd_input --test damaged
-	cargo test --release --locked --test e2e -- --nocapture --test-threads=1 soak:: away::
+	cargo test --release --locked --test e2e -- --nocapture --test-threads=1 soak:: away:: herd:: pods_many::
 
 fuzz: install ## parsers and state files against invented input, each target for FUZZ_SECONDS (60)
 	tests/fuzz/run.sh

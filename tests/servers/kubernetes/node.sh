@@ -8,7 +8,7 @@
 # The node is node-1 with the address 10.99.NUMBER.1; this machine is 10.99.NUMBER.254 to it, and nothing else can be reached
 # from there. Pods get 10.88.0.0/24; 10.96.0.1:443 leads to kube-apiserver at port 16443; DIR/kubeconfig is the admin's.
 # /var/log, /var/lib, /etc/kubernetes/manifests and /run of the node are folders of DIR/node.
-# Needs root, version 1 cgroups, Debian's containerd, runc, containernetworking-plugins, iptables and iproute2.
+# Needs root, version 1 cgroups, iptables and iproute2, and what `install.sh cluster` unpacks and builds.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,12p' "$0" >&2; exit 2; }
 
@@ -18,6 +18,8 @@ command=$1
 dir=$(mkdir -p "$2" && cd "$2" && pwd)
 number=${NUMBER:-0}
 node=$dir/node
+runtime=$(cd "$here/../../../target/servers/containerd" && pwd)
+PATH=$runtime/usr/bin:$runtime/usr/sbin:$PATH
 export BIND=10.99.$number.1 PORT=16443 NODE_NAME=node-1 TOOLS=$bin
 controllers="cpu cpuacct cpuset memory devices freezer blkio pids"
 
@@ -124,7 +126,7 @@ state = "/run/containerd"
   disable_apparmor = true
   stream_server_address = "127.0.0.1"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+    bin_dir = "$runtime/usr/lib/cni"
     conf_dir = "$node/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
