@@ -11,6 +11,7 @@
     reason = "tests start programs, fail by panicking with what they saw, and use a part of the harness"
 )]
 
+mod arm64;
 mod documents;
 mod fleet;
 mod installed;

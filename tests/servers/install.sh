@@ -156,6 +156,19 @@ build_kwok() {
   }
 }
 
+# Compiler and processor of the other architecture that there is an image for.
+install_arm64() {
+  if [ "$(id -u)" = 0 ] && ! { has aarch64-linux-gnu-gcc && has qemu-aarch64; }; then
+    say "Debian packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
+      qemu-user > /dev/null
+  fi
+  [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu" ] || ! has rustup \
+    || rustup target add aarch64-unknown-linux-gnu > /dev/null 2>&1 \
+    || say "no Rust for arm64 here (rustup target add aarch64-unknown-linux-gnu): the test of its image is left out"
+}
+
 # A runtime for the node, and what makes images.
 install_runtime() {
   local wanted=() package image
@@ -263,4 +276,5 @@ if [ "${1:-}" = cluster ]; then
   build_prometheus
   build_kwok
   install_runtime
+  install_arm64
 fi

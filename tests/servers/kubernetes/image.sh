@@ -3,10 +3,11 @@
 #   image.sh pause FILE.tar           localhost/pause:1, which every pod needs
 #   image.sh shell FILE.tar           localhost/shell:1: busybox, for pods that write
 #   image.sh agent BINARY FILE.tar    localhost/nodewarden:test: the Dockerfile, with this binary in place of its build stage
+#   image.sh arm64 BINARY DIR         the same for arm64, unpacked into DIR
 #   image.sh whole [ARGUMENT...]      `make image` as it is, with these arguments of make
 # STORE     folder of the images [target/servers/images]
 set -euo pipefail
-[ $# -ge 1 ] || { sed -n '2,7p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,8p' "$0" >&2; exit 2; }
 
 repository=$(cd "$(dirname "$0")/../../.." && pwd)
 store=${STORE:-$repository/target/servers/images}
@@ -92,27 +93,38 @@ D
     --build-context "modules=$(npm root --global)" --tag localhost/node:22-bookworm-slim "$work"
 }
 
-agent() { # BINARY FILE
+pack() { # BINARY STRIP ARCHITECTURE TAG
   # Layers of earlier binaries pile up.
   [ "$(du -sm "$store" | cut -f 1)" -lt 4000 ] || rm -rf "$store/layers" "$store/run"
   base_debian
-  local machine
-  machine=$(dpkg --print-architecture)
   mkdir "$work/build"
-  strip -o "$work/build/nodewarden" "$1"
-  build "${trust[@]}" --layers --platform "linux/$machine" --build-arg "BUILDPLATFORM=linux/$machine" --build-context "build=$work/build" \
-    --tag localhost/nodewarden:test "$repository"
-  save nodewarden:test "$2"
+  "$2" -o "$work/build/nodewarden" "$1"
+  build "${trust[@]}" --layers --platform "linux/$3" --build-arg "BUILDPLATFORM=linux/$(dpkg --print-architecture)" \
+    --build-context "build=$work/build" --tag "localhost/nodewarden:$4" "$repository"
+}
+
+unpack() { # TAG ARCHITECTURE DIR
+  local container
+  container=$(buildah from --pull-never --platform "linux/$2" "localhost/nodewarden:$1")
+  rm -rf "$3"
+  mkdir -p "$3"
+  cp -a "$(buildah mount "$container")/." "$3"
+  buildah rm "$container" > /dev/null
 }
 
 case $1 in
   pause | shell) "$1" "${2:?FILE.tar}" ;;
-  agent) agent "${2:?BINARY}" "${3:?FILE.tar}" ;;
+  agent)
+    pack "${2:?BINARY}" strip "$(dpkg --print-architecture)" test
+    save nodewarden:test "${3:?FILE.tar}" ;;
+  arm64)
+    pack "${2:?BINARY}" aarch64-linux-gnu-strip arm64 arm64
+    unpack arm64 arm64 "${3:?DIR}" ;;
   whole)
     shift
     base_debian
     base_rust
     base_node
     make -C "$repository" image ARGS="--pull-never --layers ${trust[*]}" "$@" ;;
-  *) sed -n '2,7p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,8p' "$0" >&2; exit 2 ;;
 esac
