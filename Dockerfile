@@ -2,6 +2,8 @@
 # sources, base images and Debian packages with the same SOURCE_DATE_EPOCH make the same files with the same times.
 ARG RUST=1.95
 ARG NODE=22
+# Known without it, but for older buildahs, which `make image` tells it.
+ARG BUILDPLATFORM
 
 FROM --platform=$BUILDPLATFORM node:${NODE}-bookworm-slim AS page
 WORKDIR /src
@@ -21,22 +23,35 @@ RUN set -eu; \
       *) echo "no image for the architecture '$TARGETARCH'" >&2; exit 1 ;; \
     esac; \
     mkdir /target; echo "$gnu" > /target/gnu; echo "$rust" > /target/rust; \
-    dpkg --add-architecture "$TARGETARCH"; \
-    apt-get update; \
-    apt-get install -y --no-install-recommends ca-certificates; \
     if [ "$(dpkg --print-architecture)" != "$TARGETARCH" ]; then \
+      apt-get update; \
       apt-get install -y --no-install-recommends "$gcc" "libc6-dev-$TARGETARCH-cross"; \
       rustup target add "$rust"; \
     fi
+WORKDIR /src
+COPY . .
+COPY --from=page /src/dist src/web/page/dist
+ARG REVISION=""
+RUN set -eu; \
+    gnu=$(cat /target/gnu) rust=$(cat /target/rust); \
+    export TARGET_CC="$gnu-gcc" TARGET_AR="$gnu-ar" RUSTFLAGS="-C linker=$gnu-gcc" NODEWARDEN_REVISION="$REVISION"; \
+    cargo build --release --locked --bin nodewarden --target "$rust" --target-dir /built; \
+    cp "/built/$rust/release/nodewarden" /; \
+    rm -r /built
 
 # Unpacked, not installed: nothing of the other architecture has to run. It is glibc because NVIDIA's library, which is
 # loaded at run time, is made for it.
+FROM --platform=$BUILDPLATFORM debian:bookworm-slim AS rootfs
+ARG TARGETARCH
 WORKDIR /packages
+# hadolint ignore=DL3008
 RUN set -eu; \
-    gnu=$(cat /target/gnu); \
+    dpkg --add-architecture "$TARGETARCH"; \
+    apt-get update; \
+    apt-get install -y --no-install-recommends ca-certificates; \
     apt-get download "libc6:$TARGETARCH" "libgcc-s1:$TARGETARCH" tzdata; \
     for package in *.deb; do dpkg-deb -x "$package" /unpacked; done; \
-    rm -r "/unpacked/usr/lib/$gnu" /unpacked/usr/share/doc /unpacked/usr/share/lintian; \
+    rm -r /unpacked/usr/lib/*-linux-gnu /unpacked/usr/share/doc /unpacked/usr/share/lintian; \
     mkdir -p /rootfs/etc/ssl/certs /rootfs/etc/nodewarden /rootfs/usr/bin /rootfs/usr/share /rootfs/var/lib/nodewarden; \
     cp -a /unpacked/lib* /rootfs/; \
     cp -a /unpacked/usr/share/zoneinfo /rootfs/usr/share/; \
@@ -46,18 +61,9 @@ RUN set -eu; \
     printf '%s\n' root:x:0: adm:x:4: > /rootfs/etc/group; \
     chown 65534:0 /rootfs/var/lib/nodewarden; \
     chmod 700 /rootfs/var/lib/nodewarden
-
-WORKDIR /src
-COPY . .
-COPY --from=page /src/dist src/web/page/dist
-ARG REVISION=""
+COPY --from=build /nodewarden /rootfs/usr/bin/
 ARG SOURCE_DATE_EPOCH=0
-RUN set -eu; \
-    gnu=$(cat /target/gnu) rust=$(cat /target/rust); \
-    export TARGET_CC="$gnu-gcc" TARGET_AR="$gnu-ar" RUSTFLAGS="-C linker=$gnu-gcc" NODEWARDEN_REVISION="$REVISION"; \
-    cargo build --release --locked --bin nodewarden --target "$rust"; \
-    cp "target/$rust/release/nodewarden" /rootfs/usr/bin/; \
-    find /rootfs -newermt "@$SOURCE_DATE_EPOCH" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+RUN find /rootfs -newermt "@$SOURCE_DATE_EPOCH" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 
 FROM scratch
 ARG VERSION=""
@@ -67,7 +73,7 @@ LABEL org.opencontainers.image.title="nodewarden" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
-COPY --from=build /rootfs /
+COPY --from=rootfs /rootfs /
 # Its group is root's, by which the logs of containers can be read.
 USER 65534:0
 EXPOSE 9100

@@ -67,6 +67,20 @@ fn manifests_mean_what_they_meant() {
 }
 
 #[test]
+fn a_pod_finds_the_servers_of_its_cluster() {
+    let kubernetes = |env: &[(&str, &str)]| load("", env).expect("no mistakes").config.kubernetes;
+    assert_eq!(kubernetes(&[]).kubelet, "https://127.0.0.1:10250");
+    let found = kubernetes(&[
+        ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
+        ("KUBERNETES_SERVICE_PORT", "443"),
+        ("NODE_IP", "10.99.0.1"),
+    ]);
+    assert_eq!(found.api_server.as_deref(), Some("https://10.96.0.1:443"));
+    assert_eq!(found.kubelet, "https://10.99.0.1:10250");
+    assert_eq!(kubernetes(&[("NODE_IP", "fd00::1")]).kubelet, "https://[fd00::1]:10250");
+}
+
+#[test]
 fn compression_is_theirs_to_say() {
     let level = |env: &[(&str, &str)]| {
         load(FILEBEAT, env).expect("no mistakes").config.elasticsearch.expect("a server").compression

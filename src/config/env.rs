@@ -148,6 +148,7 @@ pub fn read(env: &Env, mistakes: &mut Mistakes) -> Layer {
         reader.variable(name, meaning);
     }
     reader.api_server();
+    reader.kubelet();
     reader.server();
     reader.tail_paths();
     reader.layer
@@ -203,6 +204,15 @@ impl Reader<'_> {
         // What names the server itself comes before what every pod is told.
         if self.get("FLUENT_FILTER_KUBERNETES_URL").is_none() {
             self.set("kubernetes.api_server", url, IN_CLUSTER);
+        }
+    }
+
+    /// The kubelet's certificate names the node's address, not loopback.
+    fn kubelet(&mut self) {
+        const NODE_IP: &str = "NODE_IP";
+        if let Some(host) = self.get(NODE_IP) {
+            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+            self.set("kubernetes.kubelet", format!("https://{host}:10250"), NODE_IP);
         }
     }
 

@@ -361,6 +361,11 @@ pub const KEYS: &[Key] = &[
         |d, v| set(&mut d.config.kubernetes.ca_file, path(v)),
         |d| Some(show::path(&d.config.kubernetes.ca_file)),
     ),
+    one(
+        "kubernetes.insecure_skip_verify",
+        |d, v| set(&mut d.config.kubernetes.insecure_skip_verify, boolean(v)),
+        |d| Some(d.config.kubernetes.insecure_skip_verify.to_string()),
+    ),
     many(
         "elasticsearch.hosts",
         |d| d.elastic.hosts.clear(),

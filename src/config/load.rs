@@ -131,6 +131,13 @@ fn merge(layers: [Layer; 3], env: &Env, machine: &Machine, mistakes: &mut Mistak
         }
     }
     draft.config.metrics = choices.resolve(&draft.config.host, &draft.config.metrics, mistakes);
+    if draft.config.kubernetes.insecure_skip_verify {
+        notes.push(
+            "kubernetes.insecure_skip_verify: the kubelet's certificate is not looked at, so who answers in its place on this \
+             node's port gets the agent's token"
+                .into(),
+        );
+    }
     let has_hosts = origins.contains_key("elasticsearch.hosts") || draft.cloud_id.is_some();
     if has_hosts || elastic_section.is_some() {
         let elastic = elastic::resolve(&draft, &origins, env, mistakes, &mut notes);
@@ -208,7 +215,7 @@ fn host_paths(host: &mut Host, origins: &mut Origins, machine: &Machine, notes: 
         ("path.procfs", ["/host/proc"].as_slice(), &mut host.procfs),
         ("path.sysfs", &["/host/sys"], &mut host.sysfs),
         ("path.rootfs", &["/host/root", "/rootfs"], &mut host.rootfs),
-        ("path.udev_data", &["/host/root/run/udev/data"], &mut host.udev_data),
+        ("path.udev_data", &["/host/root/run/udev/data", "/rootfs/run/udev/data"], &mut host.udev_data),
     ] {
         let found = mounts.iter().find(|mount| machine.mounts.contains(mount));
         if let (Some(mount), false) = (found, origins.contains_key(key)) {

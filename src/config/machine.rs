@@ -23,8 +23,8 @@ pub struct Machine {
 }
 
 /// Where manifests mount the host's file systems.
-pub const MOUNTS: [&str; 5] =
-    ["/host/proc", "/host/sys", "/host/root", "/rootfs", "/host/root/run/udev/data"];
+pub const MOUNTS: [&str; 6] =
+    ["/host/proc", "/host/sys", "/host/root", "/rootfs", "/host/root/run/udev/data", "/rootfs/run/udev/data"];
 
 const STATE_DIR: &str = "/var/lib/nodewarden";
 pub(super) const CONFIG_FILE: &str = "/etc/nodewarden/config.yaml";

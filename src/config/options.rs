@@ -249,6 +249,8 @@ pub struct KubernetesConfig {
     pub token_file: PathBuf,
     /// Who signs the certificates of the cluster's servers.
     pub ca_file: PathBuf,
+    /// The kubelet's certificate is not looked at.
+    pub insecure_skip_verify: bool,
 }
 
 impl Default for KubernetesConfig {
@@ -262,6 +264,7 @@ impl Default for KubernetesConfig {
             kubelet: "https://127.0.0.1:10250".into(),
             token_file: mounted("token"),
             ca_file: mounted("ca.crt"),
+            insecure_skip_verify: false,
         }
     }
 }

@@ -54,6 +54,8 @@ fn source(config: &KubernetesConfig) -> Result<Source, &'static str> {
         url: url.to_owned(),
         token_file: config.token_file.clone(),
         ca_file: config.ca_file.clone(),
+        // Its CA vouches for the API server on every cluster.
+        insecure_skip_verify: config.insecure_skip_verify && config.metadata == Metadata::Kubelet,
     };
     match (config.metadata, &config.api_server) {
         (Metadata::Path, _) => Err("kubernetes.metadata is path"),

@@ -19,6 +19,7 @@ use crate::{
 };
 
 const MANIFEST: &str = "deploy/nodewarden.yaml";
+const STATIC_POD: &str = "deploy/static-pod.yaml";
 
 fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -214,15 +215,40 @@ fn the_health_script_counts_nodes_with_a_ready_agent() {
 }
 
 #[test]
-fn the_manifest_fits_the_schemas_of_old_and_new_clusters() {
+fn the_manifests_fit_the_schemas_of_old_and_new_clusters() {
     let Some(program) = optional("kubernetes-validate") else { return };
     for version in ["1.25", "1.37"] {
         let validate = Command::new(&program)
-            .args(["--strict", "-k", version, MANIFEST])
+            .args(["--strict", "-k", version, MANIFEST, STATIC_POD])
             .current_dir(repository())
             .output()
             .expect("kubernetes-validate runs");
         good(&validate);
+    }
+}
+
+/// What it finds wrong and is meant so.
+const MEANT: &[(&str, &str)] = &[
+    ("container-image-pull-policy", "a tag is one image; a node must come up while the registry is away"),
+    (
+        "container-security-context-user-group-id",
+        "pod logs belong to root's group, and root alone can give a folder away",
+    ),
+    ("pod-networkpolicy", "it has no effect in the node's network"),
+    (
+        "container-ephemeral-storage-request-and-limit",
+        "the root can't be written, and the state is on the node",
+    ),
+];
+
+#[test]
+fn kube_score_finds_nothing_but_what_is_meant() {
+    let Some(program) = optional("kube-score") else { return };
+    for manifest in [MANIFEST, STATIC_POD] {
+        let mut score = Command::new(&program);
+        score.args(["score", manifest]).current_dir(repository());
+        score.args(MEANT.iter().flat_map(|(check, _)| ["--ignore-test", *check]));
+        good(&score.output().expect("kube-score runs"));
     }
 }
 

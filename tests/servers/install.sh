@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# install.sh: installs what the tests need and this machine lacks, one line for each thing; quick when all is there.
+# install.sh [cluster]: installs what the tests need and this machine lacks, one line for each thing; quick when all is there.
+# `cluster` is what `make test-cluster` needs on top.
 # Needs a Debian with Rust and Node; without root it says what is missing and exits 1.
 set -euo pipefail
 
@@ -9,6 +10,8 @@ tools=$here/../../target/tools
 node_exporter=v1.12.1
 kubernetes=v1.35.4
 helm=v3.22.0
+kwok=v0.8.0
+kube_score=v1.20.0
 missing=()
 
 has() { command -v "$1" > /dev/null; }
@@ -105,25 +108,95 @@ build_node_exporter() {
   }
 }
 
-# A real API server with its store; which versions, says go.mod there.
-build_kubernetes() {
-  ! { [ -x "$tools/bin/etcd" ] && [ -x "$tools/bin/kube-apiserver" ] && [ -x "$tools/bin/kubectl" ]; } || return 0
+# Programs of Kubernetes, which of go.mod's versions; what could not be built is said, and who needs it is left out.
+build_kubernetes() { # MINUTES COMMAND...
+  local minutes=$1 command missing=() package
+  shift
+  for command; do
+    [ -x "$tools/bin/$command" ] || missing+=("$command")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
   if ! has go; then
-    say "no Go here: the tests with a real Kubernetes API server are left out (https://go.dev/dl)"
+    say "no Go here: the tests with a real Kubernetes are left out (https://go.dev/dl)"
     return 0
   fi
-  say "etcd, kube-apiserver and kubectl, built into target/tools (6 min)"
+  say "${missing[*]}, built into target/tools ($minutes min)"
   mkdir -p "$tools/bin"
-  (cd "$here/kubernetes" && export CGO_ENABLED=0 GOFLAGS=-buildvcs=false \
-    && go build -mod=readonly -trimpath -ldflags '-s -w' -o "$tools/bin/etcd" go.etcd.io/etcd/server/v3 \
-    && for command in kube-apiserver kubectl; do
-      go build -mod=readonly -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$kubernetes" \
-        -o "$tools/bin/$command" "k8s.io/kubernetes/cmd/$command" || exit 1
-    done) \
-    2> "$tools/go.log" || {
+  for command in "${missing[@]}"; do
+    package=k8s.io/kubernetes/cmd/$command
+    [ "$command" != etcd ] || package=go.etcd.io/etcd/server/v3
+    (cd "$here/kubernetes" && CGO_ENABLED=0 GOFLAGS=-buildvcs=false go build -mod=readonly -trimpath \
+      -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$kubernetes" -o "$tools/bin/$command" "$package") \
+      2> "$tools/go.log" || {
+      cat "$tools/go.log" >&2
+      say "$command could not be built: the tests with it are left out"
+      return 0
+    }
+  done
+}
+
+# Debian's is built without the discovery of pods. It has a name of its own: the other tests use Debian's.
+build_prometheus() {
+  [ ! -x "$tools/bin/prometheus-kubernetes" ] && has go || return 0
+  say "Prometheus with kubernetes_sd, built into target/tools (3 min)"
+  (cd "$here/prometheus" && CGO_ENABLED=0 GOFLAGS=-buildvcs=false go build -mod=readonly -trimpath \
+    -tags remove_all_sd,enable_kubernetes_sd,netgo -ldflags '-s -w' -o "$tools/bin/prometheus-kubernetes" \
+    github.com/prometheus/prometheus/cmd/prometheus) 2> "$tools/go.log" || {
     cat "$tools/go.log" >&2
-    say "they could not be built: the tests with a real Kubernetes API server are left out"
+    say "Prometheus could not be built: the test of the discovery of pods is left out"
   }
+}
+
+build_kwok() {
+  [ ! -x "$tools/bin/kwok" ] && has go || return 0
+  say "kwok $kwok, built into target/tools (1 min)"
+  GOBIN=$tools/bin CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' "sigs.k8s.io/kwok/cmd/kwok@$kwok" 2> "$tools/go.log" || {
+    cat "$tools/go.log" >&2
+    say "kwok could not be built: the tests with many nodes are left out"
+  }
+}
+
+# Compiler and processor of the other architecture that there is an image for.
+install_arm64() {
+  if [ "$(id -u)" = 0 ] && ! { has aarch64-linux-gnu-gcc && has qemu-aarch64; }; then
+    say "Debian packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
+      qemu-user > /dev/null
+  fi
+  [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu" ] || ! has rustup \
+    || rustup target add aarch64-unknown-linux-gnu > /dev/null 2>&1 \
+    || say "no Rust for arm64 here (rustup target add aarch64-unknown-linux-gnu): the test of its image is left out"
+}
+
+# A runtime for the node, and what makes images.
+install_runtime() {
+  local wanted=() package image
+  if [ "$(id -u)" != 0 ]; then
+    say "a node needs root: the tests on one are left out"
+    return 0
+  fi
+  for package in iptables iproute2 gcc libc6-dev buildah mmdebstrap; do
+    dpkg-query --show --showformat='${Status}' "$package" 2> /dev/null | grep -q ' installed' || wanted+=("$package")
+  done
+  if [ ${#wanted[@]} -gt 0 ]; then
+    say "Debian packages ${wanted[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" > /dev/null
+  fi
+  # Unpacked: the package would start a containerd of its own on this machine.
+  if [ ! -x "$servers/containerd/usr/bin/containerd" ]; then
+    say "containerd, runc and CNI plugins: Debian's packages, unpacked into target/servers"
+    rm -rf "$servers/containerd"
+    mkdir -p "$servers/containerd"
+    (cd "$servers/containerd" \
+      && apt-get download -qq -o APT::Sandbox::User=root containerd runc containernetworking-plugins \
+      && for package in *.deb; do dpkg-deb -x "$package" . || exit 1; done && rm -- *.deb)
+  fi
+  mkdir -p "$servers/images"
+  for image in pause shell; do
+    [ -s "$servers/images/$image.tar" ] || "$here/kubernetes/image.sh" "$image" "$servers/images/$image.tar"
+  done
 }
 
 build_helm() {
@@ -136,6 +209,16 @@ build_helm() {
   GOBIN=$tools/bin CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' "helm.sh/helm/v3/cmd/helm@$helm" 2> "$tools/go.log" || {
     cat "$tools/go.log" >&2
     say "Helm could not be built: the tests of the chart are left out"
+  }
+}
+
+build_kube_score() {
+  [ ! -x "$tools/bin/kube-score" ] && has go || return 0
+  say "kube-score $kube_score, built into target/tools (1 min)"
+  GOBIN=$tools/bin CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' "github.com/zegl/kube-score/cmd/kube-score@$kube_score" \
+    2> "$tools/go.log" || {
+    cat "$tools/go.log" >&2
+    say "kube-score could not be built: what it says of the manifests is left out"
   }
 }
 
@@ -182,8 +265,16 @@ build_cargo_tool cargo-deny 0.20.2 --no-default-features
 build_cargo_tool cargo-fuzz 0.13.2
 stop_when_missing
 build_node_exporter
-build_kubernetes
+build_kubernetes 6 etcd kube-apiserver kubectl
 build_helm
+build_kube_score
 install_linters
 "$here/elasticsearch/build.sh"
 "$here/opensearch/build.sh"
+if [ "${1:-}" = cluster ]; then
+  build_kubernetes 2 kube-controller-manager kube-scheduler kubelet
+  build_prometheus
+  build_kwok
+  install_runtime
+  install_arm64
+fi

@@ -95,6 +95,7 @@ struct State {
     /// Hashes of whole messages.
     events: HashSet<u64>,
     bytes: u64,
+    arrivals: Vec<Instant>,
     faults: Vec<Fault>,
     percent: u64,
     /// Counts the changes of the faults: who stalls waits for the next.
@@ -160,6 +161,11 @@ impl BulkServer {
     /// How many requests failed in this way.
     pub fn hits(&self, fault: Fault) -> u64 {
         self.shared.lock().hits.get(&fault).copied().unwrap_or_default()
+    }
+
+    /// When each bulk request came.
+    pub fn arrivals(&self) -> Vec<Instant> {
+        self.shared.lock().arrivals.clone()
     }
 
     /// Documents stored.
@@ -372,6 +378,7 @@ impl Shared {
         let fault = fault.filter(|fault| !matches!(fault, Fault::TooLargeUnread(_)));
         let turn = {
             let mut state = self.lock();
+            state.arrivals.push(Instant::now());
             fault.into_iter().for_each(|fault| state.hit(fault));
             state.turn
         };

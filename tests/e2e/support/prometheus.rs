@@ -27,14 +27,18 @@ impl Prometheus {
 
     /// Starts one with these further settings of the job, as they stand in braces.
     pub fn start_with(target: &str, settings: &str) -> Self {
+        let settings = format!("static_configs: [{{targets: ['{target}']}}], {settings}");
+        Self::start_as(&program("prometheus", "prometheus"), &settings)
+    }
+
+    /// Starts this build of it with the one job `node`, whose settings are given as they stand in braces.
+    pub fn start_as(program: &Path, settings: &str) -> Self {
         let (port, dir) = (free_port(), temp_dir());
         let config = dir.path().join("prometheus.yml");
-        let scrape = format!(
-            "{{job_name: node, scrape_interval: 1s, static_configs: [{{targets: ['{target}']}}], {settings}}}"
-        );
+        let scrape = format!("{{job_name: node, scrape_interval: 1s, {settings}}}");
         fs::write(&config, format!("scrape_configs: [{scrape}]\n")).expect("the configuration is written");
         let log = File::create(dir.path().join("log")).expect("a log file");
-        let server = Command::new(program("prometheus", "prometheus"))
+        let server = Command::new(program)
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
