@@ -561,7 +561,7 @@ fn bandwidth(look: &mut Look<'_>, scope: u32, traffic: &mut BTreeMap<u32, (Insta
     let before = traffic.insert(scope, (now, total));
     let rate = before.map(|(then, before)| {
         // The counters start again with the driver.
-        let kib = total.checked_sub(before).unwrap_or_default();
+        let kib = total.saturating_sub(before);
         kib as f64 / (now - then).as_secs_f64().max(0.001) / 1000.0
     });
     Some(rate.unwrap_or_default().trunc())

@@ -166,6 +166,28 @@ fn a_driver_without_gpus_is_no_fault() {
 }
 
 #[test]
+fn gpus_that_may_not_be_seen_are_no_healthy_node() {
+    let gpus = Gpus::new(2);
+    gpus.set(&[("count", "0")]);
+    let agent = start(&gpus, "");
+    wait_for_reason(&agent, "none of 2 GPUs may be opened from here");
+    wait_for_state(&agent, "no_permission");
+    wait_for(&agent, "nodewarden_gpu_expected", &[], 2.0);
+    gpus.set(&[("count", "2"), ("1.nvmlDeviceGetHandleByIndex!", "4")]);
+    wait_shown(&agent, &["0"]);
+    wait_for_state(&agent, "degraded");
+}
+
+#[test]
+fn a_gpu_that_comes_later_is_seen() {
+    let gpus = Gpus::new(1);
+    let agent = start(&gpus, "");
+    wait_shown(&agent, &["0"]);
+    gpus.plug_in(2);
+    wait_shown(&agent, &["0", "1"]);
+}
+
+#[test]
 fn a_gpu_that_hangs_costs_its_own_series_alone() {
     let gpus = Gpus::new(2);
     let mut agent = start(&gpus, "");
@@ -326,7 +348,11 @@ fn what_a_gpu_does_not_support_has_no_series() {
     assert_eq!(of("1").len(), common.len() + second.len(), "{:?}", of("1"));
     assert!(second.iter().all(|(name, value)| of("1")[name] == *value), "{:?}", of("1"));
     wait_for(&agent, "DCGM_EXP_P2P_STATUS", &["gpu=\"0\"", "peer_gpu=\"1\"", "link_status=\"OK\""], 0.0);
-    wait_for(&agent, "nodewarden_gpu_nvml_errors_total", &["nvmlDeviceGetMemoryInfo", "code=\"4\""], 1.0);
+    let failed = "nodewarden_gpu_nvml_errors_total{call=\"nvmlDeviceGetMemoryInfo\",code=\"4\"}";
+    assert!(page.get(failed).is_some_and(|count| *count > 0.0), "{page:?}");
+    let unsupported =
+        page.keys().filter(|series| series.contains("errors_total") && series.contains("code=\"3\""));
+    assert_eq!(unsupported.count(), 0, "what is not supported is no failure");
     let labels = "DCGM_FI_DEV_ECC_INFOROM_VER=\"7.16\",DCGM_FI_DEV_SERIAL=\"1650000000001\",Hostname=";
     assert!(
         page.keys().any(|series| series.contains(labels))

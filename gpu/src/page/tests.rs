@@ -153,10 +153,6 @@ fn states_tell_why_nothing_is_read() {
         board.take(Cycle { gpus: vec![(0, outcome)], ..Cycle::default() }, now, now);
         assert_eq!(board.state, state);
     }
-    // The kernel has GPUs, and nobody may open them.
-    board.begin(&Session::default());
-    board.take(Cycle::default(), now, now);
-    assert_eq!(board.state, State::NoPermission);
 }
 
 fn divided() -> Reading {
