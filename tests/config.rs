@@ -417,7 +417,7 @@ fn the_file_of_gpu_counters_is_checked_with_the_rest() {
     let path = dir.path().join("counters.csv");
     let file = format!("gpu: {{counters_file: {}}}", path.display());
     let missing = Case::new().file(&file).mistakes();
-    assert!(missing.contains(":1:23: gpu.counters_file: could not read"), "{missing}");
+    assert!(missing.contains(":1:22: gpu.counters_file: could not read"), "{missing}");
     fs::write(&path, "# x\nDCGM_FI_DEV_GPU_TEMP, gauge\nDCGM_FI_DEV_FB_USED, gauge, x\n").unwrap();
     let odd = Case::new().file(&file).mistakes();
     assert!(odd.contains("counters.csv:2:1: expected 'NAME, gauge|counter|label, HELP'"), "{odd}");

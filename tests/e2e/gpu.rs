@@ -7,7 +7,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Agent, Gpus, Launch, NO_LOGS, http, repository, same, seconds, wait_until};
+use crate::support::{Agent, Gpus, Launch, NO_LOGS, Prometheus, http, repository, same, seconds, wait_until};
 
 /// A look at the GPUs each second.
 fn config(gpus: &Gpus, further: &str) -> String {
@@ -482,4 +482,28 @@ fn memory_of_processes_is_counted_also_without_pods() {
     gpus.set(&[("0.compute", "100:10,200:20,300:?"), ("0.graphics", "200:20")]);
     let agent = start(&gpus, "");
     wait_for(&agent, "nodewarden_gpu_process_memory_bytes", &["pod=\"\""], 30.0 * 1_048_576.0);
+}
+
+/// Grafana's dashboard 12239, which most users of dcgm-exporter have: six metrics by `instance` and `gpu`.
+#[test]
+fn dcgm_exporter_s_dashboard_has_data() {
+    let gpus = Gpus::new(2);
+    let agent = start(&gpus, "");
+    wait_shown(&agent, &["0", "1"]);
+    let prometheus = Prometheus::start(&agent.metrics);
+    let chosen = format!("{{instance=~\"{}\",gpu=~\"0|1\"}}", agent.metrics);
+    for metric in [
+        "DCGM_FI_DEV_GPU_TEMP",
+        "DCGM_FI_DEV_POWER_USAGE",
+        "DCGM_FI_DEV_SM_CLOCK",
+        "DCGM_FI_DEV_GPU_UTIL",
+        "DCGM_FI_DEV_FB_USED",
+        "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
+    ] {
+        for query in
+            [format!("{metric}{chosen}"), format!("sum({metric}{chosen})"), format!("avg({metric}{chosen})")]
+        {
+            wait_until(&format!("{query} has data"), seconds(60), || prometheus.has_data(&query));
+        }
+    }
 }
