@@ -104,13 +104,15 @@ impl Supervisor {
             self.say(State::Absent, "there is no NVIDIA driver");
             return LOOK.min(self.settings.interval);
         }
+        if self.kernel_log.is_none() {
+            self.kernel_log = KernelLog::open(&self.settings.kernel_log);
+        }
+        // It tells also while nobody else can.
+        self.hear_kernel();
         if self.left.as_mut().is_some_and(Left::is_there) {
             return self.pause;
         }
         self.left = None;
-        if self.kernel_log.is_none() {
-            self.kernel_log = KernelLog::open(&self.settings.kernel_log);
-        }
         let end = self.session(shutdown).await;
         let (state, reason) = match end {
             End::Asked => return Duration::ZERO,
