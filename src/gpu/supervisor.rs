@@ -38,7 +38,7 @@ const SECOND: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(60);
 /// How long a session lasts that some GPUs were not there for: the next one may see them.
 const PART: Duration = Duration::from_secs(600);
-/// How long every GPU may be stuck until another process tries.
+/// How long every GPU may be stuck until another process tries, at most.
 const ALL_STUCK: Duration = Duration::from_secs(60);
 
 /// Reads the GPUs as long as it is not asked to stop. With `None` they are not to be read, and that is said.
@@ -242,7 +242,8 @@ impl Supervisor {
             }
             self.say_cycle(state);
             stuck_since = (state == State::Stuck).then(|| stuck_since.unwrap_or(now));
-            if stuck_since.is_some_and(|since| now - since > ALL_STUCK) {
+            let patience = ALL_STUCK.min(10 * self.settings.interval);
+            if stuck_since.is_some_and(|since| now - since > patience) {
                 return End::Failed(State::Stuck, "no call of the driver returns".into());
             }
             next += if is_first { SECOND.min(self.settings.interval) } else { self.settings.interval };

@@ -7,7 +7,9 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Agent, Gpus, Launch, NO_LOGS, Prometheus, http, repository, same, seconds, wait_until};
+use crate::support::{
+    Agent, FrozenDisk, Gpus, Launch, NO_LOGS, Prometheus, http, repository, same, seconds, wait_until,
+};
 
 /// A look at the GPUs each second.
 fn config(gpus: &Gpus, further: &str) -> String {
@@ -208,6 +210,25 @@ fn a_gpu_that_hangs_costs_its_own_series_alone() {
     let helper = children(&agent)[0];
     assert!(agent.end_by(Signal::TERM).success());
     wait_until("the helper is gone too", seconds(10), || same(&is_running(helper), &false));
+}
+
+#[test]
+fn a_driver_that_can_not_be_killed_is_left_behind() {
+    let Some(mut disk) = FrozenDisk::mount() else { return };
+    let gpus = Gpus::new(1);
+    let mut agent = start(&gpus, "");
+    wait_shown(&agent, &["0"]);
+    let helper = children(&agent)[0];
+    gpus.set(&[("0.block", &disk.file().display().to_string())]);
+    wait_for_reason(&agent, "hangs in the driver and can't be ended");
+    wait_for_state(&agent, "stuck");
+    assert_eq!((agent.get("/healthz").status, agent.get("/metrics").status), (200, 200));
+    assert_eq!(children(&agent), [helper], "there is never a second one");
+    wait_for(&agent, "nodewarden_gpu_helper_starts_total", &[], 1.0);
+    assert!(agent.end_by(Signal::TERM).success());
+    assert!(fs::exists(format!("/proc/{helper}")).expect("/proc"), "it hangs still");
+    disk.thaw();
+    wait_until("the helper is gone", seconds(30), || same(&is_running(helper), &false));
 }
 
 #[test]
