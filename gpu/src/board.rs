@@ -195,6 +195,15 @@ impl Board {
         Some(counts)
     }
 
+    /// The processes that use GPUs.
+    pub fn pids(&self) -> BTreeSet<u32> {
+        let parts = |reading: &'_ Reading| {
+            let parts = reading.instances.iter().flatten().flat_map(|part| &part.processes);
+            parts.chain(&reading.processes).map(|(pid, _)| *pid).collect::<Vec<_>>()
+        };
+        self.readings.values().flat_map(parts).collect()
+    }
+
     /// The GPU at an address.
     pub fn gpu_at(&self, bus: Bus) -> Option<&Identity> {
         self.gpus.iter().find(|gpu| Bus::parse(&gpu.bus_id) == Some(bus))

@@ -227,7 +227,10 @@ fn an_instance_s_holder_is_on_its_lines_alone() {
     let seen = lines(&board, &style, Some(&pods), now);
     let with_pod: Vec<bool> = seen.iter().map(|line| line.contains("pod=\"train\"")).collect();
     assert_eq!(with_pod, [false, true, false], "{seen:?}");
-    let all = all_lines(&board, &style, Some(&pods), now);
+    // Also when it is asked beforehand.
+    let asked = crate::holders::Asked::about(board.pids(), &pods);
+    assert_eq!(lines(&board, &style, Some(&asked), now), seen);
+    let all = all_lines(&board, &style, Some(&asked), now);
     let memory: Vec<&String> =
         all.iter().filter(|line| line.starts_with("nodewarden_gpu_process_memory_bytes")).collect();
     assert_eq!(memory.len(), 2, "{memory:?}");
