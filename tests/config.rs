@@ -414,7 +414,7 @@ fn dcgm_exporter_s_names_are_understood() {
     let env = [("DCGM_EXPORTER_LISTEN", ":9400"), ("DCGM_EXPORTER_INTERVAL", "15000")];
     let gpu = Case::new().env(&env).config().gpu;
     assert_eq!((gpu.listen.map(|at| at.to_string()), gpu.interval.as_secs()), (Some(":9400".into()), 15));
-    let odd = Case::new().env(&[("DCGM_EXPORTER_INTERVAL", "15s")]).load().unwrap_err().to_string();
+    let odd = Case::new().env(&[("DCGM_EXPORTER_INTERVAL", "15s")]).mistakes();
     assert!(odd.contains("environment DCGM_EXPORTER_INTERVAL: expected a number of milliseconds"), "{odd}");
 }
 
@@ -423,10 +423,10 @@ fn the_file_of_gpu_counters_is_checked_with_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("counters.csv");
     let file = format!("gpu: {{counters_file: {}}}", path.display());
-    let missing = Case::new().file(&file).load().unwrap_err().to_string();
-    assert!(missing.contains(":1:23: gpu.counters_file: could not read"), "{missing}");
+    let missing = Case::new().file(&file).mistakes();
+    assert!(missing.contains(":1:22: gpu.counters_file: could not read"), "{missing}");
     fs::write(&path, "# x\nDCGM_FI_DEV_GPU_TEMP, gauge\nDCGM_FI_DEV_FB_USED, gauge, x\n").unwrap();
-    let odd = Case::new().file(&file).load().unwrap_err().to_string();
+    let odd = Case::new().file(&file).mistakes();
     assert!(odd.contains("counters.csv:2:1: expected 'NAME, gauge|counter|label, HELP'"), "{odd}");
     fs::write(&path, "DCGM_FI_DEV_GPU_TEMP, gauge, x\nDCGM_EXP_GPU_HEALTH_STATUS, gauge, x\n").unwrap();
     let loaded = Case::new().file(&file).load().unwrap();

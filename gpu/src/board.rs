@@ -153,9 +153,8 @@ impl Board {
         }
         let is_whole = self.readings.len() == count && self.gpus.len() == count;
         self.state = match (self.readings.len(), count) {
-            (0, 0) if self.expected.is_empty() => State::Ready,
-            // The kernel has GPUs that nobody sees from here: the devices are kept from us.
-            (0, 0) => State::NoPermission,
+            // A driver that has nothing to drive.
+            (0, 0) => State::Ready,
             (0, _) if stuck > 0 => State::Stuck,
             (0, _) => State::Failed,
             _ if is_whole && count >= self.expected.len() => State::Ready,
@@ -194,6 +193,15 @@ impl Board {
             }
         }
         Some(counts)
+    }
+
+    /// The processes that use GPUs.
+    pub fn pids(&self) -> BTreeSet<u32> {
+        let parts = |reading: &'_ Reading| {
+            let parts = reading.instances.iter().flatten().flat_map(|part| &part.processes);
+            parts.chain(&reading.processes).map(|(pid, _)| *pid).collect::<Vec<_>>()
+        };
+        self.readings.values().flat_map(parts).collect()
     }
 
     /// The GPU at an address.

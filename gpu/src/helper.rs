@@ -71,7 +71,7 @@ fn converse() -> io::Result<()> {
             Reader::new(nvml, identity.clone(), *device, peers, order.fields.clone(), order.interval);
         (identity.index, Box::new(reader) as Box<dyn Gpu>)
     });
-    let mut cycles = Cycles::start(gpus, order.deadline, sender.clone(), messages)?;
+    let mut cycles = Cycles::start(gpus, order.deadline, &sender, messages)?;
     let events = Events::start(Arc::clone(&nvml), by_index, sender);
     protocol::write(&mut output, &Report::Ready(session))?;
     let said = cycles.serve(&mut output);
@@ -142,7 +142,7 @@ impl Cycles {
     fn start(
         gpus: impl Iterator<Item = (u32, Box<dyn Gpu>)>,
         deadline: Duration,
-        answers: Sender<Message>,
+        answers: &Sender<Message>,
         messages: Receiver<Message>,
     ) -> io::Result<Self> {
         let mut workers = BTreeMap::new();
@@ -362,7 +362,10 @@ mod tests {
         }
     }
 
-    fn told(count: u32) -> (Cycles, Vec<Sender<Result<Reading, Code>>>, Sender<Message>) {
+    /// Tells a GPU what to answer.
+    type Teller = Sender<Result<Reading, Code>>;
+
+    fn told(count: u32) -> (Cycles, Vec<Teller>, Sender<Message>) {
         let (sender, messages) = mpsc::channel();
         let mut tellers = Vec::new();
         let gpus = (0..count).map(|index| {
@@ -371,7 +374,7 @@ mod tests {
             (index, Box::new(Told(Arc::new(Mutex::new(told)))) as Box<dyn Gpu>)
         });
         let gpus: Vec<_> = gpus.collect();
-        let cycles = Cycles::start(gpus.into_iter(), Duration::from_millis(300), sender.clone(), messages);
+        let cycles = Cycles::start(gpus.into_iter(), Duration::from_millis(300), &sender, messages);
         (cycles.expect("threads"), tellers, sender)
     }
 

@@ -25,6 +25,30 @@ pub trait Pods: Send + Sync {
     fn of_process(&self, pid: u32) -> Option<Holder>;
 }
 
+/// What was known of some processes at a moment: asked before, so that nobody waits for files while the board is read.
+pub struct Asked {
+    devices: Vec<(String, Holder)>,
+    processes: BTreeMap<u32, Holder>,
+}
+
+impl Asked {
+    /// Asks about these processes.
+    pub fn about(pids: impl IntoIterator<Item = u32>, pods: &dyn Pods) -> Self {
+        let processes = pids.into_iter().filter_map(|pid| Some((pid, pods.of_process(pid)?))).collect();
+        Self { devices: pods.devices(), processes }
+    }
+}
+
+impl Pods for Asked {
+    fn devices(&self) -> Vec<(String, Holder)> {
+        self.devices.clone()
+    }
+
+    fn of_process(&self, pid: u32) -> Option<Holder> {
+        self.processes.get(&pid).cloned()
+    }
+}
+
 /// A GPU, by NVML's number, or an instance of it.
 pub type Entity = (u32, Option<u32>);
 

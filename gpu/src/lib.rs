@@ -10,6 +10,7 @@ pub mod fields;
 pub mod helper;
 pub mod holders;
 pub mod library;
+mod look;
 pub mod nvml;
 pub mod page;
 pub mod protocol;

@@ -546,9 +546,9 @@ impl Nvml {
     }
 
     /// Gives a sample back.
-    pub fn free_gpm_sample(&self, sample: GpmSample) {
+    pub fn free_gpm_sample(&self, GpmSample(sample): GpmSample) {
         // A sample that can't be freed ends with the process.
-        let _ = call!(self, nvmlGpmSampleFree(sample.0));
+        let _ = call!(self, nvmlGpmSampleFree(sample));
     }
 
     /// A set that events can be waited for with. It is to be given back.
@@ -579,9 +579,9 @@ impl Nvml {
     }
 
     /// Gives a set back.
-    pub fn free_event_set(&self, set: EventSet) {
+    pub fn free_event_set(&self, EventSet(set): EventSet) {
         // As with samples.
-        let _ = call!(self, nvmlEventSetFree(set.0));
+        let _ = call!(self, nvmlEventSetFree(set));
     }
 }
 

@@ -24,6 +24,8 @@ use crate::{
 const FEATURE: &str = "gpu_pods";
 /// How often the kubelet is asked at the most. Devices change hands when pods start and end.
 const LEAST: Duration = Duration::from_secs(10);
+/// So many times without an answer, and the last one counts no more.
+const FORGET_AFTER: u32 = 3;
 
 /// Where to ask, and what was answered last.
 pub struct Attribution {
@@ -98,15 +100,24 @@ pub async fn follow(
 ) {
     let Some(attribution) = attribution else { return gpus.attribute(None) };
     gpus.attribute(Some(attribution.clone()));
+    let mut failures = 0;
     loop {
         if gpus.has_any() {
-            let answer = attribution.list().await;
-            match &answer {
-                Ok(_) => features.say(FEATURE, true, ""),
-                Err(error) => features.say(FEATURE, false, &reason(error)),
+            match attribution.list().await {
+                Ok(devices) => {
+                    failures = 0;
+                    features.say(FEATURE, true, "");
+                    *lock(&attribution.devices) = devices;
+                }
+                Err(error) => {
+                    failures += 1;
+                    features.say(FEATURE, false, &reason(&error));
+                    // A kubelet that starts again is away for a moment; what is not known any more is not said any more.
+                    if failures >= FORGET_AFTER {
+                        lock(&attribution.devices).clear();
+                    }
+                }
             }
-            // What is not known any more is not said any more.
-            *lock(&attribution.devices) = answer.unwrap_or_default();
         }
         select! {
             () = shutdown.requested() => break,

@@ -24,7 +24,7 @@ use std::{
 use nodewarden_collectors::Samples;
 use nodewarden_gpu::{
     board::{Board, State},
-    holders::Pods,
+    holders::{Asked, Pods},
     page::{self, Style},
 };
 
@@ -60,7 +60,12 @@ impl Gpus {
     pub fn say(&self, out: &mut Samples) {
         let Some(style) = lock(&self.0.style).clone() else { return };
         let pods = lock(&self.0.pods).clone();
-        page::say(&self.board(), &style, pods.as_deref(), Instant::now(), out);
+        let asked = pods.map(|pods| {
+            let pids = self.board().pids();
+            Asked::about(pids, &*pods)
+        });
+        let pods = asked.as_ref().map(|asked| asked as &dyn Pods);
+        page::say(&self.board(), &style, pods, Instant::now(), out);
     }
 
     /// From now on labels say which pods hold GPUs; or not any more.

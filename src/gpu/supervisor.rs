@@ -1,7 +1,7 @@
 //! Keeps the helper process running while there is a driver, and takes in what it and the kernel's log say.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     time::{Duration, Instant},
 };
@@ -36,7 +36,9 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
 const SECOND: Duration = Duration::from_secs(2);
 /// How long a GPU is left alone after an XID that says that its calls will hang.
 const REST: Duration = Duration::from_secs(60);
-/// How long every GPU may be stuck until another process tries.
+/// How long a session lasts that some GPUs were not there for: the next one may see them.
+const PART: Duration = Duration::from_secs(600);
+/// How long every GPU may be stuck until another process tries, at most.
 const ALL_STUCK: Duration = Duration::from_secs(60);
 
 /// Reads the GPUs as long as it is not asked to stop. With `None` they are not to be read, and that is said.
@@ -82,6 +84,8 @@ enum End {
     Asked,
     /// It failed, and why.
     Failed(State, String),
+    /// Another one would see more.
+    Outgrown,
 }
 
 impl Supervisor {
@@ -100,16 +104,24 @@ impl Supervisor {
             self.say(State::Absent, "there is no NVIDIA driver");
             return LOOK.min(self.settings.interval);
         }
+        if self.kernel_log.is_none() {
+            self.kernel_log = KernelLog::open(&self.settings.kernel_log);
+        }
+        // It tells also while nobody else can.
+        self.hear_kernel();
         if self.left.as_mut().is_some_and(Left::is_there) {
             return self.pause;
         }
         self.left = None;
-        if self.kernel_log.is_none() {
-            self.kernel_log = KernelLog::open(&self.settings.kernel_log);
-        }
-        self.expect();
         let end = self.session(shutdown).await;
-        let End::Failed(state, reason) = end else { return Duration::ZERO };
+        let (state, reason) = match end {
+            End::Asked => return Duration::ZERO,
+            End::Outgrown => {
+                self.gpus.board().lose(State::Starting);
+                return self.first_pause();
+            }
+            End::Failed(state, reason) => (state, reason),
+        };
         let (state, reason) = match &self.left {
             Some(left) => {
                 let pid = left.pid();
@@ -129,10 +141,12 @@ impl Supervisor {
     }
 
     /// Notes which GPUs the kernel's module has.
-    fn expect(&self) {
+    fn expect(&self) -> BTreeSet<Bus> {
         let listed = fs::read_dir(self.settings.driver.join("gpus")).into_iter().flatten().flatten();
-        let expected = listed.filter_map(|entry| Bus::parse(&entry.file_name().to_string_lossy())).collect();
-        self.gpus.board().expected = expected;
+        let expected: BTreeSet<Bus> =
+            listed.filter_map(|entry| Bus::parse(&entry.file_name().to_string_lossy())).collect();
+        self.gpus.board().expected.clone_from(&expected);
+        expected
     }
 
     async fn session(&mut self, shutdown: &mut Shutdown) -> End {
@@ -170,6 +184,9 @@ impl Supervisor {
 
     /// Talks to the helper until that fails.
     async fn converse(&mut self, helper: &mut Helper) -> End {
+        let expected = self.expect();
+        let begun = Instant::now();
+        let is_part;
         let report = match timeout(START, self.begin(helper)).await {
             Ok(Ok(report)) => report,
             Ok(Err(error)) => return End::Failed(State::Failed, gone(&error)),
@@ -183,6 +200,11 @@ impl Supervisor {
                     let state = State::of(nodewarden_gpu::protocol::Obstacle::of(*code));
                     return End::Failed(state, format!("no GPU can be opened: {code}"));
                 }
+                if session.gpus.is_empty() && !expected.is_empty() {
+                    let reason = format!("none of {} GPUs may be opened from here", expected.len());
+                    return End::Failed(State::NoPermission, reason);
+                }
+                is_part = session.gpus.len() < expected.len();
                 self.ready(&session);
             }
             Report::Failed { obstacle, reason } => return End::Failed(State::of(obstacle), reason),
@@ -193,6 +215,9 @@ impl Supervisor {
         let mut is_first = true;
         loop {
             self.hear_kernel();
+            if !self.expect().is_subset(&expected) || (is_part && begun.elapsed() > PART) {
+                return End::Outgrown;
+            }
             let request = self.request();
             let asked = async {
                 helper.tell(&request).await?;
@@ -217,7 +242,8 @@ impl Supervisor {
             }
             self.say_cycle(state);
             stuck_since = (state == State::Stuck).then(|| stuck_since.unwrap_or(now));
-            if stuck_since.is_some_and(|since| now - since > ALL_STUCK) {
+            let patience = ALL_STUCK.min(10 * self.settings.interval);
+            if stuck_since.is_some_and(|since| now - since > patience) {
                 return End::Failed(State::Stuck, "no call of the driver returns".into());
             }
             next += if is_first { SECOND.min(self.settings.interval) } else { self.settings.interval };
@@ -288,7 +314,6 @@ impl Supervisor {
         };
         let reason = match state {
             State::Ready => String::new(),
-            State::NoPermission => format!("none of {all} GPUs may be opened from here"),
             _ => format!("{read} of {all} GPUs can be read"),
         };
         if matches!(state, State::Ready | State::Degraded) {

@@ -8,7 +8,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    Agent, Gpus, Launch, NO_LOGS, PodResources, http, repository, same, seconds, wait_until,
+    Agent, FrozenDisk, Gpus, Launch, NO_LOGS, PodResources, Prometheus, http, repository, same, seconds,
+    wait_until,
 };
 
 /// A look at the GPUs each second.
@@ -168,6 +169,28 @@ fn a_driver_without_gpus_is_no_fault() {
 }
 
 #[test]
+fn gpus_that_may_not_be_seen_are_no_healthy_node() {
+    let gpus = Gpus::new(2);
+    gpus.set(&[("count", "0")]);
+    let agent = start(&gpus, "");
+    wait_for_reason(&agent, "none of 2 GPUs may be opened from here");
+    wait_for_state(&agent, "no_permission");
+    wait_for(&agent, "nodewarden_gpu_expected", &[], 2.0);
+    gpus.set(&[("count", "2"), ("1.nvmlDeviceGetHandleByIndex!", "4")]);
+    wait_shown(&agent, &["0"]);
+    wait_for_state(&agent, "degraded");
+}
+
+#[test]
+fn a_gpu_that_comes_later_is_seen() {
+    let gpus = Gpus::new(1);
+    let agent = start(&gpus, "");
+    wait_shown(&agent, &["0"]);
+    gpus.plug_in(2);
+    wait_shown(&agent, &["0", "1"]);
+}
+
+#[test]
 fn a_gpu_that_hangs_costs_its_own_series_alone() {
     let gpus = Gpus::new(2);
     let mut agent = start(&gpus, "");
@@ -188,6 +211,25 @@ fn a_gpu_that_hangs_costs_its_own_series_alone() {
     let helper = children(&agent)[0];
     assert!(agent.end_by(Signal::TERM).success());
     wait_until("the helper is gone too", seconds(10), || same(&is_running(helper), &false));
+}
+
+#[test]
+fn a_driver_that_can_not_be_killed_is_left_behind() {
+    let Some(mut disk) = FrozenDisk::mount() else { return };
+    let gpus = Gpus::new(1);
+    let mut agent = start(&gpus, "");
+    wait_shown(&agent, &["0"]);
+    let helper = children(&agent)[0];
+    gpus.set(&[("0.block", &disk.file().display().to_string())]);
+    wait_for_reason(&agent, "hangs in the driver and can't be ended");
+    wait_for_state(&agent, "stuck");
+    assert_eq!((agent.get("/healthz").status, agent.get("/metrics").status), (200, 200));
+    assert_eq!(children(&agent), [helper], "there is never a second one");
+    wait_for(&agent, "nodewarden_gpu_helper_starts_total", &[], 1.0);
+    assert!(agent.end_by(Signal::TERM).success());
+    assert!(fs::exists(format!("/proc/{helper}")).expect("/proc"), "it hangs still");
+    disk.thaw();
+    wait_until("the helper is gone", seconds(30), || same(&is_running(helper), &false));
 }
 
 #[test]
@@ -328,7 +370,11 @@ fn what_a_gpu_does_not_support_has_no_series() {
     assert_eq!(of("1").len(), common.len() + second.len(), "{:?}", of("1"));
     assert!(second.iter().all(|(name, value)| of("1")[name] == *value), "{:?}", of("1"));
     wait_for(&agent, "DCGM_EXP_P2P_STATUS", &["gpu=\"0\"", "peer_gpu=\"1\"", "link_status=\"OK\""], 0.0);
-    wait_for(&agent, "nodewarden_gpu_nvml_errors_total", &["nvmlDeviceGetMemoryInfo", "code=\"4\""], 1.0);
+    let failed = "nodewarden_gpu_nvml_errors_total{call=\"nvmlDeviceGetMemoryInfo\",code=\"4\"}";
+    assert!(page.get(failed).is_some_and(|count| *count > 0.0), "{page:?}");
+    let unsupported =
+        page.keys().filter(|series| series.contains("errors_total") && series.contains("code=\"3\""));
+    assert_eq!(unsupported.count(), 0, "what is not supported is no failure");
     let labels = "DCGM_FI_DEV_ECC_INFOROM_VER=\"7.16\",DCGM_FI_DEV_SERIAL=\"1650000000001\",Hostname=";
     assert!(
         page.keys().any(|series| series.contains(labels))
@@ -496,4 +542,28 @@ fn who_holds_a_gpu_is_the_kubelet_s_to_say() {
     };
     assert!(others("1") && others("2"), "{:?}", page.keys());
     assert_eq!(agent.metric("nodewarden_feature_enabled", &["feature=\"gpu_pods\""]), 1.0);
+}
+
+/// Grafana's dashboard 12239, which most users of dcgm-exporter have: six metrics by `instance` and `gpu`.
+#[test]
+fn dcgm_exporter_s_dashboard_has_data() {
+    let gpus = Gpus::new(2);
+    let agent = start(&gpus, "");
+    wait_shown(&agent, &["0", "1"]);
+    let prometheus = Prometheus::start(&agent.metrics);
+    let chosen = format!("{{instance=~\"{}\",gpu=~\"0|1\"}}", agent.metrics);
+    for metric in [
+        "DCGM_FI_DEV_GPU_TEMP",
+        "DCGM_FI_DEV_POWER_USAGE",
+        "DCGM_FI_DEV_SM_CLOCK",
+        "DCGM_FI_DEV_GPU_UTIL",
+        "DCGM_FI_DEV_FB_USED",
+        "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
+    ] {
+        for query in
+            [format!("{metric}{chosen}"), format!("sum({metric}{chosen})"), format!("avg({metric}{chosen})")]
+        {
+            wait_until(&format!("{query} has data"), seconds(60), || prometheus.has_data(&query));
+        }
+    }
 }

@@ -153,10 +153,6 @@ fn states_tell_why_nothing_is_read() {
         board.take(Cycle { gpus: vec![(0, outcome)], ..Cycle::default() }, now, now);
         assert_eq!(board.state, state);
     }
-    // The kernel has GPUs, and nobody may open them.
-    board.begin(&Session::default());
-    board.take(Cycle::default(), now, now);
-    assert_eq!(board.state, State::NoPermission);
 }
 
 fn divided() -> Reading {
@@ -231,7 +227,10 @@ fn an_instance_s_holder_is_on_its_lines_alone() {
     let seen = lines(&board, &style, Some(&pods), now);
     let with_pod: Vec<bool> = seen.iter().map(|line| line.contains("pod=\"train\"")).collect();
     assert_eq!(with_pod, [false, true, false], "{seen:?}");
-    let all = all_lines(&board, &style, Some(&pods), now);
+    // Also when it is asked beforehand.
+    let asked = crate::holders::Asked::about(board.pids(), &pods);
+    assert_eq!(lines(&board, &style, Some(&asked), now), seen);
+    let all = all_lines(&board, &style, Some(&asked), now);
     let memory: Vec<&String> =
         all.iter().filter(|line| line.starts_with("nodewarden_gpu_process_memory_bytes")).collect();
     assert_eq!(memory.len(), 2, "{memory:?}");

@@ -284,9 +284,11 @@ fn selections_are_refused_as_node_exporter_refuses_them() {
     let scraper = scraper(tree.path());
     let names = |names: &[&str]| -> Vec<String> { names.iter().map(ToString::to_string).collect() };
     let select = |collect: &[&str], exclude: &[&str]| scraper.select(&names(collect), &names(exclude));
-    assert_eq!(select(&["b"], &[]), Ok(scraper.those_of(&["b"])));
-    assert_eq!(select(&[], &["b", "unknown"]), Ok(scraper.those_of(&["a"])));
-    assert_eq!(select(&[], &["a", "b"]), Ok(scraper.those_of(&["a", "b"])));
+    let selection =
+        |names: &[&str], is_named| Ok(Selection { is_named, wanted: scraper.those_of(names).wanted });
+    assert_eq!(select(&["b"], &[]), selection(&["b"], true));
+    assert_eq!(select(&[], &["b", "unknown"]), selection(&["a"], false));
+    assert_eq!(select(&[], &["a", "b"]), selection(&["a", "b"], false));
     let text =
         |collect: &[&str], exclude: &[&str]| select(collect, exclude).expect_err("refused").to_string();
     assert_eq!(text(&["a"], &["b"]), "Combined collect and exclude queries are not allowed.");

@@ -95,6 +95,57 @@ impl Drop for Disk {
     }
 }
 
+/// A disk that can be frozen: who writes to it then hangs in the kernel, and SIGKILL does not help.
+pub struct FrozenDisk {
+    dir: TempDir,
+    /// A `cat` in a mount namespace of its own that thaws the disk at its end, at the latest with this process.
+    holder: Child,
+}
+
+impl FrozenDisk {
+    /// A frozen one; `None`, and a line that says so, where this machine does not let the test make one.
+    pub fn mount() -> Option<Self> {
+        let dir = temp_dir();
+        let script = "cd \"$1\" && truncate -s 16M image && mkfs.ext4 -q image && mkdir disk && mount -o loop image disk \
+                      && fsfreeze -f disk && echo frozen && cat; fsfreeze -u disk";
+        let mut holder = Command::new("unshare")
+            .args(["--mount", "--propagation=private", "sh", "-c", script, "sh"])
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut said = String::new();
+        BufReader::new(holder.stdout.as_mut()?).read_line(&mut said).ok()?;
+        let disk = Self { dir, holder };
+        if said == "frozen\n" {
+            return Some(disk);
+        }
+        eprintln!("SKIPPED: a disk that can be frozen can't be mounted here");
+        None
+    }
+
+    /// A file on it, for whoever writes to it.
+    pub fn file(&self) -> PathBuf {
+        let inside = self.dir.path().join("disk/file");
+        PathBuf::from(format!("/proc/{}/root{}", self.holder.id(), inside.display()))
+    }
+
+    /// Lets those who wait go on.
+    pub fn thaw(&mut self) {
+        drop(self.holder.stdin.take());
+        // That it ends is what was asked for.
+        let _ = self.holder.wait();
+    }
+}
+
+impl Drop for FrozenDisk {
+    fn drop(&mut self) {
+        self.thaw();
+    }
+}
+
 /// A cgroup with a memory limit; its processes have to be gone before it goes.
 pub struct Cgroup {
     path: PathBuf,

@@ -37,13 +37,18 @@ impl Gpus {
                 symlink(entry.path(), gpus.path("proc").join(name)).expect("a link");
             }
         }
-        gpus.set(&[("count", &count.to_string())]);
-        for gpu in 0..count {
-            let folder = format!("proc/driver/nvidia/gpus/0000:{:02x}:00.0", 0x1b + 0x10 * gpu);
-            fs::create_dir_all(gpus.path(&folder)).expect("a folder");
-        }
+        gpus.plug_in(count);
         gpus.load();
         gpus
+    }
+
+    /// There are so many now.
+    pub fn plug_in(&self, count: u32) {
+        self.set(&[("count", &count.to_string())]);
+        for gpu in 0..count {
+            let folder = format!("proc/driver/nvidia/gpus/0000:{:02x}:00.0", 0x1b + 0x10 * gpu);
+            fs::create_dir_all(self.path(&folder)).expect("a folder");
+        }
     }
 
     /// The driver is loaded into the kernel.

@@ -35,7 +35,7 @@ pub use agent::{Agent, Launch, NO_LOGS, nodewarden, taken_port};
 pub use api_server::ApiServer;
 pub use bulk_server::{BulkServer, Fault, wait_for_documents};
 pub use chance::Chance;
-pub use disk::{Cgroup, Disk};
+pub use disk::{Cgroup, Disk, FrozenDisk};
 pub use elastic::{Elastic, PASSWORD, USER};
 pub use gpus::Gpus;
 pub use journal::JournalDir;
