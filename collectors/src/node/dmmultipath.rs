@@ -73,11 +73,11 @@ impl Collector for Dmmultipath {
         for device in devices {
             // Most are volumes of LVM and the like: they cost nothing once that is known.
             let uuid = &mut device.kept;
-            if !uuid.is_empty() && !is_multipath(uuid) {
+            if is_uuid(uuid) && !is_multipath(uuid) {
                 continue;
             }
             let Some(mut attributes) = reader.open(&device.path) else { continue };
-            if uuid.is_empty() {
+            if !is_uuid(uuid) {
                 attributes.copy("dm/uuid", ABSENT, uuid);
             }
             if !is_multipath(uuid) || !attributes.copy("dm/name", NEVER, name) {
@@ -122,6 +122,15 @@ fn say_paths(slaves: &Path, labels: &[&str; 2], block: &Path, reader: &mut Reade
         out.push(&PATHS_ACTIVE, labels, f64::from(active));
         out.push(&PATHS_FAILED, labels, f64::from(failed));
     }
+}
+
+/// Whether this is what the tools that make devices write, so that it need not be read again: "LVM-...", "CRYPT-LUKS2-...".
+fn is_uuid(text: &str) -> bool {
+    let is_plain =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    text.split_once('-').is_some_and(|(maker, rest)| {
+        !maker.is_empty() && !rest.is_empty() && is_plain(maker) && is_plain(rest)
+    })
 }
 
 /// The uuid begins with the name of what made the device: "mpath-3600a0b80000000000000000000000001".
@@ -193,6 +202,18 @@ mod tests {
         ];
         assert_eq!(lines, expected);
         assert_eq!(said(&mut *collector, &host).0, expected);
+    }
+
+    #[test]
+    fn what_is_no_uuid_is_read_again() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        for (first, is_seen) in [("", true), ("{a} b\n", true), ("-\n", true), ("LVM-x\n", false)] {
+            device(root.path(), "dm-0", first, &[]);
+            let (mut collector, host) = make(root.path());
+            assert_eq!(said(&mut *collector, &host).0, [""; 0]);
+            device(root.path(), "dm-0", "mpath-36\n", &[]);
+            assert_eq!(!said(&mut *collector, &host).0.is_empty(), is_seen, "{first:?}");
+        }
     }
 
     #[test]
