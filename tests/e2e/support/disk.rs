@@ -12,6 +12,23 @@ use tempfile::TempDir;
 
 use super::{Launch, temp_dir};
 
+/// Runs a script in a mount namespace of its own, which lives as long as it does; `$1` is a folder. With the line that it says
+/// once it is ready.
+fn hold(script: &str, folder: &Path, further: &str) -> Option<(Child, String)> {
+    let mut holder = Command::new("unshare")
+        .args(["--mount", "--propagation=private", "sh", "-c", script, "sh"])
+        .arg(folder)
+        .arg(further)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let mut said = String::new();
+    BufReader::new(holder.stdout.as_mut()?).read_line(&mut said).ok()?;
+    Some((holder, said))
+}
+
 /// A tmpfs in a mount namespace of its own, which lives as long as the value.
 pub struct Disk {
     dir: TempDir,
@@ -24,17 +41,7 @@ impl Disk {
     pub fn mount(kib: u64) -> Option<Self> {
         let dir = temp_dir();
         let script = "mount -t tmpfs -o size=$2k tmpfs \"$1\" && echo mounted && exec cat";
-        let mut holder = Command::new("unshare")
-            .args(["--mount", "--propagation=private", "sh", "-c", script, "sh"])
-            .arg(dir.path())
-            .arg(kib.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let mut said = String::new();
-        BufReader::new(holder.stdout.as_mut()?).read_line(&mut said).ok()?;
+        let (holder, said) = hold(script, dir.path(), &kib.to_string())?;
         let disk = Self { dir, holder };
         if said == "mounted\n" {
             return Some(disk);
@@ -108,16 +115,7 @@ impl FrozenDisk {
         let dir = temp_dir();
         let script = "cd \"$1\" && truncate -s 16M image && mkfs.ext4 -q image && mkdir disk && mount -o loop image disk \
                       && fsfreeze -f disk && echo frozen && cat; fsfreeze -u disk";
-        let mut holder = Command::new("unshare")
-            .args(["--mount", "--propagation=private", "sh", "-c", script, "sh"])
-            .arg(dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let mut said = String::new();
-        BufReader::new(holder.stdout.as_mut()?).read_line(&mut said).ok()?;
+        let (holder, said) = hold(script, dir.path(), "")?;
         let disk = Self { dir, holder };
         if said == "frozen\n" {
             return Some(disk);
