@@ -322,5 +322,7 @@ impl Segment {
     pub fn damage(&mut self, frame: &Frame) {
         self.is_damaged = true;
         self.frames.retain(|other| other.start != frame.start);
+        // How long it was said to be may be wrong, too.
+        self.end = self.frames.last().map_or(self.start, Frame::end);
     }
 }

@@ -153,5 +153,6 @@ fn any_cut_or_flipped_bit_leaves_what_is_right() {
             spill.lock().read(id, offset, &mut buffer, text.len()).expect("read");
             assert!(buffer.is_empty() || buffer == text.as_bytes(), "{buffer:?}");
         }
+        assert!(spill.lock().end(id).is_none_or(|end| end <= 25), "no more than was written");
     }
 }
