@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # run.sh [TARGET...]: builds the fuzz targets and runs each (all, unless named) for FUZZ_SECONDS (60), two at a time. An input
-# that breaks one is left in target/fuzz/artifacts; the target given that file as its argument breaks again.
+# that breaks one is left in target/fuzz/artifacts; the target given that file as its argument breaks again. FUZZ_SEED makes the
+# same choices each time.
 #
 # Without a sanitizer: the agent has no unsafe code, so that all it would add is a nightly toolchain and a longer build.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 export OUT=target/fuzz
-export SECONDS_EACH=${FUZZ_SECONDS:-60}
+export SECONDS_EACH=${FUZZ_SECONDS:-60} SEED=${FUZZ_SEED:-0}
 BUILT=$OUT/$(rustc -vV | sed -n 's/^host: //p')/release
 export BUILT
 
@@ -29,7 +30,7 @@ run_one() {
   mkdir -p "$OUT/corpus/$name" "$OUT/artifacts"
   [ -d "$seeds" ] || seeds=
   # shellcheck disable=SC2086 # a target without seeds has no argument for them
-  if "$BUILT/$name" -max_total_time="$SECONDS_EACH" -timeout=60 -rss_limit_mb=512 -len_control=0 -max_len=2048 \
+  if "$BUILT/$name" -seed="$SEED" -max_total_time="$SECONDS_EACH" -timeout=60 -rss_limit_mb=512 -len_control=0 -max_len=2048 \
     -print_final_stats=1 -artifact_prefix="$OUT/artifacts/$name-" "$OUT/corpus/$name" $seeds > "$log" 2>&1; then
     echo "fuzz: $name: $(awk '/number_of_executed_units/ { print $2 }' "$log") inputs, nothing found"
   else
