@@ -625,7 +625,8 @@ fn done(code: sys::nvmlReturn_t) -> Result<(), Code> {
 
 /// A text of C's, as far as the library ended it.
 fn words_of(text: &[c_char]) -> String {
-    let bytes: Vec<u8> = text.iter().map(|byte| byte.cast_unsigned()).collect();
+    // Signed on one architecture, unsigned on another.
+    let bytes: Vec<u8> = text.iter().flat_map(|byte| byte.to_ne_bytes()).collect();
     let words = CStr::from_bytes_until_nul(&bytes).map_or(bytes.as_slice(), CStr::to_bytes);
     String::from_utf8_lossy(words).trim().to_owned()
 }
