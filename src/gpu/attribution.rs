@@ -111,7 +111,7 @@ pub async fn follow(
                 }
                 Err(error) => {
                     failures += 1;
-                    features.say(FEATURE, false, &reason(&error));
+                    features.say(FEATURE, false, &error.to_string());
                     // A kubelet that starts again is away for a moment; what is not known any more is not said any more.
                     if failures >= FORGET_AFTER {
                         lock(&attribution.devices).clear();
@@ -125,16 +125,6 @@ pub async fn follow(
         }
     }
     gpus.attribute(None);
-}
-
-fn reason(error: &Error) -> String {
-    match error {
-        Error::Absent => "no kubelet's pod-resources socket is here".into(),
-        Error::Connection(text) if text.contains("ermission denied") => {
-            "the kubelet's pod-resources socket is root's: run as user 0".into()
-        }
-        other => other.to_string(),
-    }
 }
 
 /// As device plugins name it. NVIDIA's driver for dynamic resources counts GPUs, too.
@@ -195,12 +185,5 @@ mod tests {
         write(&format!("var/log/containers/train-0_ml_main-{ID}.log"), "");
         assert_eq!(attribution.of_process(7), named("main"));
         assert_eq!((attribution.of_process(8), attribution.of_process(9)), (None, None));
-    }
-
-    #[test]
-    fn who_may_not_connect_is_told_what_to_do() {
-        let denied = Error::Connection("Permission denied (os error 13)".into());
-        assert!(reason(&denied).contains("user 0"));
-        assert!(reason(&Error::Late).contains("in time"));
     }
 }

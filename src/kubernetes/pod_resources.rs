@@ -63,6 +63,9 @@ pub enum Error {
     /// There is no such socket: no kubelet runs here, or its directory is not mounted.
     #[error("there is no socket: mount /var/lib/kubelet/pod-resources of the host")]
     Absent,
+    /// The socket is there, and this user may not connect.
+    #[error("the kubelet's pod-resources socket is root's: run as user 0")]
+    Denied,
     /// No connection, or it broke.
     #[error("{0}")]
     Connection(String),
@@ -89,10 +92,7 @@ async fn list_within(socket: &Path, patience: Duration) -> Result<Vec<(DeviceId,
 }
 
 async fn ask(socket: &Path) -> Result<Bytes, Error> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::Absent,
-        _ => broken(error),
-    })?;
+    let stream = UnixStream::connect(socket).await.map_err(not_connected)?;
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(broken)?;
     // It ends with this function, however that ends.
@@ -111,6 +111,14 @@ async fn ask(socket: &Path) -> Result<Bytes, Error> {
     // An answer without a message has its status in front.
     status(response.headers())?;
     collect(response.into_body()).await
+}
+
+fn not_connected(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => Error::Absent,
+        io::ErrorKind::PermissionDenied => Error::Denied,
+        _ => broken(error),
+    }
 }
 
 async fn collect(mut body: Incoming) -> Result<Bytes, Error> {

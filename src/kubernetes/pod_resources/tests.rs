@@ -320,3 +320,11 @@ fn without_a_kubelet_that_is_said() {
     drop(std::os::unix::net::UnixListener::bind(&socket).expect("bound"));
     assert!(matches!(error(), Error::Connection(_)));
 }
+
+#[test]
+fn who_may_not_connect_is_told_what_to_do() {
+    let said = |kind: io::ErrorKind| not_connected(kind.into()).to_string();
+    assert!(said(io::ErrorKind::PermissionDenied).contains("user 0"));
+    assert!(said(io::ErrorKind::NotFound).contains("mount"));
+    assert!(Error::Late.to_string().contains("in time"));
+}
