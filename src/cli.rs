@@ -198,7 +198,8 @@ fn subcommands() -> Vec<Clap> {
                 .help("What to do: list, resend or drop"),
             text("index", "NAME", "Only those that this index or data stream refused"),
             text("reason", "WORDS", "Only those with these words in their reason"),
-            text("id", "ID", "Only the one of the document with this _id"),
+            // One in 64 begins with a hyphen.
+            text("id", "ID", "Only the one of the document with this _id").allow_hyphen_values(true),
             switch("all", "All of them: resend and drop want to know which"),
         ]),
         Clap::new("setup").about("Install index template, lifecycle policy and data streams").args([
@@ -383,6 +384,8 @@ mod tests {
         let some = cli(&["dead-letters", "resend", "--reason", "strict"]).unwrap().command;
         assert_eq!(some, expected("resend", Some("strict"), false));
         assert_eq!(cli(&["dead-letters", "drop", "--all"]).unwrap().command, expected("drop", None, true));
+        let hyphen = cli(&["dead-letters", "drop", "--id", "-Abc"]).unwrap().command;
+        assert!(matches!(hyphen, Command::DeadLetters(LettersArgs { id: Some(id), .. }) if id == "-Abc"));
         for args in [&["dead-letters"][..], &["dead-letters", "lst"]] {
             assert!(mistake(args).contains("takes the actions 'list'"), "{}", mistake(args));
         }
